@@ -1,0 +1,29 @@
+# Every target creates .venv and installs the project when needed; `make run` is the whole tool in one command.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: run test check format tiny-model
+run: .venv/.installed
+	$(BIN)/cst-bench run
+
+# The fast tests; SLOW=1 adds the slow ones (as .ci/run does).
+test: .venv/.installed
+	$(BIN)/python -m pytest $(if $(SLOW),-m "slow or not slow") $(ARGS)
+
+check: .venv/.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: .venv/.installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# Rebuilds the embedded world's data and checkpoint from seeds (about ten minutes on one core).
+tiny-model: .venv/.installed
+	$(BIN)/python training/tiny/make.py
+
+.venv/.installed: pyproject.toml
+	test -d .venv || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@

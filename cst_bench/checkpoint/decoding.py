@@ -1,0 +1,172 @@
+"""A decode batch whose finished rows leave it, cache and all, and whose free places waiting rows take.
+
+The tokens are those of `model.generate`, row by row. Rows are left-padded in one key-value cache; when a row ends,
+its cache rows go, and columns that are padding for every row left go too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from cst_bench.checkpoint.sampling import Row, choose
+
+_PLAIN_ATTENTION = {"full_attention", "sliding_attention"}
+
+
+def can_compact(model: Any) -> bool:
+    """Whether rows can be cut out of this model's cache: attention layers only, each with keys and values of its own."""
+    config = model.config.get_text_config()
+    types = set(getattr(config, "layer_types", None) or ["full_attention"])
+    stateful = getattr(model, "_is_stateful", False) or getattr(config, "is_encoder_decoder", False)
+    shared = getattr(config, "num_kv_shared_layers", 0)
+    return types <= _PLAIN_ATTENTION and not stateful and not shared
+
+
+class DecodeBatch:
+    """Rows being decoded together. `add` prefills new ones, `step` gives each row one more token."""
+
+    def __init__(self, model: Any, stop_ids: frozenset[int]) -> None:
+        """Starts empty; `model` is a causal LM that `can_compact`."""
+        self.rows: list[Row] = []
+        self._model = model
+        self._stop_ids = stop_ids
+        self._cache: Any = None
+        self._mask: Any = None
+
+    def width(self) -> int:
+        """Columns of the cache: the tokens of the longest row."""
+        return 0 if self._mask is None else int(self._mask.shape[1])
+
+    def add(self, rows: Sequence[Row]) -> list[Row]:
+        """Prefills rows (with what they have generated already, if anything); returns those that ended at once."""
+        import torch
+        from transformers import DynamicCache
+
+        tokens = [row.prompt + row.generated for row in rows]
+        width = max(map(len, tokens))
+        device = self._model.device
+        ids = torch.tensor([[0] * (width - len(row)) + row for row in tokens], device=device)
+        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in tokens], device=device)
+        cache = DynamicCache()
+        logits = self._forward(ids, mask, cache)
+        keep = self._append(choose(logits, rows), rows)
+        self._merge([rows[index] for index in keep], cache, mask, keep)
+        return [row for index, row in enumerate(rows) if index not in set(keep)]
+
+    def step(self) -> list[Row]:
+        """One more token for every row; returns the rows that ended with it."""
+        import torch
+
+        ids = torch.tensor([[row.generated[-1]] for row in self.rows], device=self._model.device)
+        self._mask = torch.cat([self._mask, self._mask.new_ones(len(self.rows), 1)], dim=1)
+        logits = self._forward(ids, self._mask, self._cache)
+        keep = self._append(choose(logits, self.rows), self.rows)
+        ended = [row for index, row in enumerate(self.rows) if index not in set(keep)]
+        if ended:
+            self._keep(keep)
+        return ended
+
+    def clear(self) -> list[Row]:
+        """Empties the batch and gives back its rows, with what they have generated so far."""
+        rows, self.rows, self._cache, self._mask = self.rows, [], None, None
+        return rows
+
+    def _forward(self, ids: Any, mask: Any, cache: Any) -> Any:
+        import torch
+
+        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+        with torch.inference_mode():
+            output = self._model(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+        return output.logits[:, -1]
+
+    def _append(self, tokens: list[int], rows: Sequence[Row]) -> list[int]:
+        """Gives each row its token; returns the indices of the rows that go on."""
+        keep = []
+        for index, (row, token) in enumerate(zip(rows, tokens)):
+            row.generated.append(token)
+            if token not in self._stop_ids and len(row.generated) < row.sampling.max_tokens:
+                keep.append(index)
+        return keep
+
+    def _keep(self, keep: list[int]) -> None:
+        import torch
+
+        if not keep:
+            self.clear()
+            return
+        index = torch.tensor(keep, device=self._mask.device)
+        self.rows = [self.rows[i] for i in keep]
+        self._mask = self._mask[index]
+        unused = int(self._mask.any(0).int().argmax())
+        self._mask = self._mask[:, unused:]
+        for layer in self._cache.layers:
+            layer.keys = layer.keys[index][:, :, unused:]
+            layer.values = layer.values[index][:, :, unused:]
+
+    def _merge(self, rows: list[Row], cache: Any, mask: Any, keep: list[int]) -> None:
+        """Puts freshly prefilled rows beside those in the batch, the narrower side padded on the left."""
+        import torch
+        from torch.nn.functional import pad
+
+        if not rows:
+            return
+        index = torch.tensor(keep, device=mask.device)
+        mask = mask[index]
+        for layer in cache.layers:
+            layer.keys, layer.values = layer.keys[index], layer.values[index]
+        if not self.rows:
+            self.rows, self._cache, self._mask = rows, cache, mask
+            return
+        width = max(mask.shape[1], self._mask.shape[1])
+        new, old = width - mask.shape[1], width - self._mask.shape[1]
+        for mine, theirs in zip(self._cache.layers, cache.layers):
+            mine.keys = torch.cat([pad(mine.keys, (0, 0, old, 0)), pad(theirs.keys, (0, 0, new, 0))])
+            mine.values = torch.cat([pad(mine.values, (0, 0, old, 0)), pad(theirs.values, (0, 0, new, 0))])
+        self._mask = torch.cat([pad(self._mask, (old, 0)), pad(mask, (new, 0))])
+        self.rows = [*self.rows, *rows]
+
+
+def decode_static(model: Any, rows: Sequence[Row], stop_ids: frozenset[int]) -> None:
+    """Decodes rows with `model.generate`, for models whose cache can't be cut (state-space, linear attention).
+
+    The tokens are chosen by the same rule as in `DecodeBatch`, by way of a logits processor.
+    """
+    import torch
+    from transformers import GenerationConfig, LogitsProcessorList
+
+    width = max(len(row.prompt) for row in rows)
+    ids = torch.tensor([[0] * (width - len(row.prompt)) + row.prompt for row in rows], device=model.device)
+    mask = torch.tensor(
+        [[0] * (width - len(row.prompt)) + [1] * len(row.prompt) for row in rows], device=model.device
+    )
+
+    def only_chosen(_: Any, scores: Any) -> Any:
+        chosen = torch.tensor(choose(scores, rows), device=scores.device)[:, None]
+        return torch.full_like(scores, float("-inf")).scatter(1, chosen, 0.0)
+
+    config = GenerationConfig(
+        do_sample=False,
+        max_new_tokens=max(row.sampling.max_tokens for row in rows),
+        eos_token_id=sorted(stop_ids) or None,
+        pad_token_id=0,
+    )
+    with torch.inference_mode():
+        output = model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            generation_config=config,
+            logits_processor=LogitsProcessorList([only_chosen]),
+        )
+    for row, tokens in zip(rows, output[:, width:].tolist()):
+        for token in tokens[: row.sampling.max_tokens]:
+            row.generated.append(token)
+            if token in stop_ids:
+                break

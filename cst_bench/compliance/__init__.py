@@ -1,0 +1,1 @@
+"""Inspect: compliance tasks built from `tasks/compliance/*.yaml`, the scorer, and compliance scores."""

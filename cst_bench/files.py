@@ -1,0 +1,174 @@
+"""Reading data files with the row number at hand, writing files whole or not at all, and hashing both.
+
+Rows come from jsonl, json, csv, tsv or parquet. A bad row is a `UserError` with file and row number.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import tempfile
+import unicodedata
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cst_bench.errors import UserError, did_you_mean
+
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+
+
+class Row(NamedTuple):
+    """One row of a data file: where it stands (1 is the first row of data) and its columns."""
+
+    where: str
+    values: dict[str, Any]
+
+
+def read_rows(path: Path) -> list[Row]:
+    """All rows of a data file, by its suffix.
+
+    Raises:
+        UserError: the file is missing, of an unknown kind, empty, or a row of it can't be read.
+    """
+    if not path.is_file():
+        raise UserError(f"data file not found: {path}")
+    if path.suffix.lower() not in SUFFIXES:
+        raise UserError(f"{path}: can't tell how to read {path.suffix or 'a file without suffix'!r}: use {', '.join(SUFFIXES)}")
+    rows = list(_readers[path.suffix.lower()](path))
+    if not rows:
+        raise UserError(f"{path}: the data file has no rows")
+    return rows
+
+
+def _read_jsonl(path: Path) -> Iterator[Row]:
+    for number, line in enumerate(_text(path).splitlines(), 1):
+        if line.strip():
+            yield _object(f"{path}, row {number}", _json(f"{path}, row {number}", line))
+
+
+def _read_json(path: Path) -> Iterator[Row]:
+    data = _json(str(path), _text(path))
+    if not isinstance(data, list):
+        raise UserError(f"{path}: must hold a list of rows, not {type(data).__name__}")
+    for number, value in enumerate(data, 1):
+        yield _object(f"{path}, row {number}", value)
+
+
+def _read_csv(path: Path) -> Iterator[Row]:
+    reader = csv.DictReader(_text(path).splitlines(keepends=True), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+    for number, values in enumerate(reader, 1):
+        if None in values or None in values.values():
+            raise UserError(f"{path}, row {number}: has {'more' if None in values else 'fewer'} fields than the header")
+        yield Row(f"{path}, row {number}", dict(values))
+
+
+def _read_parquet(path: Path) -> Iterator[Row]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except pyarrow.ArrowException as error:
+        raise UserError(f"{path}: not a readable parquet file: {error}") from None
+    for number, values in enumerate(table.to_pylist(), 1):
+        yield Row(f"{path}, row {number}", values)
+
+
+_readers = {
+    ".jsonl": _read_jsonl,
+    ".json": _read_json,
+    ".csv": _read_csv,
+    ".tsv": _read_csv,
+    ".parquet": _read_parquet,
+}
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from None
+
+
+def _json(where: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where}: not valid JSON: {error.msg} (line {error.lineno}, column {error.colno})") from None
+
+
+def _object(where: str, value: Any) -> Row:
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: must be an object with named columns, not {type(value).__name__}")
+    return Row(where, value)
+
+
+def text_column(row: Row, column: str) -> str:
+    """The non-empty text in a column of a row.
+
+    Raises:
+        UserError: no such column (with the nearest), or it holds no text.
+    """
+    if column not in row.values:
+        raise UserError(f"{row.where}: no column {column!r}: {did_you_mean(column, map(str, row.values))}")
+    value = row.values[column]
+    if not isinstance(value, str):
+        raise UserError(f"{row.where}: column {column!r} must be text, not {type(value).__name__}")
+    if not value.strip():
+        raise UserError(f"{row.where}: column {column!r} is empty")
+    return value
+
+
+def prompt_hash(text: str) -> str:
+    """Names a prompt whatever its case, spacing and Unicode form: 16 hex digits.
+
+    Divisions are told apart by it, so that a test prompt can't slip into training with another spacing.
+    """
+    normal = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return hashlib.sha256(normal.encode()).hexdigest()[:16]
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a JSON value in canonical form (sorted keys, no spaces)."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def canonical_json(value: Any) -> str:
+    """One form for one JSON value, so that it can be hashed and compared."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def file_digest(paths: Iterable[Path]) -> str:
+    """SHA-256 over the contents of files, in the order of their names."""
+    total = hashlib.sha256()
+    for path in sorted(paths, key=lambda path: path.name):
+        one = hashlib.sha256()
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                one.update(chunk)
+        total.update(one.digest())
+    return total.hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file whole or not at all: to a temporary file beside it, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON file whole or not at all, keys in the order given, undefined as null and never as NaN."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
