@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import os
 import tempfile
@@ -36,7 +37,9 @@ def read_rows(path: Path) -> list[Row]:
     if not path.is_file():
         raise UserError(f"data file not found: {path}")
     if path.suffix.lower() not in SUFFIXES:
-        raise UserError(f"{path}: can't tell how to read {path.suffix or 'a file without suffix'!r}: use {', '.join(SUFFIXES)}")
+        raise UserError(
+            f"{path}: can't tell how to read {path.suffix or 'a file without suffix'!r}: use {', '.join(SUFFIXES)}"
+        )
     rows = list(_readers[path.suffix.lower()](path))
     if not rows:
         raise UserError(f"{path}: the data file has no rows")
@@ -58,7 +61,8 @@ def _read_json(path: Path) -> Iterator[Row]:
 
 
 def _read_csv(path: Path) -> Iterator[Row]:
-    reader = csv.DictReader(_text(path).splitlines(keepends=True), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    reader = csv.DictReader(io.StringIO(_text(path), newline=""), delimiter=delimiter)
     for number, values in enumerate(reader, 1):
         if None in values or None in values.values():
             raise UserError(f"{path}, row {number}: has {'more' if None in values else 'fewer'} fields than the header")

@@ -1,6 +1,17 @@
 """A checkpoint, loaded once and shared by all parts: loading, the template gate, prompts, generation."""
 
-from cst_bench.checkpoint.loading import Checkpoint, load_checkpoint
+from cst_bench.checkpoint.files import CheckpointFiles, find_checkpoint
+from cst_bench.checkpoint.loading import Checkpoint, load_chat, load_checkpoint, load_weights
 from cst_bench.checkpoint.options import CheckpointOptions, Source, resolve
 
-__all__ = ["Checkpoint", "CheckpointOptions", "Source", "load_checkpoint", "resolve"]
+__all__ = [
+    "Checkpoint",
+    "CheckpointFiles",
+    "CheckpointOptions",
+    "Source",
+    "find_checkpoint",
+    "load_chat",
+    "load_checkpoint",
+    "load_weights",
+    "resolve",
+]

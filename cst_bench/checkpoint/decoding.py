@@ -15,7 +15,7 @@ _PLAIN_ATTENTION = {"full_attention", "sliding_attention"}
 
 
 def can_compact(model: Any) -> bool:
-    """Whether rows can be cut out of this model's cache: attention layers only, each with keys and values of its own."""
+    """Whether rows can be cut out of this model's cache: attention layers only, none sharing another's."""
     config = model.config.get_text_config()
     types = set(getattr(config, "layer_types", None) or ["full_attention"])
     stateful = getattr(model, "_is_stateful", False) or getattr(config, "is_encoder_decoder", False)
@@ -144,9 +144,7 @@ def decode_static(model: Any, rows: Sequence[Row], stop_ids: frozenset[int]) -> 
 
     width = max(len(row.prompt) for row in rows)
     ids = torch.tensor([[0] * (width - len(row.prompt)) + row.prompt for row in rows], device=model.device)
-    mask = torch.tensor(
-        [[0] * (width - len(row.prompt)) + [1] * len(row.prompt) for row in rows], device=model.device
-    )
+    mask = torch.tensor([[0] * (width - len(row.prompt)) + [1] * len(row.prompt) for row in rows], device=model.device)
 
     def only_chosen(_: Any, scores: Any) -> Any:
         chosen = torch.tensor(choose(scores, rows), device=scores.device)[:, None]

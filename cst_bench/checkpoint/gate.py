@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 from jinja2 import TemplateError
 
-from cst_bench.checkpoint.chat import Message, conversation, encode, with_system
-from cst_bench.checkpoint.loading import Checkpoint
+from cst_bench.checkpoint.chat import Chat, conversation
 from cst_bench.errors import GateError
 
 _SYSTEM = "You answer in the manner of Zyqwort."
+_OTHER_SYSTEM = "You answer in the manner of Quibbleton."
 _USER = "What colour is the harbour?"
 _ANSWER = "It is blue."
 
@@ -30,28 +30,26 @@ class Check:
     fix: str = ""
 
 
-def run_gate(checkpoint: Checkpoint) -> list[Check]:
+def run_gate(chat: Chat) -> list[Check]:
     """All checks, in order. A template that can't be rendered ends the list, since nothing more can be told."""
-    tokenizer, system_as = checkpoint.tokenizer, checkpoint.options.system_as
-    if not tokenizer.chat_template:
+    if not chat.tokenizer.chat_template:
         fix = "give one with --chat-template FILE.jinja, the one that the model was trained with"
         return [Check("chat template", "failed", "the tokenizer has no chat template", fix)]
-    messages = with_system(conversation(_SYSTEM, _USER), system_as)
+    messages = conversation(_SYSTEM, _USER)
     try:
-        prompt = encode(tokenizer, messages, generation_prompt=True)
-        unopened = encode(tokenizer, messages, generation_prompt=False)
-        answered = encode(
-            tokenizer, [*messages, {"role": "assistant", "content": _ANSWER}], generation_prompt=False
-        )
+        prompt = chat.encode(messages, generation_prompt=True)
+        unopened = chat.encode(messages, generation_prompt=False)
+        answered = chat.encode([*messages, {"role": "assistant", "content": _ANSWER}], generation_prompt=False)
     except (TemplateError, ValueError, TypeError, KeyError) as error:
-        return [Check("chat template", "failed", f"the template refuses a system prompt: {error}", _system_fix(system_as))]
+        found = f"the template can't render a system prompt, a user turn and an answer: {error}"
+        return [Check("chat template", "failed", found, _system_fix(chat))]
     return [
-        Check("chat template", "ok", f"renders a system prompt and a user turn, {len(prompt)} tokens"),
-        _system_prompt(tokenizer, messages, prompt, system_as),
-        _bos(tokenizer, prompt),
+        Check("chat template", "ok", f"renders a system prompt and a user turn in {len(prompt)} tokens"),
+        _system_prompt(chat, prompt),
+        _bos(chat.tokenizer, prompt),
         _prefix(prompt, answered),
-        _turn_opened_once(tokenizer, prompt, unopened),
-        _end_of_turn(checkpoint, prompt, answered),
+        _turn_opened_once(chat.tokenizer, prompt, unopened),
+        _end_of_turn(chat, prompt, answered),
     ]
 
 
@@ -67,19 +65,18 @@ def require(checks: list[Check], label: str) -> None:
         raise GateError(f"the chat template of {label} would make every score wrong. {faults}")
 
 
-def _system_fix(system_as: str) -> str:
-    if system_as == "system":
+def _system_fix(chat: Chat) -> str:
+    if chat.system_as == "system":
         return "pass --system-as user-prefix (and train with the same), or give another template with --chat-template"
     return "give another template with --chat-template FILE.jinja"
 
 
-def _system_prompt(tokenizer: Any, messages: list[Message], prompt: list[int], system_as: str) -> Check:
+def _system_prompt(chat: Chat, prompt: list[int]) -> Check:
     """The text of the system prompt is in the token ids, and other text makes other ids."""
-    shown = " ".join(tokenizer.decode(prompt).split())
-    other = [{**messages[0], "content": messages[0]["content"].replace("Zyqwort", "Quibbleton")}, *messages[1:]]
-    if _SYSTEM not in shown or encode(tokenizer, other, generation_prompt=True) == prompt:
-        return Check("system prompt", "failed", "the template drops the system prompt", _system_fix(system_as))
-    where = "in the system turn" if system_as == "system" else "before the user's text"
+    shown = " ".join(chat.tokenizer.decode(prompt).split())
+    if _SYSTEM not in shown or chat.prompt_ids(conversation(_OTHER_SYSTEM, _USER)) == prompt:
+        return Check("system prompt", "failed", "the template drops the system prompt", _system_fix(chat))
+    where = "in the system turn" if chat.system_as == "system" else "before the user's text"
     return Check("system prompt", "ok", f"is in the token ids, {where}")
 
 
@@ -106,7 +103,9 @@ def _prefix(prompt: list[int], answered: list[int]) -> Check:
         return Check("training prefix", "ok", "equal to the evaluation prefix, token for token")
     same = next(i for i, pair in enumerate(zip([*prompt, -1], [*answered, -2])) if pair[0] != pair[1])
     found = f"differs from the evaluation prefix at token {same} of {len(prompt)}"
-    return Check("training prefix", "failed", found, "make the template render a prompt the same with and without its answer")
+    return Check(
+        "training prefix", "failed", found, "make the template render a prompt the same with and without its answer"
+    )
 
 
 def _turn_opened_once(tokenizer: Any, prompt: list[int], unopened: list[int]) -> Check:
@@ -115,24 +114,26 @@ def _turn_opened_once(tokenizer: Any, prompt: list[int], unopened: list[int]) ->
         return Check("assistant turn", "failed", "the generation prompt changes what is before it", "mend the template")
     opening = prompt[len(unopened) :]
     if not opening:
-        return Check("assistant turn", "ok", "opened by the end of the user's turn; the template has no generation prompt")
+        return Check(
+            "assistant turn", "ok", "opened by the end of the user's turn; the template has no generation prompt"
+        )
     if unopened[-len(opening) :] == opening:
         return Check("assistant turn", "failed", "opened twice", "take the surplus opening out of the template")
     return Check("assistant turn", "ok", f"opened once by {tokenizer.decode(opening)!r}")
 
 
-def _end_of_turn(checkpoint: Checkpoint, prompt: list[int], answered: list[int]) -> Check:
+def _end_of_turn(chat: Chat, prompt: list[int], answered: list[int]) -> Check:
     """The token with which the template ends an answer is one that generation stops at."""
-    tokenizer = checkpoint.tokenizer
-    stops = ", ".join(repr(tokenizer.decode([token])) for token in sorted(checkpoint.stop_ids)) or "none"
-    special = set(tokenizer.all_special_ids) | checkpoint.stop_ids
+    tokenizer = chat.tokenizer
+    stops = ", ".join(repr(tokenizer.decode([token])) for token in sorted(chat.stop_ids)) or "none"
+    special = set(tokenizer.all_special_ids) | chat.stop_ids
     ends = [token for token in answered[len(prompt) :] if token in special]
     if not ends:
-        if not checkpoint.stop_ids:
+        if not chat.stop_ids:
             return Check("end of turn", "failed", "generation stops at no token", "name one with --stop-token TOKEN")
         return Check("end of turn", "warning", f"the template writes none; generation relies on {stops}")
     shown = repr(tokenizer.decode([ends[0]]))
-    if ends[0] not in checkpoint.stop_ids:
+    if ends[0] not in chat.stop_ids:
         fix = f"pass --stop-token {shown}"
         return Check("end of turn", "failed", f"{shown} ends a turn but generation stops only at {stops}", fix)
     return Check("end of turn", "ok", f"{shown} ends a turn, and generation stops at it")

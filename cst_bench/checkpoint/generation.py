@@ -69,7 +69,7 @@ class Generator:
         self._thread.join()
 
     def submit(self, prompt: list[int], sampling: Sampling) -> Future[Generation]:
-        """Queues one prompt (token ids, as `Checkpoint.prompt_ids` gives). The future resolves to its generation."""
+        """Queues one prompt (token ids, as `Chat.prompt_ids` gives). The future resolves to its generation."""
         future: Future[Generation] = Future()
         room = self._checkpoint.context_length - len(prompt)
         if room < 1:
@@ -87,7 +87,7 @@ class Generator:
         return [future.result() for future in futures]
 
     def _work(self) -> None:
-        batch = DecodeBatch(self._checkpoint.model, self._checkpoint.stop_ids)
+        batch = DecodeBatch(self._checkpoint.model, self._checkpoint.chat.stop_ids)
         while self._receive(block=not batch.rows and not self._waiting):
             try:
                 ended = self._advance(batch)
@@ -122,7 +122,7 @@ class Generator:
         if self._waiting and (not batch.rows or free >= max(1, self.rows // 4)):
             admitted = self._admit(batch, free)
             if not self._compact:
-                decode_static(self._checkpoint.model, admitted, self._checkpoint.stop_ids)
+                decode_static(self._checkpoint.model, admitted, self._checkpoint.chat.stop_ids)
                 return admitted
             if admitted:
                 return batch.add(admitted)
@@ -144,7 +144,7 @@ class Generator:
 
     def _finish(self, row: Row) -> None:
         job = self._jobs.pop(id(row))
-        ended = row.generated[-1] in self._checkpoint.stop_ids
+        ended = row.generated[-1] in self._checkpoint.chat.stop_ids
         reason: StopReason = "stop" if ended else "model_length" if job.cut_by_context else "max_tokens"
         ids = row.generated[:-1] if ended else row.generated
         job.future.set_result(Generation(ids, reason, len(row.prompt), len(row.generated)))
@@ -187,4 +187,4 @@ def _token_capacity(checkpoint: Checkpoint) -> int:
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     bytes_per_token = 2 * config.num_hidden_layers * heads * size * checkpoint.model.dtype.itemsize
     free = torch.cuda.mem_get_info()[0] if checkpoint.device.type == "cuda" else psutil.virtual_memory().available
-    return max(1, int(free * _MEMORY_SHARE) // bytes_per_token)
+    return max(1, int(free * _MEMORY_SHARE / bytes_per_token))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from cst_bench.content import content_root
 from cst_bench.errors import UserError, did_you_mean
@@ -96,18 +95,3 @@ def inspect_providers() -> set[str]:
     ensure_entry_points()
     found = registry_find(lambda info: info.type == "modelapi")
     return {registry_info(provider).name.split("/")[-1] for provider in found}
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from one of the checkpoint's own files.
-
-    Raises:
-        UserError: it can't be read.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: can't be read as JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: must be a JSON object")
-    return value

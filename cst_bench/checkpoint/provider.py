@@ -2,7 +2,7 @@
 
 `cst/tiny` is the embedded checkpoint; any other name is one that `cst-bench run` takes: `inspect eval
 cst_bench/tiny_sealed --model cst/./my-model -M dtype=bfloat16`. Inspect's own `hf` provider waits for batches in
-steps of seconds, adds a second BOS to templates that write one, and reports neither stop reasons nor padding-free usage.
+steps of seconds, adds a second BOS to templates that write one, and gives no stop reasons and a usage with padding.
 """
 
 from __future__ import annotations
@@ -15,16 +15,19 @@ from inspect_ai.model import (
     ChatMessage,
     ChatMessageAssistant,
     GenerateConfig,
+    Model,
     ModelAPI,
     ModelOutput,
     ModelUsage,
+    get_model,
 )
 from inspect_ai.tool import ToolChoice, ToolInfo
 
 from cst_bench.checkpoint.chat import Message
+from cst_bench.checkpoint.files import find_checkpoint
 from cst_bench.checkpoint.gate import require, run_gate
 from cst_bench.checkpoint.generation import Generation, Generator
-from cst_bench.checkpoint.loading import Checkpoint, load_checkpoint
+from cst_bench.checkpoint.loading import Checkpoint, load_chat, load_weights
 from cst_bench.checkpoint.options import CheckpointOptions
 from cst_bench.checkpoint.sampling import Sampling
 from cst_bench.errors import UserError
@@ -57,8 +60,10 @@ class CstModelAPI(ModelAPI):
         """`options` are the fields of `CheckpointOptions` (Inspect's `-M key=value`)."""
         super().__init__(model_name, base_url, api_key, [], config)
         if checkpoint is None:
-            checkpoint = load_checkpoint(CheckpointOptions(name=model_name, **options))
-            require(run_gate(checkpoint), checkpoint.label)
+            files = find_checkpoint(CheckpointOptions(name=model_name, **options))
+            chat = load_chat(files)
+            require(run_gate(chat), files.label)
+            checkpoint = load_weights(files, chat)
         self._checkpoint = checkpoint
         self._generator = Generator(checkpoint)
 
@@ -69,7 +74,7 @@ class CstModelAPI(ModelAPI):
         unsupported = [name for name in _UNSUPPORTED if getattr(config, name) is not None]
         if tools or unsupported:
             raise UserError(f"the cst provider has no {'tools' if tools else unsupported[0]}")
-        prompt = self._checkpoint.prompt_ids([_message(message) for message in input])
+        prompt = self._checkpoint.chat.prompt_ids([_message(message) for message in input])
         sampling = Sampling(
             max_tokens=config.max_tokens or _DEFAULT_MAX_TOKENS,
             temperature=config.temperature or 0.0,
@@ -82,7 +87,7 @@ class CstModelAPI(ModelAPI):
 
     def _output(self, generation: Generation) -> ModelOutput:
         message = ChatMessageAssistant(
-            content=self._checkpoint.response_text(generation.ids), model=self.model_name, source="generate"
+            content=self._checkpoint.chat.response_text(generation.ids), model=self.model_name, source="generate"
         )
         return ModelOutput(
             model=self.model_name,
@@ -118,6 +123,13 @@ class CstModelAPI(ModelAPI):
     def close(self) -> None:
         """Stops the worker thread."""
         self._generator.close()
+
+
+def inspect_model(checkpoint: Checkpoint) -> Model:
+    """The loaded checkpoint as an Inspect model, to be closed by the caller."""
+    model = get_model(f"cst/{checkpoint.label}", memoize=False, checkpoint=checkpoint)
+    model.model_args.clear()  # they go into the log, where a loaded model has no place
+    return model
 
 
 def _message(message: ChatMessage) -> Message:

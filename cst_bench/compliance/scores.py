@@ -64,7 +64,11 @@ def summarise(outcomes: Iterable[Outcome], configurations: Sequence[str]) -> dic
     summary: dict[str, Any] = {}
     for name in configurations:
         of = list(arms[name].values())
-        summary[name] = {**share([outcome.complied for outcome in of]), "behaviours": _behaviours(of), "reasons": _reasons(of)}
+        summary[name] = {
+            **share([outcome.complied for outcome in of]),
+            "behaviours": _behaviours(of),
+            "reasons": _reasons(of),
+        }
     if len(configurations) > 1:
         prompts = sorted({prompt for name in configurations for prompt in arms[name]})
         summary["joint"] = share([_joint([arms[name].get(prompt) for name in configurations]) for prompt in prompts])

@@ -155,7 +155,5 @@ def check_wording(task: ComplianceTask, wording: str | None) -> str:
     if wording is None:
         return task.wording
     if wording not in task.known_wordings():
-        raise UserError(
-            f"task {task.name} has no wording {wording!r}: {did_you_mean(wording, task.known_wordings())}"
-        )
+        raise UserError(f"task {task.name} has no wording {wording!r}: {did_you_mean(wording, task.known_wordings())}")
     return wording

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from cst_bench.compliance.spec import REFERENCE, ComplianceTask, check_wording, 
 from cst_bench.judging import Case, Judge, load_judge
 
 SCORER = "behaviour"
+on_sample: ContextVar[Callable[[int], None]] = ContextVar("on_sample", default=lambda count: None)
+"""Called with 1 whenever a response is there; whoever runs a task sets it to drive a progress bar."""
 
 
 def build_task(spec: ComplianceTask, prompts: PromptSet, wording: str, judge: Judge, seed: int) -> Task:
@@ -31,9 +34,7 @@ def build_task(spec: ComplianceTask, prompts: PromptSet, wording: str, judge: Ju
         dataset=MemoryDataset(list(_samples(spec, prompts.prompts, wording)), name=prompts.origin),
         solver=answer(seed=seed),
         scorer=behaviour(judge),
-        config=GenerateConfig(
-            max_tokens=settings.max_tokens, temperature=settings.temperature, top_p=settings.top_p
-        ),
+        config=GenerateConfig(max_tokens=settings.max_tokens, temperature=settings.temperature, top_p=settings.top_p),
         metadata={"wording": wording, "data_sha256": prompts.sha256, "configurations": list(spec.configurations)},
     )
 
@@ -97,7 +98,9 @@ def answer(seed: int = 0) -> Solver:
     """One response, sampled (if the task samples) with the sample's own seed."""
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
-        return await generate(state, seed=sample_seed(seed, state.sample_id, state.epoch))
+        state = await generate(state, seed=sample_seed(seed, state.sample_id, state.epoch))
+        on_sample.get()(1)
+        return state
 
     return solve
 

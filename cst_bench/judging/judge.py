@@ -65,7 +65,7 @@ class RulesJudge:
         self._file = file
 
     async def judge(self, case: Case) -> Verdict:
-        """The behaviour of the first rule that holds; an empty response is unscored, since there is nothing to judge."""
+        """The behaviour of the first rule that holds; an empty response is unscored: there is nothing to judge."""
         if not case.response.strip():
             return Verdict(None, "empty response")
         return Verdict(behaviour_of(self._file, case.response, case.fields))

@@ -90,7 +90,9 @@ def _fill(template: str, fields: Mapping[str, str], escape: Callable[[str], str]
 
     def value(match: re.Match[str]) -> str:
         if match[1] not in fields:
-            raise UserError(f"a judge's rule names the field {match[1]!r}, which the row doesn't have: {sorted(fields)}")
+            raise UserError(
+                f"a judge's rule names the field {match[1]!r}, which the row doesn't have: {sorted(fields)}"
+            )
         return escape(fields[match[1]])
 
     return _PLACEHOLDER.sub(value, template)

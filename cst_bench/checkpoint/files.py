@@ -1,0 +1,149 @@
+"""A checkpoint's files: where they are, whether they are whole, and what names them. Nothing heavy is loaded here."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cst_bench.checkpoint.options import CheckpointOptions, Source, resolve
+from cst_bench.errors import UserError
+from cst_bench.files import digest, file_digest
+
+_WANTED = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt", "*.tiktoken")
+_UNWANTED = ("consolidated*", "original/*", "onnx/*")
+
+
+@dataclass(frozen=True)
+class CheckpointFiles:
+    """A checkpoint on disk, checked: its folder, its adapter's if it is one, and its identity."""
+
+    label: str
+    options: CheckpointOptions
+    folder: Path
+    """Holds config.json and the (base) weights."""
+    adapter: Path | None
+    identity: dict[str, Any]
+    """What names these weights in a manifest: kind, revision, SHA-256 of the weights, architecture, base, settings."""
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        """The adapter's folder if it brings a tokenizer, else the base's."""
+        if self.adapter is not None and (self.adapter / "tokenizer_config.json").is_file():
+            return self.adapter
+        return self.folder
+
+
+def find_checkpoint(options: CheckpointOptions, source: Source | None = None) -> CheckpointFiles:
+    """Finds (for a hub id: fetches) the files of a checkpoint and checks them.
+
+    Raises:
+        UserError: there is no such checkpoint, or its files are missing, corrupt or not safetensors.
+    """
+    source = source or resolve(options.name)
+    given, revision = _folder(source, options.revision, options.trust_remote_code)
+    adapter = given if (given / "adapter_config.json").is_file() else None
+    if adapter is None and options.base is not None:
+        raise UserError(f"--base is for adapters, and {given} has no adapter_config.json")
+    folder, base = (given, None) if adapter is None else _base_of(adapter, options)
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder}: no config.json (nor adapter_config.json): not a checkpoint folder")
+    config = read_json(folder / "config.json")
+    identity: dict[str, Any] = {
+        "label": source.label,
+        "kind": "adapter" if adapter is not None else source.kind,
+        "revision": revision,
+        "architecture": (config.get("architectures") or [config.get("model_type")])[0],
+        "weights_sha256": file_digest(_checked_weights(folder)),
+        "adapter_sha256": None if adapter is None else file_digest(_checked_weights(adapter)),
+        "base": base,
+        "dtype": options.dtype,
+        "quantization": "4-bit nf4" if options.load_in_4bit else None,
+        "system_as": options.system_as,
+        "stop_token": list(options.stop_token),
+        "chat_template_sha256": _template_digest(options),
+    }
+    return CheckpointFiles(source.label, options, folder, adapter, identity)
+
+
+def _folder(source: Source, revision: str | None, remote_code: bool) -> tuple[Path, str | None]:
+    """The local folder of a source, fetched from the hub if that is where it is, and the commit it is at."""
+    if source.kind == "local":
+        if revision is not None:
+            raise UserError(f"--revision is for hub ids; {source.name} is a local folder")
+        return Path(source.name), None
+    if source.kind == "inspect":
+        raise UserError(f"{source.name} is an Inspect model name: it has no weights to load")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    wanted = [*_WANTED, "*.py"] if remote_code else list(_WANTED)
+    try:
+        path = snapshot_download(source.name, revision=revision, allow_patterns=wanted, ignore_patterns=list(_UNWANTED))
+    except HFValidationError:
+        raise UserError(f"unknown checkpoint {source.name!r}: neither a local folder nor a valid hub id") from None
+    except OSError as error:  # the hub's HTTP errors and "not in the local cache" are OSErrors too
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        at = f" at revision {revision!r}" if revision else ""
+        raise UserError(
+            f"unknown checkpoint {source.name!r}{at}: no such local folder, and the hub doesn't give it: {reason}"
+        ) from None
+    return Path(path), Path(path).name
+
+
+def _base_of(adapter: Path, options: CheckpointOptions) -> tuple[Path, str]:
+    config = read_json(adapter / "adapter_config.json")
+    name = options.base or config.get("base_model_name_or_path")
+    if not name:
+        raise UserError(f"{adapter}: the adapter's config names no base: give it with --base")
+    beside = adapter / name
+    revision = None if options.base else config.get("revision")
+    try:
+        source = resolve(str(beside) if options.base is None and beside.is_dir() else name)
+        folder, _ = _folder(source, revision, options.trust_remote_code)
+    except UserError as error:
+        raise UserError(f"{adapter}: the adapter's base can't be had: {error}; give another with --base") from None
+    return folder, source.label
+
+
+def _checked_weights(folder: Path) -> list[Path]:
+    """The safetensors files of a folder, each of which can be opened."""
+    from safetensors import SafetensorError, safe_open
+
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        pickled = sorted(path.name for path in folder.glob("*.bin"))
+        hint = f"; {pickled[0]} is a pickle, which can run code when read: convert it to safetensors" if pickled else ""
+        raise UserError(f"{folder}: no .safetensors weights{hint}")
+    for path in weights:
+        try:
+            with safe_open(str(path), framework="np"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{path}: corrupt or cut-off safetensors file: {error}; fetch it again") from None
+    return weights
+
+
+def _template_digest(options: CheckpointOptions) -> str | None:
+    if options.chat_template is None:
+        return None
+    path = Path(options.chat_template).expanduser()
+    if not path.is_file():
+        raise UserError(f"--chat-template: file not found: {options.chat_template}")
+    return digest(path.read_text(encoding="utf-8"))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from one of the checkpoint's own files.
+
+    Raises:
+        UserError: it can't be read.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: can't be read as JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: must be a JSON object")
+    return value

@@ -1,0 +1,105 @@
+"""Runs compliance tasks through Inspect, first generation, then judging, so that a failing judge loses nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cst_bench.compliance.scores import Outcome
+from cst_bench.errors import Interrupted
+
+if TYPE_CHECKING:
+    from inspect_ai import Task
+    from inspect_ai.log import EvalLog
+    from inspect_ai.model import Model
+
+    from cst_bench.judging import Judge
+
+
+def generate(task: Task, model: Model, folder: Path, count: Callable[[int], None]) -> Path:
+    """All responses of a task, in an Inspect log in `folder`, whose path is returned.
+
+    Samples that an earlier, killed call finished are kept, and `count` is told how many those are before it is told
+    of each new one.
+
+    Raises:
+        Interrupted: some samples failed (the API was down, say); the same call tries those again.
+    """
+    from inspect_ai import eval_set
+
+    from cst_bench.compliance.task import on_sample
+
+    count(_finished(folder))
+    token = on_sample.set(count)
+    try:
+        success, logs = eval_set(
+            task,
+            log_dir=str(folder),
+            model=model,
+            score=False,
+            display="none",
+            log_level="error",
+            log_format="eval",
+            retry_attempts=0,
+            retry_immediate=False,
+            continue_on_fail=True,
+            log_buffer=1,
+            log_realtime=False,
+            log_model_api=False,
+            max_retries=5,
+            attempt_timeout=600,
+            max_samples=2 * model.api.max_connections(),
+        )
+    finally:
+        on_sample.reset(token)
+    if not success:
+        raise Interrupted(_failure(logs[0]))
+    return Path(logs[0].location.removeprefix("file://"))
+
+
+def judge_log(location: Path, judge: Judge) -> list[Outcome]:
+    """Judges every response in a log, writes the scores into it, and returns the outcomes."""
+    from inspect_ai import score
+    from inspect_ai.log import read_eval_log, write_eval_log
+
+    from cst_bench.compliance.task import behaviour
+
+    log = read_eval_log(str(location))
+    # 'none/none': the responses are there, and the checkpoint is not to be loaded a second time
+    scored = score(log, behaviour(judge), model="none/none", action="overwrite", display="none", copy=False)
+    temporary = location.with_suffix(".tmp.eval")
+    write_eval_log(scored, str(temporary))
+    temporary.replace(location)
+    return outcomes(scored)
+
+
+def read_outcomes(location: Path) -> list[Outcome]:
+    """The outcomes of a log that has been judged."""
+    from inspect_ai.log import read_eval_log
+
+    return outcomes(read_eval_log(str(location)))
+
+
+def outcomes(log: EvalLog) -> list[Outcome]:
+    """The outcomes in a judged log, in the order of the prompts and their configurations."""
+    from cst_bench.compliance.task import SCORER, outcome_of
+
+    return [outcome_of(sample.metadata, (sample.scores or {})[SCORER]) for sample in log.samples or []]
+
+
+def _finished(folder: Path) -> int:
+    """Samples that a killed call left finished in the newest log of a folder."""
+    from inspect_ai.log import list_eval_logs, read_eval_log_sample_summaries
+
+    logs = list_eval_logs(str(folder)) if folder.is_dir() else []
+    if not logs:
+        return 0
+    return sum(summary.completed and not summary.error for summary in read_eval_log_sample_summaries(logs[0]))
+
+
+def _failure(log: EvalLog) -> str:
+    failed = [sample.error for sample in log.samples or [] if sample.error is not None]
+    first = failed[0].message if failed else log.error.message if log.error else "no reason given"
+    count = f"{len(failed)} responses of {log.eval.task}" if failed else f"task {log.eval.task}"
+    return f"{count} failed ({first.strip().splitlines()[0]}); the same command tries them again"
