@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,7 +56,7 @@ def generate(task: Task, model: Model, folder: Path, count: Callable[[int], None
         on_sample.reset(token)
     if not success:
         raise Interrupted(_failure(logs[0]))
-    return Path(logs[0].location.removeprefix("file://"))
+    return Path(logs[0].location.removeprefix("file://")).resolve()
 
 
 def judge_log(location: Path, judge: Judge) -> list[Outcome]:
@@ -103,3 +104,17 @@ def _failure(log: EvalLog) -> str:
     first = failed[0].message if failed else log.error.message if log.error else "no reason given"
     count = f"{len(failed)} responses of {log.eval.task}" if failed else f"task {log.eval.task}"
     return f"{count} failed ({first.strip().splitlines()[0]}); the same command tries them again"
+
+
+def usage(location: Path) -> dict[str, int]:
+    """Tokens in and out of a log, and how many responses ended for which reason."""
+    from inspect_ai.log import read_eval_log
+
+    log = read_eval_log(str(location))
+    used = log.stats.model_usage.values()
+    reasons = Counter(f"stopped by {sample.output.stop_reason}" for sample in log.samples or [])
+    return {
+        "input_tokens": sum(one.input_tokens for one in used),
+        "output_tokens": sum(one.output_tokens for one in used),
+        **dict(sorted(reasons.items())),
+    }

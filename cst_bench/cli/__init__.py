@@ -1,0 +1,95 @@
+"""The command line: one verb a file, each thin over a library call of the same name.
+
+Verbs are imported when they are called, so that `cst-bench --help` stays quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from cst_bench import __version__
+from cst_bench.errors import CstBenchError, UserError
+
+_VERBS = {
+    "run": "Evaluate a checkpoint on a suite.",
+    "doctor": "Show what is installed and usable, and put a checkpoint's chat template through the gate.",
+}
+
+
+class _Verbs(click.Group):
+    """Lists the verbs without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _VERBS:
+            return None
+        command: click.Command = import_module(f"cst_bench.cli.{name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_VERBS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        from cst_bench.errors import did_you_mean
+
+        if args and args[0] not in _VERBS and not args[0].startswith("-"):
+            raise UserError(f"unknown command {args[0]!r}: {did_you_mean(args[0], _VERBS)}")
+        return super().resolve_command(ctx, args)
+
+
+@click.command(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="cst-bench")
+def cli() -> None:
+    """Does a model do what its system prompt configures, did it stay capable, can the judge be believed?
+
+    \b
+    cst-bench run                        the embedded tiny checkpoint, anywhere, in about a minute
+    cst-bench run ./my-model --suite paper
+    cst-bench doctor ./my-model          is its chat template sound?
+    """
+
+
+def main() -> None:
+    """Runs the command line. Exit status: 0 done, 1 a threshold not met, 2 bad input, 3 interrupted and resumable."""
+    try:
+        status = cli(standalone_mode=False)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except CstBenchError as error:
+        _say(str(error))
+        sys.exit(error.exit_status)
+    except (click.Abort, KeyboardInterrupt):
+        _say("interrupted; the same command continues the run")
+        sys.exit(3)
+    except OSError as error:
+        message = disk_full(error)
+        if message is None:
+            raise
+        _say(message)
+        sys.exit(2)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def disk_full(error: OSError) -> str | None:
+    """The message for an error that says there is no room on the disk; None for another error."""
+    import errno
+
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return None
+    where = f" for {error.filename}" if error.filename else ""
+    return f"no space left on the disk{where}: make room and run the same command again; what is finished is kept"
+
+
+def _say(message: str) -> None:
+    click.echo(f"{click.style('cst-bench:', fg='red', bold=True)} {message}", err=True)

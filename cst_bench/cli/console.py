@@ -1,0 +1,76 @@
+"""What the user sees while a run works: bars on a terminal, plain lines when piped."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from cst_bench.checkpoint.gate import Check
+
+_SIGNS = {"ok": "[green]ok[/green]", "warning": "[yellow]warning[/yellow]", "failed": "[red]failed[/red]"}
+
+
+def quiet_libraries() -> None:
+    """Keeps other libraries' bars, notices and warnings off the terminal; their errors still show."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    warnings.filterwarnings("ignore")
+    logging.getLogger().setLevel(logging.ERROR)
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+
+
+def make_console(*, stderr: bool = False) -> Console:
+    """A console that is plain when piped and when NO_COLOR is set."""
+    console = Console(stderr=stderr, highlight=False, soft_wrap=False)
+    if not console.is_terminal:
+        console = Console(stderr=stderr, highlight=False, width=max(console.width, 100), no_color=True)
+    return console
+
+
+class ConsoleProgress:
+    """A run's progress (`cst_bench.runs.progress.Progress`) on a console."""
+
+    def __init__(self, console: Console) -> None:
+        """Draws on the console given."""
+        self._console = console
+
+    def gate(self, label: str, checks: Sequence[Check]) -> None:
+        """A line a check."""
+        self._console.print(f"Template gate of [bold]{escape(label)}[/bold]")
+        for check in checks:
+            self._console.print(f"  {_SIGNS[check.state]:<8} {check.name}: {escape(check.found)}")
+
+    def note(self, message: str) -> None:
+        """One line."""
+        self._console.print(escape(message))
+
+    @contextmanager
+    def stage(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
+        """A bar with the time left, or a line when it is done if this is no terminal."""
+        if not self._console.is_terminal:
+            yield lambda steps: None
+            self._console.print(f"{escape(title)}: done")
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self._console) as bar:
+            task = bar.add_task(escape(title), total=total)
+            yield lambda steps: bar.advance(task, steps)
+            bar.update(task, completed=total)

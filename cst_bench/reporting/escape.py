@@ -1,0 +1,33 @@
+"""Makes any text safe in a Markdown table cell: it can't end the cell, start markup, or bring HTML or links."""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+
+from markupsafe import Markup
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~$^])")
+_AUTOLINK = re.compile(r"(?i)\b(https?|ftp|mailto)(:)|(www)(\.)|(@)")
+
+
+def cell(value: object) -> str:
+    """Text for one Markdown cell. `Markup` is taken as already safe, None is a dash."""
+    if isinstance(value, Markup):
+        return str(value)
+    if value is None:
+        return "–"
+    text = html.escape("".join(_visible(character) for character in str(value)), quote=False)
+    text = _SPECIAL.sub(r"\\\1", text)
+    text = _AUTOLINK.sub(lambda match: match[0][:-1] + f"&#{ord(match[0][-1])};", text)
+    return re.sub(r"\s*\n\s*", "<br>", text.strip())
+
+
+def _visible(character: str) -> str:
+    """Control and direction-changing characters by their number, so that they show and do nothing."""
+    if character in "\n\t":
+        return character
+    if character == "\r":
+        return ""
+    return f"\\u{ord(character):04x}" if unicodedata.category(character) in {"Cc", "Cf", "Cs"} else character

@@ -1,0 +1,63 @@
+"""A few responses of each task for the report, without their text unless it is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from inspect_ai.log import EvalSample
+
+PROMPTS = 3
+
+
+@dataclass(frozen=True)
+class Example:
+    """One response and what was made of it."""
+
+    prompt_id: str
+    configuration: str
+    behaviour: str | None
+    verdict: str
+    prompt: str
+    response: str
+
+
+def examples(log: Path, *, show_text: bool) -> list[Example]:
+    """The responses to the first prompts of a judged log, under every configuration."""
+    from inspect_ai.log import read_eval_log
+
+    samples = read_eval_log(str(log)).samples or []
+    wanted = list(dict.fromkeys(sample.metadata["prompt_id"] for sample in samples))[:PROMPTS]
+    chosen = [sample for sample in samples if sample.metadata["prompt_id"] in wanted]
+    chosen.sort(
+        key=lambda sample: wanted.index(sample.metadata["prompt_id"])
+    )  # stable: configurations keep their order
+    return [_example(sample, show_text) for sample in chosen]
+
+
+def _example(sample: EvalSample, show_text: bool) -> Example:
+    from cst_bench.compliance.task import SCORER, outcome_of
+
+    outcome = outcome_of(sample.metadata, (sample.scores or {})[SCORER])
+    if outcome.behaviour is None:
+        verdict = f"unscored: {outcome.reason}"
+    elif outcome.complied is None:
+        verdict = "reference"
+    else:
+        verdict = "complies" if outcome.complied else "does not comply"
+    user = sample.input if isinstance(sample.input, str) else sample.input[-1].text
+    return Example(
+        outcome.prompt_id,
+        outcome.configuration,
+        outcome.behaviour,
+        verdict,
+        user if show_text else _redacted(user),
+        sample.output.completion if show_text else _redacted(sample.output.completion),
+    )
+
+
+def _redacted(text: str) -> str:
+    words = len(text.split())
+    return f"({words} word{'' if words == 1 else 's'}, not shown)"

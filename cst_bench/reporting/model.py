@@ -1,0 +1,132 @@
+"""The content of a run's report, from `scores.json` and the run's settings. Formats only lay it out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+MAX_UNSCORED = 0.02
+"""A score with more unscored responses than this share is marked, and not to be ranked."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number with what is needed to believe it."""
+
+    name: str
+    score: float | None
+    interval: tuple[float, float] | None
+    n: int
+    unscored: int = 0
+    marks: tuple[str, ...] = ()
+    """Footnotes that hold for it, such as `uncalibrated`."""
+
+
+@dataclass(frozen=True)
+class ConfigurationFigure:
+    """The score of a configuration (or joint compliance) and what the responses did."""
+
+    task: str
+    figure: Figure
+    behaviours: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What a report of one run says."""
+
+    label: str
+    suite: str
+    compliance: Sequence[Figure]
+    """The columns of Tables I and II: the averaged configurations, the others, Avg."""
+    details: Sequence[ConfigurationFigure]
+    references: Sequence[ConfigurationFigure]
+    """The reference arm of each task: what the model does with no system prompt."""
+    capabilities: Sequence[Figure]
+    """The columns of Table III, and Avg."""
+    unavailable: Mapping[str, str]
+    """Capability tasks that could not be run, and why."""
+    marks: Mapping[str, str]
+    """What each footnote means."""
+
+
+def make_report(scores: Mapping[str, Any]) -> RunReport:
+    """Reads the content of `scores.json`."""
+    details = [
+        ConfigurationFigure(task, _figure(scores, task, name, value), value.get("behaviours", {}))
+        for task, found in scores["compliance"].items()
+        for name, value in found.items()
+        if name != "reference"
+    ]
+    references = [
+        ConfigurationFigure(
+            task,
+            Figure("no system prompt", None, None, found["reference"]["n"], found["reference"]["unscored"]),
+            found["reference"]["behaviours"],
+        )
+        for task, found in scores["compliance"].items()
+        if "reference" in found
+    ]
+    compliance = _compliance_row(scores, [detail.figure for detail in details if detail.figure.name != "joint"])
+    abilities = scores["capabilities"]
+    figures = (*compliance, *(detail.figure for detail in details))
+    used = {mark for figure in figures for mark in figure.marks}
+    return RunReport(
+        label=scores["checkpoint"]["label"],
+        suite=scores["suite"]["title"],
+        compliance=compliance,
+        details=details,
+        references=references,
+        capabilities=_capability_row(scores),
+        unavailable={name: value["unavailable"] for name, value in abilities.items() if "unavailable" in value},
+        marks={mark: text for mark, text in _MARKS.items() if mark in used},
+    )
+
+
+_MARKS = {
+    "uncalibrated": "the judge has no calibration card: nobody has measured how far its verdicts can be trusted",
+    "unscored": f"more than {MAX_UNSCORED:.0%} of the responses are unscored: not to be ranked",
+}
+
+
+def _figure(scores: Mapping[str, Any], task: str, name: str, value: Mapping[str, Any]) -> Figure:
+    marks = []
+    if scores["judges"][task]["calibration"] is None:
+        marks.append("uncalibrated")
+    if value["unscored"] > MAX_UNSCORED * (value["n"] + value["unscored"]):
+        marks.append("unscored")
+    interval = tuple(value["interval"]) if value["interval"] else None
+    return Figure(name, value["score"], interval, value["n"], value["unscored"], tuple(marks))
+
+
+def _compliance_row(scores: Mapping[str, Any], figures: Sequence[Figure]) -> list[Figure]:
+    average = scores["averages"]["compliance"]
+    if average is None:
+        return list(figures)
+    by_name = {figure.name: figure for figure in figures}
+    over = [by_name[name] for name in average["over"]]
+    others = [figure for figure in figures if figure.name not in average["over"]]
+    marks = tuple(dict.fromkeys(mark for figure in over for mark in figure.marks))
+    interval = tuple(average["interval"]) if average["interval"] else None
+    total = sum(figure.n for figure in over)
+    return [*over, Figure("Avg.", average["score"], interval, total, sum(f.unscored for f in over), marks), *others]
+
+
+def _capability_row(scores: Mapping[str, Any]) -> list[Figure]:
+    figures = [
+        Figure(value["title"], value["score"], _normal_interval(value["score"], value["stderr"]), value["n"])
+        for value in scores["capabilities"].values()
+    ]
+    average = scores["averages"]["capabilities"]
+    if average is None:
+        return figures
+    interval = _normal_interval(average["score"], average["stderr"])
+    return [*figures, Figure("Avg.", average["score"], interval, sum(figure.n for figure in figures))]
+
+
+def _normal_interval(score: float | None, stderr: float | None) -> tuple[float, float] | None:
+    """lm-eval's standard error as a 95 % interval, cut to where a share can be."""
+    if score is None or stderr is None:
+        return None
+    return max(0.0, score - 1.96 * stderr), min(1.0, score + 1.96 * stderr)

@@ -1,0 +1,56 @@
+"""The table that a run ends with on the terminal, 80 columns wide at most."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from cst_bench.reporting.model import Figure, make_report
+
+
+def summary_table(scores: Mapping[str, Any]) -> RenderableType:
+    """Compliance and abilities of a run, a column for each score, the interval below it."""
+    report = make_report(scores)
+    parts: list[RenderableType] = []
+    if report.compliance:
+        parts.append(
+            _table("Does what its system prompt asks (share of responses, 95 % interval)", report.compliance, 1)
+        )
+    joint = {detail.task: detail.figure for detail in report.details if detail.figure.name == "joint"}
+    if joint:
+        said = ", ".join(f"{task} {_number(figure.score, 1)}" for task, figure in joint.items())
+        parts.append(f"Under every configuration of the task (joint): {escape(said)}")
+    if report.capabilities:
+        parts.append(_table("Abilities (lm-eval, %, 95 % interval)", report.capabilities, 100))
+    parts.extend(f"{escape(name)}: not run, {escape(reason)}" for name, reason in report.unavailable.items())
+    parts.extend(f"[dim]{escape(mark)}: {escape(text)}[/dim]" for mark, text in report.marks.items())
+    return Group(*parts)
+
+
+def _table(title: str, figures: Sequence[Figure], scale: int) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for figure in figures:
+        table.add_column(
+            escape(figure.name), justify="right", no_wrap=True, style="bold" if figure.name == "Avg." else ""
+        )
+    table.add_row(*(_number(figure.score, scale) for figure in figures))
+    table.add_row(*(_ends(figure, scale) for figure in figures), style="dim")
+    table.add_row(*(f"n {figure.n}" for figure in figures), style="dim")
+    if any(figure.unscored for figure in figures):
+        table.add_row(*(f"{figure.unscored} unsc." for figure in figures), style="dim")
+    return table
+
+
+def _number(value: float | None, scale: int) -> str:
+    return "–" if value is None else f"{scale * value:.{2 if scale == 1 else 1}f}"
+
+
+def _ends(figure: Figure, scale: int) -> str:
+    if figure.interval is None:
+        return "–"
+    low, high = figure.interval
+    return f"{_number(low, scale)}–{_number(high, scale)}"
