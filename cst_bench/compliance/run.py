@@ -56,7 +56,11 @@ def generate(task: Task, model: Model, folder: Path, count: Callable[[int], None
         on_sample.reset(token)
     if not success:
         raise Interrupted(_failure(logs[0]))
-    return Path(logs[0].location.removeprefix("file://")).resolve()
+    location = Path(logs[0].location.removeprefix("file://")).resolve()
+    for cut_off in folder.glob("*.eval"):  # what killed calls left; all of it is in the last log
+        if cut_off.resolve() != location:
+            cut_off.unlink()
+    return location
 
 
 def judge_log(location: Path, judge: Judge) -> list[Outcome]:

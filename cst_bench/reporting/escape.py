@@ -8,7 +8,7 @@ import unicodedata
 
 from markupsafe import Markup
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~$^])")
+_SPECIAL = re.compile(r"([\\`*_\[\]|~$])")
 _AUTOLINK = re.compile(r"(?i)\b(https?|ftp|mailto)(:)|(www)(\.)|(@)")
 
 

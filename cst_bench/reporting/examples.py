@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cst_bench.compliance.spec import REFERENCE
+
 if TYPE_CHECKING:
     from inspect_ai.log import EvalSample
 
@@ -28,13 +30,13 @@ def examples(log: Path, *, show_text: bool) -> list[Example]:
     """The responses to the first prompts of a judged log, under every configuration."""
     from inspect_ai.log import read_eval_log
 
-    samples = read_eval_log(str(log)).samples or []
-    wanted = list(dict.fromkeys(sample.metadata["prompt_id"] for sample in samples))[:PROMPTS]
-    chosen = [sample for sample in samples if sample.metadata["prompt_id"] in wanted]
-    chosen.sort(
-        key=lambda sample: wanted.index(sample.metadata["prompt_id"])
-    )  # stable: configurations keep their order
-    return [_example(sample, show_text) for sample in chosen]
+    read = read_eval_log(str(log))
+    arms = [*(read.eval.metadata or {})["configurations"], REFERENCE]
+    by_prompt: dict[str, dict[str, EvalSample]] = {}
+    for sample in read.samples or []:
+        by_prompt.setdefault(sample.metadata["prompt_id"], {})[sample.metadata["configuration"]] = sample
+    chosen = [by_prompt[prompt] for prompt in sorted(by_prompt)[:PROMPTS]]
+    return [_example(samples[arm], show_text) for samples in chosen for arm in arms if arm in samples]
 
 
 def _example(sample: EvalSample, show_text: bool) -> Example:
