@@ -22,6 +22,7 @@ def quiet_libraries() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")  # read when tqdm is first imported
     warnings.filterwarnings("ignore")
     logging.getLogger().setLevel(logging.ERROR)
     from transformers.utils import logging as transformers_logging

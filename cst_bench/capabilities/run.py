@@ -1,0 +1,140 @@
+"""Runs one capability task through lm-eval, over the checkpoint that the run has loaded."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cst_bench.capabilities.results import CapabilityResult, make_result
+from cst_bench.capabilities.spec import CapabilityTask
+from cst_bench.checkpoint import Checkpoint
+from cst_bench.errors import UserError
+
+_RANDOM_SEED, _SEED = 0, 1234
+"""lm-eval's own defaults, so that its command line gives the same numbers."""
+_BATCH = 8
+"""lm-eval's `auto` is slower than this, and its choice, and so the last digits, vary with what else runs."""
+
+Report = Callable[[int, int], None]
+"""Called with how many log-likelihoods are done, and of how many."""
+
+
+def evaluate_capability(
+    checkpoint: Checkpoint,
+    task: CapabilityTask,
+    path: Path,
+    *,
+    data: Path | None = None,
+    limit: int | None = None,
+    progress: Report | None = None,
+) -> CapabilityResult:
+    """Runs lm-eval's task of that name, with its own shots, prompts and metric, and no chat template.
+
+    Args:
+        checkpoint: Used as it is loaded.
+        task: What to run; `path` is the file it stands in.
+        path: The task file.
+        data: A local folder that mirrors the task's hub data set (its README's `configs:` and files), in its place.
+        limit: Only the first so many documents of each (sub)task.
+        progress: Told how far it is.
+
+    Raises:
+        UserError: the data can't be had, or doesn't have the columns of the task.
+    """
+    from datasets.exceptions import DatasetsError
+    from jinja2 import UndefinedError
+    from lm_eval.tasks import TaskManager
+
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    manager = TaskManager(include_path=str(task.definitions_folder(path)), include_defaults=False)
+    try:
+        loaded = manager.load([_selection(manager, task, data)])
+        raw = _evaluate(scoring_model(checkpoint, progress), loaded, task.num_fewshot, limit)
+    except (OSError, DatasetsError) as error:
+        raise UserError(_no_data(task, data, error)) from error
+    except (UndefinedError, KeyError, ValueError) as error:
+        if data is None:
+            raise
+        raise UserError(f"--data {task.name}={data}: not the columns or splits of the task: {error}") from error
+    return make_result(task, raw)
+
+
+def _evaluate(model: Any, loaded: Any, num_fewshot: int, limit: int | None) -> dict[str, Any]:
+    """What lm-eval's `simple_evaluate` does with its default seeds, less its look at git, packages and hardware."""
+    import random
+
+    import numpy
+    import torch
+    from lm_eval.evaluator import evaluate
+
+    random.seed(_RANDOM_SEED)
+    numpy.random.seed(_SEED)
+    torch.manual_seed(_SEED)
+    for one in loaded["tasks"].values():
+        if one.get_config("num_fewshot") != 0:
+            one.set_config(key="num_fewshot", value=num_fewshot)
+        one.set_fewshot_seed(seed=_SEED)
+    results: dict[str, Any] = evaluate(lm=model, task_dict=loaded, limit=limit, log_samples=True)
+    seeds = {"random_seed": _RANDOM_SEED, "numpy_seed": _SEED, "torch_seed": _SEED, "fewshot_seed": _SEED}
+    return {**results, "config": {"model": "hf", "limit": limit, "use_cache": None, **seeds}}
+
+
+def scoring_model(checkpoint: Checkpoint, progress: Report | None = None) -> Any:
+    """The lm-eval model (`lm_eval.api.model.LM`) that scores with a loaded checkpoint."""
+    from lm_eval.models.huggingface import HFLM
+
+    class Counting(HFLM):  # type: ignore[misc]
+        """Tells how many requests are scored, where lm-eval would draw a bar of its own."""
+
+        def _loglikelihood_tokens(self, requests: list[Any], disable_tqdm: bool = False, **rest: Any) -> Any:
+            if progress is not None:
+                self.set_cache_hook(_Counter(progress, len(requests)))
+            return super()._loglikelihood_tokens(requests, disable_tqdm=True, **rest)
+
+        def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> Any:
+            return super().loglikelihood(requests, disable_tqdm=True)
+
+    return Counting(
+        pretrained=checkpoint.model,
+        tokenizer=checkpoint.tokenizer,
+        batch_size=checkpoint.options.batch_size or _BATCH,
+        max_length=checkpoint.context_length,
+    )
+
+
+class _Counter:
+    """Stands where lm-eval puts its cache, which is told of every answer. (We never use that cache: its key leaves
+    the model out.)"""
+
+    def __init__(self, progress: Report, total: int) -> None:
+        self._progress, self._total, self._done = progress, total, 0
+
+    def add_partial(self, attribute: str, request: Any, answer: Any) -> None:
+        self._done += 1
+        self._progress(self._done, self._total)
+
+
+def _selection(manager: Any, task: CapabilityTask, data: Path | None) -> Any:
+    """What lm-eval is asked to run: the task by name, with another data source if one is given."""
+    if data is None:
+        return task.lm_eval
+    if task.definitions is not None:
+        raise UserError(f"--data {task.name}={data}: this task brings its own data; copy its definitions to change it")
+    if not data.is_dir() or not any(data.iterdir()):
+        raise UserError(f"--data {task.name}={data}: must be a folder that mirrors the data set on the hub")
+    folder = str(data.resolve())
+    if task.lm_eval in manager.all_groups:  # lm-eval hands overrides down only to the members of a group
+        return {"group": f"{task.name}_with_local_data", "task": [{"group": task.lm_eval, "dataset_path": folder}]}
+    return {"task": task.lm_eval, "dataset_path": folder}
+
+
+def _no_data(task: CapabilityTask, data: Path | None, error: Exception) -> str:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if data is not None:
+        return f"--data {task.name}={data}: can't be read as a data set: {reason}"
+    return (
+        f"the data of {task.name} can't be had from the hub ({reason}); "
+        f"give a local mirror of it with --data {task.name}=FOLDER"
+    )

@@ -1,0 +1,70 @@
+"""The schema of a capability task file: a task of lm-eval, its shots and its metric."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from cst_bench import content
+from cst_bench.content import Content
+from cst_bench.errors import UserError
+
+FOLDER = "tasks/capabilities"
+
+
+class CapabilityTask(Content):
+    """A task or group of lm-eval, from its stock definitions or from a folder of one's own."""
+
+    name: str = Field(pattern=r"^[a-z0-9_]+$")
+    version: Annotated[int, Field(ge=1)]
+    title: str
+    """Column name in reports."""
+    description: str
+    source: str
+    lm_eval: str
+    """Name of the task or group in lm-eval."""
+    stock: str | None = None
+    """The folder of lm-eval's own definitions that has it, so that the thousands of others need not be read."""
+    definitions: str | None = None
+    """A folder of definitions of one's own, relative to the task file."""
+    num_fewshot: Annotated[int, Field(ge=0)]
+    metric: str
+    """The metric that is reported, as lm-eval calls it."""
+    changelog: dict[int, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> CapabilityTask:
+        if (self.stock is None) == (self.definitions is None):
+            raise ValueError("give either stock or definitions")
+        return self
+
+    def definitions_folder(self, path: Path) -> Path:
+        """Where the definitions are; `path` is the task file.
+
+        Raises:
+            UserError: there is no such folder.
+        """
+        if self.definitions is not None:
+            folder = path.parent / self.definitions
+        else:
+            from importlib.util import find_spec
+
+            package = find_spec("lm_eval")
+            assert package is not None
+            assert package.origin is not None
+            folder = Path(package.origin).parent / "tasks" / str(self.stock)
+        if not folder.is_dir():
+            raise UserError(f"{path}: folder of lm-eval definitions not found: {folder}")
+        return folder
+
+
+def load_capability(name: str) -> tuple[CapabilityTask, Path]:
+    """A capability task by name or path, and the file it stands in.
+
+    Raises:
+        UserError: unknown name, or a fault in the file.
+    """
+    path = content.find(FOLDER, name, "capability task")
+    return content.load(path, CapabilityTask), path
