@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from cst_bench.capabilities.results import CapabilityResult, make_result
@@ -48,9 +51,10 @@ def evaluate_capability(
     from lm_eval.tasks import TaskManager
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    manager = TaskManager(include_path=str(task.definitions_folder(path)), include_defaults=False)
+    definitions = task.definitions_folder(path)
     try:
-        loaded = manager.load([_selection(manager, task, data)])
+        with _definitions(task, definitions, data) as (folders, name):
+            loaded = TaskManager(include_path=folders, include_defaults=False).load([name])
         raw = _evaluate(scoring_model(checkpoint, progress), loaded, task.num_fewshot, limit)
     except (OSError, DatasetsError) as error:
         raise UserError(_no_data(task, data, error)) from error
@@ -116,18 +120,22 @@ class _Counter:
         self._progress(self._done, self._total)
 
 
-def _selection(manager: Any, task: CapabilityTask, data: Path | None) -> Any:
-    """What lm-eval is asked to run: the task by name, with another data source if one is given."""
+@contextmanager
+def _definitions(task: CapabilityTask, definitions: Path, data: Path | None) -> Iterator[tuple[list[str], str]]:
+    """The folders in which lm-eval finds the task, and its name there: its own, or one with another data source."""
     if data is None:
-        return task.lm_eval
+        yield [str(definitions)], task.lm_eval
+        return
     if task.definitions is not None:
         raise UserError(f"--data {task.name}={data}: this task brings its own data; copy its definitions to change it")
     if not data.is_dir() or not any(data.iterdir()):
         raise UserError(f"--data {task.name}={data}: must be a folder that mirrors the data set on the hub")
-    folder = str(data.resolve())
-    if task.lm_eval in manager.all_groups:  # lm-eval hands overrides down only to the members of a group
-        return {"group": f"{task.name}_with_local_data", "task": [{"group": task.lm_eval, "dataset_path": folder}]}
-    return {"task": task.lm_eval, "dataset_path": folder}
+    # lm-eval hands overrides on only to the members of a group that stands in a file of an included folder
+    member = {"group" if task.is_group else "task": task.lm_eval, "dataset_path": str(data.resolve())}
+    name = f"{task.name}_with_local_data"
+    with TemporaryDirectory() as folder:
+        (Path(folder) / f"{name}.yaml").write_text(json.dumps({"group": name, "task": [member]}), encoding="utf-8")
+        yield [str(definitions), folder], name
 
 
 def _no_data(task: CapabilityTask, data: Path | None, error: Exception) -> str:

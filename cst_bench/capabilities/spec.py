@@ -25,6 +25,8 @@ class CapabilityTask(Content):
     source: str
     lm_eval: str
     """Name of the task or group in lm-eval."""
+    is_group: bool = False
+    """Whether that is a group of tasks, as MMLU's subjects are."""
     stock: str | None = None
     """The folder of lm-eval's own definitions that has it, so that the thousands of others need not be read."""
     definitions: str | None = None

@@ -96,8 +96,7 @@ def _figure(scores: Mapping[str, Any], task: str, name: str, value: Mapping[str,
         marks.append("uncalibrated")
     if value["unscored"] > MAX_UNSCORED * (value["n"] + value["unscored"]):
         marks.append("unscored")
-    interval = tuple(value["interval"]) if value["interval"] else None
-    return Figure(name, value["score"], interval, value["n"], value["unscored"], tuple(marks))
+    return Figure(name, value["score"], _pair(value["interval"]), value["n"], value["unscored"], tuple(marks))
 
 
 def _compliance_row(scores: Mapping[str, Any], figures: Sequence[Figure]) -> list[Figure]:
@@ -108,25 +107,22 @@ def _compliance_row(scores: Mapping[str, Any], figures: Sequence[Figure]) -> lis
     over = [by_name[name] for name in average["over"]]
     others = [figure for figure in figures if figure.name not in average["over"]]
     marks = tuple(dict.fromkeys(mark for figure in over for mark in figure.marks))
-    interval = tuple(average["interval"]) if average["interval"] else None
+    interval = _pair(average["interval"])
     total = sum(figure.n for figure in over)
     return [*over, Figure("Avg.", average["score"], interval, total, sum(f.unscored for f in over), marks), *others]
 
 
 def _capability_row(scores: Mapping[str, Any]) -> list[Figure]:
     figures = [
-        Figure(value["title"], value["score"], _normal_interval(value["score"], value["stderr"]), value["n"])
+        Figure(value["title"], value["score"], _pair(value["interval"]), value["n"])
         for value in scores["capabilities"].values()
     ]
     average = scores["averages"]["capabilities"]
     if average is None:
         return figures
-    interval = _normal_interval(average["score"], average["stderr"])
-    return [*figures, Figure("Avg.", average["score"], interval, sum(figure.n for figure in figures))]
+    total = sum(figure.n for figure in figures)
+    return [*figures, Figure("Avg.", average["score"], _pair(average["interval"]), total)]
 
 
-def _normal_interval(score: float | None, stderr: float | None) -> tuple[float, float] | None:
-    """lm-eval's standard error as a 95 % interval, cut to where a share can be."""
-    if score is None or stderr is None:
-        return None
-    return max(0.0, score - 1.96 * stderr), min(1.0, score + 1.96 * stderr)
+def _pair(interval: Sequence[float] | None) -> tuple[float, float] | None:
+    return None if interval is None else (interval[0], interval[1])
