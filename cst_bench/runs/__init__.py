@@ -1,0 +1,6 @@
+"""A run: one checkpoint on one suite, in a folder that a killed run continues and nothing else is mixed into."""
+
+from cst_bench.runs.plan import Plan, RunOptions, make_plan
+from cst_bench.runs.run import RunResult, run
+
+__all__ = ["Plan", "RunOptions", "RunResult", "make_plan", "run"]

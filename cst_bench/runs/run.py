@@ -1,0 +1,160 @@
+"""A run from start to end: gate, compliance, capabilities, scores, report. Killed, it continues where it was."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cst_bench import capabilities
+from cst_bench.capabilities import CapabilityResult
+from cst_bench.compliance.scores import Outcome
+from cst_bench.files import write_json
+from cst_bench.reporting import write_report
+from cst_bench.runs.folder import RunFolder, locked, open_folder
+from cst_bench.runs.plan import Plan, PlannedCapability, PlannedCompliance, RunOptions, make_plan
+from cst_bench.runs.progress import Progress, Silent
+from cst_bench.runs.scores import make_scores
+from cst_bench.runs.subject import Subject
+
+NO_LIKELIHOODS = "an API model gives no log-likelihoods"
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Where a run is and what it found."""
+
+    folder: Path
+    scores: dict[str, Any]
+    was_finished: bool
+    """The folder held this run, finished: nothing was done."""
+
+
+def run(options: RunOptions, progress: Progress | None = None) -> RunResult:
+    """Evaluates one checkpoint on one suite, into a run folder.
+
+    The same call on a folder that a killed run left continues it, repeating no finished response and no finished
+    capability task, and ends with the same `scores.json` and `report.md`.
+
+    Raises:
+        UserError: something in the options is wrong, or the folder holds a run with other settings.
+        Interrupted: an API failed for some responses; the same call tries those again.
+    """
+    progress = progress or Silent()
+    plan = make_plan(options)
+    subject = Subject(options.checkpoint, progress)
+    path = options.out or Path("runs") / f"{slug(subject.label)}-{slug(plan.suite.name)}"
+    settings = {"checkpoint": subject.identity, "device": options.checkpoint.device, **plan.settings}
+    existed = path.exists()
+    with locked(path):
+        try:
+            folder = open_folder(path, settings)
+            if folder.finished:
+                return RunResult(path, json.loads((path / "scores.json").read_text(encoding="utf-8")), True)
+            subject.pass_gate()
+        except BaseException:
+            if not existed:
+                _remove_empty(path)
+            raise
+        try:
+            return _fill(folder, plan, subject, progress, options.show_text)
+        finally:
+            subject.close()
+
+
+def _fill(folder: RunFolder, plan: Plan, subject: Subject, progress: Progress, show_text: bool) -> RunResult:
+    logs = {task.spec.name: _generate(folder, task, subject, progress) for task in plan.compliance}
+    outcomes = {task.spec.name: _judge(folder, task, logs[task.spec.name], progress) for task in plan.compliance}
+    abilities = {task.spec.name: _capability(folder, task, subject, plan, progress) for task in plan.capabilities}
+    scores = make_scores(plan, subject.identity, outcomes, abilities)
+    write_json(folder.path / "scores.json", scores)
+    write_report(folder.path, scores, folder.manifest["settings"], logs, show_text=show_text)
+    folder.finish()
+    return RunResult(folder.path, scores, False)
+
+
+def _generate(folder: RunFolder, task: PlannedCompliance, subject: Subject, progress: Progress) -> Path:
+    """The log with all responses of a task."""
+    name = task.spec.name
+    part = folder.part("compliance", name)
+    if part["state"] != "pending":
+        return folder.path / str(part["log"])
+    from cst_bench.compliance.run import generate, usage
+    from cst_bench.compliance.task import build_task
+
+    built = build_task(task.spec, task.prompts, task.wording, task.judge, folder.manifest["settings"]["seed"])
+    model = subject.inspect_model()
+    started = time.monotonic()
+    with progress.stage(f"{task.spec.title}: responses", len(built.dataset)) as count:
+        log = generate(built, model, folder.path / "compliance" / name, count)
+    folder.set_part(
+        "compliance",
+        name,
+        state="generated",
+        log=str(log.relative_to(folder.path.resolve())),
+        seconds=round(time.monotonic() - started, 1),
+        usage=usage(log),
+    )
+    return log
+
+
+def _judge(folder: RunFolder, task: PlannedCompliance, log: Path, progress: Progress) -> list[Outcome]:
+    from cst_bench.compliance.run import judge_log, read_outcomes
+
+    name = task.spec.name
+    if folder.part("compliance", name)["state"] == "judged":
+        return read_outcomes(log)
+    arms = len(task.spec.configurations) + 1
+    with progress.stage(f"{task.spec.title}: verdicts", len(task.prompts.prompts) * arms) as count:
+        outcomes = judge_log(log, task.judge)
+        count(len(outcomes))
+    folder.set_part("compliance", name, state="judged")
+    return outcomes
+
+
+def _capability(
+    folder: RunFolder, task: PlannedCapability, subject: Subject, plan: Plan, progress: Progress
+) -> CapabilityResult | str:
+    target = folder.path / "capabilities"
+    found = capabilities.load(target, task.spec)
+    if found is not None:
+        return found
+    if subject.checkpoint is None:
+        folder.set_part("capabilities", task.spec.name, state="unavailable", reason=NO_LIKELIHOODS)
+        return NO_LIKELIHOODS
+    started = time.monotonic()
+    with progress.stage(f"{task.spec.title}: log-likelihoods", 100) as count:
+        done = 0
+
+        def percent(part: int, total: int) -> None:
+            nonlocal done
+            now = 100 * part // max(1, total)
+            count(now - done)
+            done = now
+
+        result = capabilities.evaluate_capability(
+            subject.checkpoint,
+            task.spec,
+            task.path,
+            data=task.data,
+            limit=plan.limit,
+            progress=percent,
+        )
+    capabilities.save(result, target)
+    folder.set_part("capabilities", task.spec.name, state="done", seconds=round(time.monotonic() - started, 1))
+    return result
+
+
+def slug(name: str) -> str:
+    """A name as part of a folder's name."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "checkpoint"
+
+
+def _remove_empty(path: Path) -> None:
+    """Takes back a folder that holds nothing but what we put there before the fault showed."""
+    for name in (".lock", "run.json"):
+        (path / name).unlink(missing_ok=True)
+    path.rmdir()

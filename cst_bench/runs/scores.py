@@ -1,0 +1,120 @@
+"""`scores.json`: all that reports, comparisons and other programs read about the outcome of a run.
+
+    schema        1
+    checkpoint    identity of the weights (label, kind, revision, SHA-256, …)
+    suite         name, version, title
+    judges        task → name, version, kind, SHA-256, calibration (a card, or null: uncalibrated)
+    compliance    task → configuration → score, n, unscored, interval, behaviours, reasons
+                  task → joint → score, n, unscored, interval            (tasks with two or more configurations)
+                  task → reference → n, unscored, behaviours             (no system prompt; never scored)
+    capabilities  task → title, metric, score, stderr, interval, n; unavailable: the reason if there is none
+    averages      compliance → score, interval, over; capabilities → score, stderr, interval, over
+
+Scores are shares in 0 to 1; what is undefined is null, never 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cst_bench.capabilities import CapabilityResult
+from cst_bench.compliance.scores import Outcome, summarise, wilson
+from cst_bench.runs.plan import Plan
+
+SCHEMA = 1
+
+
+def make_scores(
+    plan: Plan,
+    identity: Mapping[str, Any],
+    outcomes: Mapping[str, Sequence[Outcome]],
+    capabilities: Mapping[str, CapabilityResult | str],
+) -> dict[str, Any]:
+    """The content of `scores.json`; a capability is its result, or the reason why there is none."""
+    compliance = {
+        task.spec.name: summarise(outcomes[task.spec.name], list(task.spec.configurations)) for task in plan.compliance
+    }
+    abilities = {
+        task.spec.name: _capability(task.spec.title, capabilities[task.spec.name]) for task in plan.capabilities
+    }
+    return {
+        "schema": SCHEMA,
+        "checkpoint": dict(identity),
+        "suite": {"name": plan.suite.name, "version": plan.suite.version, "title": plan.suite.title},
+        "judges": {
+            task.spec.name: {
+                "name": task.judge.name,
+                "version": task.judge.version,
+                "kind": task.judge.kind,
+                "sha256": task.judge.identity,
+                "calibration": None,
+            }
+            for task in plan.compliance
+        },
+        "compliance": compliance,
+        "capabilities": abilities,
+        "averages": {
+            "compliance": average_compliance(compliance, plan.suite.average),
+            "capabilities": average_capabilities(abilities),
+        },
+    }
+
+
+def _capability(title: str, result: CapabilityResult | str) -> dict[str, Any]:
+    if isinstance(result, str):
+        nothing = {"metric": None, "score": None, "stderr": None, "interval": None, "n": 0}
+        return {"title": title, **nothing, "unavailable": result}
+    return {
+        "title": title,
+        "metric": result.metric,
+        "score": result.score,
+        "stderr": result.stderr,
+        "interval": _interval(result),
+        "n": result.n,
+    }
+
+
+def _interval(result: CapabilityResult) -> list[float] | None:
+    """1.96 standard errors; Wilson's where all or no documents are right, since lm-eval's error is 0 there."""
+    if result.score in (0.0, 1.0):
+        return wilson(int(result.score) * result.n, result.n)
+    return _normal(result.score, result.stderr)
+
+
+def _normal(score: float | None, stderr: float | None) -> list[float] | None:
+    if score is None or stderr is None:
+        return None
+    return [max(0.0, score - 1.96 * stderr), min(1.0, score + 1.96 * stderr)]
+
+
+def average_compliance(compliance: Mapping[str, Mapping[str, Any]], over: Sequence[str]) -> dict[str, Any] | None:
+    """The paper's Avg. over configurations; None unless the run has all of them.
+
+    The interval combines the Wilson intervals of the scores by MOVER (Zou and Donner 2008, Statistics in Medicine 27),
+    taking the scores as independent.
+    """
+    found = {name: task[name] for task in compliance.values() for name in over if name in task}
+    if not over or set(found) != set(over):
+        return None
+    parts = [found[name] for name in over]
+    if any(part["score"] is None for part in parts):
+        return {"score": None, "interval": None, "over": list(over)}
+    mean = sum(part["score"] for part in parts) / len(parts)
+    below = math.hypot(*(part["score"] - part["interval"][0] for part in parts)) / len(parts)
+    above = math.hypot(*(part["interval"][1] - part["score"] for part in parts)) / len(parts)
+    return {"score": mean, "interval": [mean - below, mean + above], "over": list(over)}
+
+
+def average_capabilities(abilities: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The mean over the capability tasks and its standard error; None if there are none, undefined if one is."""
+    if not abilities:
+        return None
+    parts = list(abilities.values())
+    if any(part["score"] is None for part in parts):
+        return {"score": None, "stderr": None, "interval": None, "over": list(abilities)}
+    errors = [part["stderr"] for part in parts]
+    stderr = None if None in errors else math.hypot(*errors) / len(parts)
+    mean = sum(part["score"] for part in parts) / len(parts)
+    return {"score": mean, "stderr": stderr, "interval": _normal(mean, stderr), "over": list(abilities)}

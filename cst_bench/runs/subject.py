@@ -1,0 +1,103 @@
+"""The checkpoint of a run: weights that we load (once, and only if some part needs them), or an API model."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from cst_bench.checkpoint import CheckpointOptions, find_checkpoint, load_chat, load_weights, resolve
+from cst_bench.checkpoint.gate import require, run_gate
+from cst_bench.errors import UserError
+from cst_bench.runs.progress import Progress
+
+if TYPE_CHECKING:
+    from inspect_ai.model import Model
+
+    from cst_bench.checkpoint import Checkpoint
+    from cst_bench.checkpoint.chat import Chat
+
+
+class Subject:
+    """What is evaluated. The template gate has passed before anything can be generated with it."""
+
+    def __init__(self, options: CheckpointOptions, progress: Progress) -> None:
+        """Finds the checkpoint's files; loads nothing yet.
+
+        Raises:
+            UserError: there is no such checkpoint.
+        """
+        self._options = options
+        self._progress = progress
+        self._source = resolve(options.name)
+        self._files = None if self._source.kind == "inspect" else find_checkpoint(options, self._source)
+        self._model: Model | None = None
+
+    @property
+    def label(self) -> str:
+        """What reports call it."""
+        return self._source.label
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What names it in the manifest."""
+        if self._files is None:
+            return {"label": self._source.label, "kind": "inspect", "revision": None, "weights_sha256": None}
+        return self._files.identity
+
+    @cached_property
+    def _chat(self) -> Chat:
+        assert self._files is not None
+        return load_chat(self._files)
+
+    def pass_gate(self) -> None:
+        """Runs the template gate and reports what it found; an API renders its own template out of our sight.
+
+        Raises:
+            GateError: a check failed.
+        """
+        if self._files is None:
+            self._progress.note(f"template gate: not run, {self.label} renders its template behind an API")
+            return
+        checks = run_gate(self._chat)
+        self._progress.gate(self.label, checks)
+        require(checks, self.label)
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint | None:
+        """The loaded weights; None for an API model."""
+        if self._files is None:
+            return None
+        self._progress.note(f"loading {self.label}")
+        return load_weights(self._files, self._chat)
+
+    def inspect_model(self) -> Model:
+        """The same, as Inspect generates with it.
+
+        Raises:
+            UserError: the API model can't be made, for want of a key or a package.
+        """
+        if self._model is None:
+            if self.checkpoint is not None:
+                from cst_bench.checkpoint.provider import inspect_model
+
+                self._model = inspect_model(self.checkpoint)
+            else:
+                self._model = _api_model(self._source.name)
+        return self._model
+
+    def close(self) -> None:
+        """Ends the generation thread, if there is one."""
+        if self._model is not None and self._files is not None:
+            self._model.api.close()
+
+
+def _api_model(name: str) -> Model:
+    from inspect_ai._util.error import PrerequisiteError
+    from inspect_ai.model import get_model
+
+    try:
+        return get_model(name, memoize=False)
+    except (PrerequisiteError, ValueError, ImportError) as error:
+        reason = str(getattr(error, "message", error)).strip().splitlines()[0]
+        hint = "" if name.count("/") != 1 else f"; for the hub checkpoint of that name say hf/{name}"
+        raise UserError(f"can't use the Inspect model {name!r}: {reason}{hint}") from None
