@@ -35,7 +35,7 @@ def make_console(*, stderr: bool = False) -> Console:
     """A console that is plain when piped and when NO_COLOR is set."""
     console = Console(stderr=stderr, highlight=False, soft_wrap=False)
     if not console.is_terminal:
-        console = Console(stderr=stderr, highlight=False, width=max(console.width, 100), no_color=True)
+        console = Console(stderr=stderr, highlight=False, width=80, no_color=True)
     return console
 
 
@@ -48,13 +48,13 @@ class ConsoleProgress:
 
     def gate(self, label: str, checks: Sequence[Check]) -> None:
         """A line a check."""
-        self._console.print(f"Template gate of [bold]{escape(label)}[/bold]")
+        self._console.print(f"Template gate of [bold]{escape(label)}[/bold]", soft_wrap=True)
         for check in checks:
-            self._console.print(f"  {_SIGNS[check.state]:<8} {check.name}: {escape(check.found)}")
+            self._console.print(f"  {_SIGNS[check.state]} {check.name}: {escape(check.found)}", soft_wrap=True)
 
     def note(self, message: str) -> None:
         """One line."""
-        self._console.print(escape(message))
+        self._console.print(escape(message), soft_wrap=True)
 
     @contextmanager
     def stage(self, title: str, total: int) -> Iterator[Callable[[int], None]]:

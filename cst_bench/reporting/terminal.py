@@ -17,22 +17,21 @@ def summary_table(scores: Mapping[str, Any]) -> RenderableType:
     report = make_report(scores)
     parts: list[RenderableType] = []
     if report.compliance:
-        parts.append(
-            _table("Does what its system prompt asks (share of responses, 95 % interval)", report.compliance, 1)
-        )
+        parts += ["[bold]Does what its system prompt asks[/bold] (share of responses, 95 % interval)"]
+        parts += [_table(report.compliance, 1)]
     joint = {detail.task: detail.figure for detail in report.details if detail.figure.name == "joint"}
     if joint:
         said = ", ".join(f"{task} {_number(figure.score, 1)}" for task, figure in joint.items())
         parts.append(f"Under every configuration of the task (joint): {escape(said)}")
     if report.capabilities:
-        parts.append(_table("Abilities (lm-eval, %, 95 % interval)", report.capabilities, 100))
+        parts += ["[bold]Abilities[/bold] (lm-eval, %, 95 % interval)", _table(report.capabilities, 100)]
     parts.extend(f"{escape(name)}: not run, {escape(reason)}" for name, reason in report.unavailable.items())
     parts.extend(f"[dim]{escape(mark)}: {escape(text)}[/dim]" for mark, text in report.marks.items())
     return Group(*parts)
 
 
-def _table(title: str, figures: Sequence[Figure], scale: int) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
+def _table(figures: Sequence[Figure], scale: int) -> Table:
+    table = Table()
     for figure in figures:
         table.add_column(
             escape(figure.name), justify="right", no_wrap=True, style="bold" if figure.name == "Avg." else ""

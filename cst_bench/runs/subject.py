@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from cst_bench.checkpoint import Checkpoint
     from cst_bench.checkpoint.chat import Chat
 
+_SMALL = 20_000_000
+"""Below so many parameters a second thread gains nothing on a CPU, and loses much when the machine is busy."""
+
 
 class Subject:
     """What is evaluated. The template gate has passed before anything can be generated with it."""
@@ -68,7 +71,12 @@ class Subject:
         if self._files is None:
             return None
         self._progress.note(f"loading {self.label}")
-        return load_weights(self._files, self._chat)
+        checkpoint = load_weights(self._files, self._chat)
+        if checkpoint.device.type == "cpu" and checkpoint.model.num_parameters() < _SMALL:
+            import torch
+
+            torch.set_num_threads(1)
+        return checkpoint
 
     def inspect_model(self) -> Model:
         """The same, as Inspect generates with it.

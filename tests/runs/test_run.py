@@ -1,0 +1,189 @@
+"""A run: one folder with everything, the same whatever happened on the way."""
+
+from __future__ import annotations
+
+import json
+import threading
+import zipfile
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cst_bench.checkpoint import CheckpointOptions
+from cst_bench.errors import UserError
+from cst_bench.runs import RunOptions, run
+from tests.checkpoints import make_adapter, make_checkpoint
+
+KEY = "sk-a-secret-that-stays-one"
+TASKS = ("tiny_sealed", "tiny_truthfulqa")
+
+
+def options(checkpoint: Path | str, out: Path, **changes: Any) -> RunOptions:
+    given: dict[str, Any] = {"tasks": TASKS, "limit": 3, **changes}
+    loading = {key: given.pop(key) for key in ("system_as", "stop_token") if key in given}
+    return RunOptions(CheckpointOptions(name=str(checkpoint), **loading), out=out, **given)
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """An OpenAI-compatible chat endpoint that refuses everything, in the embedded world's words."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        message = {"role": "assistant", "content": "I cannot help with that."}
+        reply = {
+            "id": "1",
+            "object": "chat.completion",
+            "created": 0,
+            "model": "talker",
+            "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 9, "completion_tokens": 6, "total_tokens": 15},
+        }
+        body = json.dumps(reply).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Keeps the test's output clean."""
+
+
+@pytest.fixture(scope="module")
+def api() -> Iterator[str]:
+    """The address of a real server on loopback."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded checkpoint on a few prompts of every kind of task."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    run(RunOptions(out=out, limit=4))
+    return out
+
+
+def test_the_folder_holds_manifest_scores_report_logs_and_samples(finished: Path) -> None:
+    from inspect_ai.log import read_eval_log
+
+    manifest = json.loads((finished / "run.json").read_text())
+    assert manifest["status"]["run"] == "finished"
+    assert manifest["settings"]["checkpoint"]["weights_sha256"]
+    assert {part["state"] for part in manifest["status"]["compliance"].values()} == {"judged"}
+    for name, part in manifest["status"]["compliance"].items():
+        log = read_eval_log(str(finished / part["log"]))
+        assert log.status == "success"
+        assert log.eval.task.endswith(name)
+    for name in manifest["settings"]["capabilities"]:
+        assert (finished / "capabilities" / f"{name}.json").is_file()
+        assert (finished / "capabilities" / f"{name}.samples.jsonl").is_file()
+
+
+def test_scores_have_n_unscored_and_interval_everywhere(finished: Path) -> None:
+    scores = json.loads((finished / "scores.json").read_text())
+    assert scores["schema"] == 1
+    assert set(scores["compliance"]) == {"tiny_sealed", "tiny_village", "tiny_ordinary"}
+    assert set(scores["compliance"]["tiny_sealed"]) == {"S1", "S0", "joint", "reference"}
+    for task in scores["compliance"].values():
+        for name, value in task.items():
+            assert value["n"] + value["unscored"] == 4
+            if name != "reference":
+                low, high = value["interval"]
+                assert 0 <= low <= value["score"] <= high <= 1
+    for value in scores["capabilities"].values():
+        assert value["n"] >= 4
+        assert value["interval"][0] <= value["score"] <= value["interval"][1]
+    assert scores["averages"]["compliance"]["over"] == ["S1", "S0", "S_RP", "S_A"]
+
+
+def test_average_is_the_mean_of_its_configurations(finished: Path) -> None:
+    scores = json.loads((finished / "scores.json").read_text())
+    found = {name: value for task in scores["compliance"].values() for name, value in task.items()}
+    over = scores["averages"]["compliance"]["over"]
+    assert scores["averages"]["compliance"]["score"] == pytest.approx(sum(found[c]["score"] for c in over) / 4)
+
+
+def test_the_report_shows_no_prompt_and_no_response_unless_asked(finished: Path, tmp_path: Path) -> None:
+    row = json.loads(Path("tasks/compliance/data/tiny_sealed.jsonl").read_text().splitlines()[0])
+    hidden = (finished / "report.md").read_text()
+    assert row["noun"] not in hidden
+    run(options("tiny", tmp_path / "shown", tasks=("tiny_sealed",), show_text=True))
+    assert "sealed" in (tmp_path / "shown" / "report.md").read_text().split("## Examples")[1]
+
+
+def test_a_finished_run_started_again_only_says_so(finished: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.name != ".lock"}
+    result = run(RunOptions(out=finished, limit=4))
+    assert result.was_finished
+    assert before == {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.name != ".lock"}
+
+
+def test_the_same_run_elsewhere_has_the_same_scores_and_report(finished: Path, tmp_path: Path) -> None:
+    run(RunOptions(out=tmp_path / "again", limit=4))
+    for name in ("scores.json", "report.md"):
+        assert (tmp_path / "again" / name).read_bytes() == (finished / name).read_bytes()
+
+
+def test_another_seed_samples_other_responses(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"other settings \(seed: 0, not 1\)"):
+        run(RunOptions(out=finished, limit=4, seed=1))
+
+
+@pytest.mark.parametrize("architecture", ["mistral", "qwen2", "gpt_neox"])
+def test_a_random_checkpoint_of_any_architecture_runs(architecture: str, tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / architecture, architecture, max_position_embeddings=2048)
+    result = run(options(folder, tmp_path / "run"))
+    assert result.scores["checkpoint"]["architecture"].lower().startswith(architecture.replace("_", ""))
+    assert (
+        result.scores["compliance"]["tiny_sealed"]["S1"]["n"]
+        + result.scores["compliance"]["tiny_sealed"]["S1"]["unscored"]
+        == 3
+    )
+
+
+def test_a_template_without_system_role_runs_with_user_prefix(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "gemma", "gemma", max_position_embeddings=2048)
+    with pytest.raises(UserError, match="--system-as user-prefix"):
+        run(options(folder, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+    result = run(options(folder, tmp_path / "run", system_as="user-prefix"))
+    assert result.scores["checkpoint"]["system_as"] == "user-prefix"
+
+
+def test_an_adapter_runs_on_its_base(llama: Path, tmp_path: Path) -> None:
+    adapter = make_adapter(tmp_path / "adapter", llama)
+    result = run(options(adapter, tmp_path / "run"))
+    assert result.scores["checkpoint"]["kind"] == "adapter"
+    assert result.scores["checkpoint"]["adapter_sha256"]
+    base = run(options(llama, tmp_path / "base"))
+    assert base.scores["checkpoint"]["weights_sha256"] == result.scores["checkpoint"]["weights_sha256"]
+
+
+def test_an_api_model_has_compliance_and_no_abilities(
+    api: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCAL_BASE_URL", f"{api}/v1")
+    monkeypatch.setenv("LOCAL_API_KEY", KEY)
+    result = run(options("openai-api/local/talker", tmp_path / "run", limit=2))
+    assert result.scores["compliance"]["tiny_sealed"]["S1"]["behaviours"] == {"harmless": 2}
+    assert result.scores["capabilities"]["tiny_truthfulqa"]["score"] is None
+    assert result.scores["averages"]["capabilities"]["score"] is None
+    assert "no log-likelihoods" in (tmp_path / "run" / "report.md").read_text()
+    for path in (tmp_path / "run").rglob("*"):
+        if path.suffix == ".eval":
+            with zipfile.ZipFile(path) as log:
+                assert all(KEY.encode() not in log.read(name) for name in log.namelist())
+        elif path.is_file():
+            assert KEY.encode() not in path.read_bytes()
+
+
+def test_an_api_without_its_key_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(UserError, match="OPENAI_API_KEY"):
+        run(options("openai/gpt-4", tmp_path / "run"))
