@@ -88,7 +88,11 @@ class Family:
 
 FAMILIES: dict[str, Family] = {
     "llama": Family(
-        CHATML, ("<|begin|>", "<|im_start|>", "<|im_end|>"), "<|im_end|>", "<|begin|>", config={"num_key_value_heads": 2}
+        CHATML,
+        ("<|begin|>", "<|im_start|>", "<|im_end|>"),
+        "<|im_end|>",
+        "<|begin|>",
+        config={"num_key_value_heads": 2},
     ),
     "mistral": Family(
         INST,
