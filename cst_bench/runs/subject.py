@@ -57,8 +57,10 @@ class Subject:
 
         Raises:
             GateError: a check failed.
+            UserError: the API model can't be made.
         """
         if self._files is None:
+            self.inspect_model()
             self._progress.note(f"template gate: not run, {self.label} renders its template behind an API")
             return
         checks = run_gate(self._chat)
@@ -102,10 +104,11 @@ class Subject:
 def _api_model(name: str) -> Model:
     from inspect_ai._util.error import PrerequisiteError
     from inspect_ai.model import get_model
+    from rich.text import Text
 
     try:
         return get_model(name, memoize=False)
     except (PrerequisiteError, ValueError, ImportError) as error:
-        reason = str(getattr(error, "message", error)).strip().splitlines()[0]
+        reason = " ".join(Text.from_markup(str(getattr(error, "message", error))).plain.split()).removeprefix("ERROR: ")
         hint = "" if name.count("/") != 1 else f"; for the hub checkpoint of that name say hf/{name}"
         raise UserError(f"can't use the Inspect model {name!r}: {reason}{hint}") from None

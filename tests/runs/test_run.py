@@ -187,3 +187,4 @@ def test_an_api_without_its_key_is_refused(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(UserError, match="OPENAI_API_KEY"):
         run(options("openai/gpt-4", tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
