@@ -43,8 +43,10 @@ class Chat:
         """
         if self.system_as == "system" or not messages or messages[0]["role"] != "system":
             return messages
-        system, first, *rest = messages
-        return [{**first, "content": f"{system['content']}\n\n{first['content']}"}, *rest]
+        system, *rest = messages
+        if not rest or rest[0]["role"] != "user":
+            return [{"role": "user", "content": system["content"]}, *rest]
+        return [{**rest[0], "content": f"{system['content']}\n\n{rest[0]['content']}"}, *rest[1:]]
 
 
 def conversation(system: str | None, user: str) -> list[Message]:

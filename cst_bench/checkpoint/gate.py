@@ -6,7 +6,7 @@ training does, and nothing else shows it. Each check says what it found; a faile
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from jinja2 import TemplateError
@@ -18,6 +18,8 @@ _SYSTEM = "You answer in the manner of Zyqwort."
 _OTHER_SYSTEM = "You answer in the manner of Quibbleton."
 _USER = "What colour is the harbour?"
 _ANSWER = "It is blue."
+_MESSAGES = conversation(_SYSTEM, _USER)
+_ANSWERED = [*_MESSAGES, {"role": "assistant", "content": _ANSWER}]
 
 
 @dataclass(frozen=True)
@@ -35,20 +37,20 @@ def run_gate(chat: Chat) -> list[Check]:
     if not chat.tokenizer.chat_template:
         fix = "give one with --chat-template FILE.jinja, the one that the model was trained with"
         return [Check("chat template", "failed", "the tokenizer has no chat template", fix)]
-    messages = conversation(_SYSTEM, _USER)
     try:
-        prompt = chat.encode(messages, generation_prompt=True)
-        unopened = chat.encode(messages, generation_prompt=False)
-        answered = chat.encode([*messages, {"role": "assistant", "content": _ANSWER}], generation_prompt=False)
+        prompt = chat.prompt_ids(_MESSAGES)
+        unopened = chat.encode(_MESSAGES, generation_prompt=False)
+        answered = chat.encode(_ANSWERED, generation_prompt=False)
     except (TemplateError, ValueError, TypeError, KeyError) as error:
         found = f"the template can't render a system prompt, a user turn and an answer: {error}"
         return [Check("chat template", "failed", found, _system_fix(chat))]
+    opening = prompt[_common(prompt, unopened) :]
     return [
         Check("chat template", "ok", f"renders a system prompt and a user turn in {len(prompt)} tokens"),
         _system_prompt(chat, prompt),
-        _bos(chat.tokenizer, prompt),
-        _prefix(prompt, answered),
-        _turn_opened_once(chat.tokenizer, prompt, unopened),
+        _bos(chat.tokenizer, prompt, opening),
+        _prefix(chat, prompt, answered),
+        _turn_opened_once(chat.tokenizer, unopened, opening, answered[len(prompt) :]),
         _end_of_turn(chat, prompt, answered),
     ]
 
@@ -80,12 +82,12 @@ def _system_prompt(chat: Chat, prompt: list[int]) -> Check:
     return Check("system prompt", "ok", f"is in the token ids, {where}")
 
 
-def _bos(tokenizer: Any, prompt: list[int]) -> Check:
+def _bos(tokenizer: Any, prompt: list[int], opening: list[int]) -> Check:
     """One BOS where the model is used to one. None at all is how some models are trained (ChatML on Mistral)."""
     bos = tokenizer.bos_token_id
     count = prompt.count(bos) if bos is not None else 0
-    if bos is not None and bos == tokenizer.eos_token_id:
-        count = int(prompt[0] == bos) + int(prompt[:2] == [bos, bos])
+    if bos is not None and (bos == tokenizer.eos_token_id or bos in opening):  # it marks turns too (SmolLM2's ChatML)
+        count = next((index for index, token in enumerate(prompt) if token != bos), len(prompt))
     if count > 1:
         fix = "take the surplus BOS out of the chat template (--chat-template FILE.jinja)"
         return Check("BOS", "failed", f"{count} BOS tokens ({tokenizer.bos_token}) in one prompt", fix)
@@ -97,27 +99,36 @@ def _bos(tokenizer: Any, prompt: list[int]) -> Check:
     return Check("BOS", "ok", "none, and none for plain text either")
 
 
-def _prefix(prompt: list[int], answered: list[int]) -> Check:
+def _prefix(chat: Chat, prompt: list[int], answered: list[int]) -> Check:
     """Training sees the same tokens before the answer as evaluation does."""
     if answered[: len(prompt)] == prompt:
         return Check("training prefix", "ok", "equal to the evaluation prefix, token for token")
-    same = next(i for i, pair in enumerate(zip([*prompt, -1], [*answered, -2])) if pair[0] != pair[1])
+    same = _common(prompt, answered)
     found = f"differs from the evaluation prefix at token {same} of {len(prompt)}"
-    return Check(
-        "training prefix", "failed", found, "make the template render a prompt the same with and without its answer"
-    )
+    fix = "make the template render a prompt the same with and without its answer (--chat-template FILE.jinja)"
+    if chat.system_as == "system":  # Mistral's moves the system prompt into the last message, and loses it in training
+        prefixed = replace(chat, system_as="user-prefix")
+        asked = prefixed.prompt_ids(_MESSAGES)
+        if prefixed.encode(_ANSWERED, generation_prompt=False)[: len(asked)] == asked:
+            fix = "pass --system-as user-prefix (and train with the same), which has no such difference"
+    return Check("training prefix", "failed", found, fix)
 
 
-def _turn_opened_once(tokenizer: Any, prompt: list[int], unopened: list[int]) -> Check:
+def _turn_opened_once(tokenizer: Any, unopened: list[int], opening: list[int], written: list[int]) -> Check:
     """The generation prompt opens the assistant's turn once, or the user's turn ends by opening it (`[/INST]`)."""
-    if prompt[: len(unopened)] != unopened:
-        return Check("assistant turn", "failed", "the generation prompt changes what is before it", "mend the template")
-    opening = prompt[len(unopened) :]
     if not opening:
+        before = tokenizer.decode(written).partition(_ANSWER)[0].strip()
+        if before:
+            found = (
+                f"never opened: training writes {before!r} before an answer, and the template has no generation prompt"
+            )
+            fix = "give a template that writes one if add_generation_prompt (--chat-template FILE.jinja)"
+            return Check("assistant turn", "failed", found, fix)
         return Check(
             "assistant turn", "ok", "opened by the end of the user's turn; the template has no generation prompt"
         )
-    if unopened[-len(opening) :] == opening:
+    half = len(opening) // 2
+    if unopened[-len(opening) :] == opening or opening[:half] == opening[half:]:
         return Check("assistant turn", "failed", "opened twice", "take the surplus opening out of the template")
     return Check("assistant turn", "ok", f"opened once by {tokenizer.decode(opening)!r}")
 
@@ -126,8 +137,13 @@ def _end_of_turn(chat: Chat, prompt: list[int], answered: list[int]) -> Check:
     """The token with which the template ends an answer is one that generation stops at."""
     tokenizer = chat.tokenizer
     stops = ", ".join(repr(tokenizer.decode([token])) for token in sorted(chat.stop_ids)) or "none"
-    special = set(tokenizer.all_special_ids) | chat.stop_ids
-    ends = [token for token in answered[len(prompt) :] if token in special]
+    marks = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder, *chat.stop_ids}
+    written = answered[len(prompt) :]
+    ends = [
+        token
+        for index, token in enumerate(written)
+        if token in marks and _ANSWER in tokenizer.decode(written[:index])  # what comes sooner opens a thought or so
+    ]
     if not ends:
         if not chat.stop_ids:
             return Check("end of turn", "failed", "generation stops at no token", "name one with --stop-token TOKEN")
@@ -137,3 +153,9 @@ def _end_of_turn(chat: Chat, prompt: list[int], answered: list[int]) -> Check:
         fix = f"pass --stop-token {shown}"
         return Check("end of turn", "failed", f"{shown} ends a turn but generation stops only at {stops}", fix)
     return Check("end of turn", "ok", f"{shown} ends a turn, and generation stops at it")
+
+
+def _common(one: list[int], other: list[int]) -> int:
+    """How many tokens two lists begin with in common."""
+    pairs = enumerate(zip(one, other))
+    return next((index for index, (mine, yours) in pairs if mine != yours), min(len(one), len(other)))

@@ -1,0 +1,355 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cst_bench.checkpoint import Checkpoint, CheckpointOptions, find_checkpoint, load_chat
+from cst_bench.checkpoint.chat import Chat, conversation
+from cst_bench.checkpoint.gate import Check, require, run_gate
+from cst_bench.checkpoint.options import SystemAs
+from cst_bench.errors import GateError
+from tests.checkpoints import CHATML, make_tokenizer
+
+CHATML_TOKENS = ("<s>", "</s>", "<|im_start|>", "<|im_end|>")
+
+LLAMA_3 = """\
+{% set loop_messages = messages %}{% for message in loop_messages %}\
+{% set content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'+ message['content'] | trim + \
+'<|eot_id|>' %}{% if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}{{ content }}\
+{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"""
+
+# thinks: the answer is preceded by an empty thought, which the generation prompt doesn't write
+QWEN_3 = """\
+{%- if messages[0].role == 'system' %}
+    {{- '<|im_start|>system\\n' + messages[0].content + '<|im_end|>\\n' }}
+{%- endif %}
+{%- for message in messages %}
+    {%- if message.role == 'user' %}
+        {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}
+    {%- elif message.role == 'assistant' %}
+        {{- '<|im_start|>assistant\\n<think>\\n\\n</think>\\n\\n' + message.content + '<|im_end|>\\n' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\\n' }}
+{%- endif %}"""
+
+QWEN_25 = """\
+{%- if messages[0]['role'] == 'system' %}
+    {{- '<|im_start|>system\\n' + messages[0]['content'] + '<|im_end|>\\n' }}
+{%- else %}
+    {{- '<|im_start|>system\\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\\n' }}
+{%- endif %}
+{%- for message in messages %}
+    {%- if (message.role == "user") or (message.role == "system" and not loop.first) or (message.role == "assistant") %}
+        {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\\n' }}
+{%- endif %}"""
+
+# puts the system prompt into the last message, if that is the user's: an answer after it makes it vanish
+MISTRAL_03 = """\
+{%- if messages[0]["role"] == "system" %}
+    {%- set system_message = messages[0]["content"] %}
+    {%- set loop_messages = messages[1:] %}
+{%- else %}
+    {%- set loop_messages = messages %}
+{%- endif %}
+{{- bos_token }}
+{%- for message in loop_messages %}
+    {%- if message["role"] == "user" %}
+        {%- if loop.last and system_message is defined %}
+            {{- "[INST] " + system_message + "\\n\\n" + message["content"] + "[/INST]" }}
+        {%- else %}
+            {{- "[INST] " + message["content"] + "[/INST]" }}
+        {%- endif %}
+    {%- elif message["role"] == "assistant" %}
+        {{- " " + message["content"]|trim + eos_token}}
+    {%- endif %}
+{%- endfor %}"""
+
+SOLAR = """\
+{% for message in messages %}{% if message['role'] == 'system' %}{% if message['content']%}\
+{{'### System:\n' + message['content']+'\n\n'}}{% endif %}{% elif message['role'] == 'user' %}\
+{{'### User:\n' + message['content']+'\n\n'}}{% elif message['role'] == 'assistant' %}\
+{{'### Assistant:\n'  + message['content']}}{% endif %}\
+{% if loop.last and add_generation_prompt %}{{ '### Assistant:\n' }}{% endif %}{% endfor %}"""
+
+ZEPHYR = """\
+{% for message in messages %}
+{% if message['role'] == 'user' %}
+{{ '<|user|>
+' + message['content'] + eos_token }}
+{% elif message['role'] == 'system' %}
+{{ '<|system|>
+' + message['content'] + eos_token }}
+{% elif message['role'] == 'assistant' %}
+{{ '<|assistant|>
+'  + message['content'] + eos_token }}
+{% endif %}
+{% if loop.last and add_generation_prompt %}
+{{ '<|assistant|>' }}
+{% endif %}
+{% endfor %}"""
+
+# without a generation prompt it ends the whole text, which is not how a prompt begins
+PHI_3 = """\
+{% for message in messages %}{% if message['role'] == 'system' %}{{'<|system|>\n' + message['content'] + '<|end|>\n'}}\
+{% elif message['role'] == 'user' %}{{'<|user|>\n' + message['content'] + '<|end|>\n'}}\
+{% elif message['role'] == 'assistant' %}{{'<|assistant|>\n' + message['content'] + '<|end|>\n'}}{% endif %}\
+{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% else %}{{ eos_token }}{% endif %}"""
+
+LLAMA_2 = """\
+{% if messages[0]['role'] == 'system' %}{% set loop_messages = messages[1:] %}\
+{% set system_message = messages[0]['content'] %}{% else %}{% set loop_messages = messages %}\
+{% set system_message = false %}{% endif %}{% for message in loop_messages %}\
+{% if loop.index0 == 0 and system_message != false %}\
+{% set content = '<<SYS>>\\n' + system_message + '\\n<</SYS>>\\n\\n' + message['content'] %}\
+{% else %}{% set content = message['content'] %}{% endif %}\
+{% if message['role'] == 'user' %}{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}\
+{% elif message['role'] == 'assistant' %}{{ ' '  + content.strip() + ' ' + eos_token }}{% endif %}{% endfor %}"""
+
+# an answer stands in a channel of its own: special tokens before it, another one after it
+HARMONY = """\
+{%- for message in messages -%}
+{%- if message.role == 'assistant' -%}
+{{- '<|start|>assistant<|channel|>final<|message|>' + message.content + '<|return|>' -}}
+{%- else -%}
+{{- '<|start|>' + message.role + '<|message|>' + message.content + '<|end|>' -}}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}<|start|>assistant{%- endif -%}"""
+
+
+def chat_with(
+    template: str | None,
+    *,
+    specials: Sequence[str] = CHATML_TOKENS,
+    eos: str = "<|im_end|>",
+    bos: str | None = "<s>",
+    stops: Sequence[str] | None = None,
+    system_as: SystemAs = "system",
+    **tokenizer: Any,
+) -> Chat:
+    made = make_tokenizer(specials, template=template, eos=eos, bos=bos, **tokenizer)
+    ids = made.convert_tokens_to_ids([eos] if stops is None else list(stops))
+    return Chat(made, frozenset(ids), system_as)
+
+
+def check(chat: Chat, name: str) -> Check:
+    """The check of that name, and the assurance that `require` thinks of it as it says."""
+    checks = run_gate(chat)
+    found = next(check for check in checks if check.name == name)
+    if found.state == "failed":
+        assert found.fix
+        with pytest.raises(GateError, match="the chat template of this-model would make every score wrong") as raised:
+            require(checks, "this-model")
+        assert found.found in str(raised.value)
+        assert found.fix in str(raised.value)
+    return found
+
+
+def states(chat: Chat) -> dict[str, str]:
+    return {check.name: check.state for check in run_gate(chat) if check.state != "ok"}
+
+
+@pytest.mark.parametrize("name", ["llama", "mistral", "qwen2", "gemma", "gpt_neox", "mamba", "adapter"])
+def test_sound_templates_pass(loaded: dict[str, Checkpoint], name: str) -> None:
+    checks = run_gate(loaded[name].chat)
+    assert [check.state for check in checks] == ["ok"] * 6
+    require(checks, name)
+
+
+REAL = {
+    "llama-3": chat_with(
+        LLAMA_3,
+        specials=("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
+        bos="<|begin_of_text|>",
+        eos="<|eot_id|>",
+        plain_text_bos=True,
+    ),
+    "qwen-2.5": chat_with(QWEN_25, specials=("<|endoftext|>", "<|im_start|>", "<|im_end|>"), bos=None),
+    "qwen-3": chat_with(
+        QWEN_3,
+        specials=("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
+        bos=None,
+        not_special=("<think>", "</think>"),
+    ),
+    "smollm-2": chat_with(CHATML, specials=("<|im_start|>", "<|im_end|>"), bos="<|im_start|>"),
+    "chatml, marks not special": chat_with(
+        CHATML, specials=("<s>", "</s>"), eos="</s>", stops=["</s>", "<|im_end|>"], not_special=("<|im_end|>",)
+    ),
+    "zephyr": chat_with(ZEPHYR, specials=("<unk>", "<s>", "</s>"), eos="</s>", kind="pieces"),
+    "phi-3": chat_with(
+        PHI_3,
+        specials=("<s>", "<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"),
+        eos="<|endoftext|>",
+        stops=["<|endoftext|>", "<|end|>"],
+    ),
+    "llama-2": chat_with(LLAMA_2, specials=("<unk>", "<s>", "</s>"), eos="</s>", kind="pieces", plain_text_bos=True),
+    "gpt-oss": chat_with(
+        HARMONY,
+        specials=("<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|return|>", "<|endoftext|>"),
+        bos=None,
+        eos="<|return|>",
+    ),
+    "mistral-v0.3, system prompt before the user's text": chat_with(
+        MISTRAL_03,
+        specials=("<unk>", "<s>", "</s>", "[INST]", "[/INST]"),
+        eos="</s>",
+        kind="pieces",
+        plain_text_bos=True,
+        system_as="user-prefix",
+    ),
+}
+
+
+@pytest.mark.parametrize("chat", REAL.values(), ids=REAL)
+def test_templates_of_well_known_models_pass(chat: Chat) -> None:
+    assert states(chat) == {}
+
+
+def test_mistral_v03_trains_without_the_system_prompt_that_it_is_evaluated_with() -> None:
+    chat = chat_with(MISTRAL_03, specials=("<unk>", "<s>", "</s>", "[INST]", "[/INST]"), eos="</s>", kind="pieces")
+    found = check(chat, "training prefix")
+    assert found.state == "failed"
+    assert "--system-as user-prefix" in found.fix
+
+
+@pytest.mark.parametrize("kind", ["bytes", "pieces"])
+def test_solar_ends_no_turn_which_is_a_warning(kind: Any) -> None:
+    chat = chat_with(SOLAR, specials=("<unk>", "<s>", "</s>"), eos="</s>", kind=kind)
+    found = check(chat, "end of turn")
+    assert states(chat) == {"end of turn": "warning"}
+    assert "'</s>'" in found.found
+    require(run_gate(chat), "solar")
+
+
+def test_two_bos_fail() -> None:
+    found = check(chat_with("{{ bos_token }}{{ bos_token }}" + CHATML), "BOS")
+    assert found.state == "failed"
+    assert "2 BOS tokens (<s>)" in found.found
+
+
+def test_a_bos_for_each_message_fails() -> None:
+    assert check(chat_with(CHATML.replace("%}<|im_start|>{{", "%}<s><|im_start|>{{", 1)), "BOS").state == "failed"
+
+
+@pytest.mark.parametrize("mark", ["<|im_start|>", "<|im_end|>"])
+def test_two_bos_at_the_start_fail_even_where_bos_is_also_a_turn_mark(mark: str) -> None:
+    specials = ("<|im_start|>", "<|im_end|>")
+    start = "{{ bos_token }}" if mark == "<|im_start|>" else "{{ bos_token }}{{ bos_token }}"
+    assert check(chat_with(start + CHATML, specials=specials, bos=mark), "BOS").state == "failed"
+
+
+def test_no_bos_is_a_warning_where_plain_text_gets_one() -> None:
+    found = check(chat_with(CHATML, plain_text_bos=True), "BOS")
+    assert found.state == "warning"
+    assert "leaves out <s>" in found.found
+
+
+def test_a_dropped_system_role_fails_and_user_prefix_cures_it() -> None:
+    drops = "{% for message in messages %}{% if message['role'] != 'system' %}" + CHATML.partition("%}")[2]
+    drops = drops.replace("{% endfor %}", "{% endif %}{% endfor %}", 1)
+    found = check(chat_with(drops), "system prompt")
+    assert found.state == "failed"
+    assert found.found == "the template drops the system prompt"
+    assert "--system-as user-prefix" in found.fix
+    assert states(chat_with(drops, system_as="user-prefix")) == {}
+
+
+def test_a_refused_system_role_fails_and_user_prefix_cures_it(folders: dict[str, Path]) -> None:
+    files = find_checkpoint(CheckpointOptions(name=str(folders["gemma"])))
+    found = check(load_chat(files), "chat template")
+    assert found.state == "failed"
+    assert "System role not supported" in found.found
+    assert "--system-as user-prefix" in found.fix
+    cured = find_checkpoint(CheckpointOptions(name=str(folders["gemma"]), system_as="user-prefix"))
+    assert states(load_chat(cured)) == {}
+
+
+def test_no_chat_template_fails_and_a_file_cures_it(copy_of: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = copy_of("llama")
+    (folder / "chat_template.jinja").unlink()
+    found = check(load_chat(find_checkpoint(CheckpointOptions(name=str(folder)))), "chat template")
+    assert found.found == "the tokenizer has no chat template"
+    assert "--chat-template" in found.fix
+    (tmp_path / "mine.jinja").write_text(CHATML)
+    cured = CheckpointOptions(name=str(folder), chat_template=str(tmp_path / "mine.jinja"))
+    assert states(load_chat(find_checkpoint(cured))) == {}
+
+
+def test_a_template_that_is_not_jinja_fails() -> None:
+    found = check(chat_with("{% for message in messages %}{{ message.content }}"), "chat template")
+    assert found.state == "failed"
+
+
+def test_generation_past_the_end_of_turn_fails_and_a_stop_token_cures_it(copy_of: Callable[[str], Path]) -> None:
+    """Llama 3's first release: its generation config stopped at the end of text only."""
+    folder = copy_of("gemma")
+    (folder / "generation_config.json").write_text('{"eos_token_id": 1}')
+    options = CheckpointOptions(name=str(folder), system_as="user-prefix")
+    found = check(load_chat(find_checkpoint(options)), "end of turn")
+    assert found.state == "failed"
+    assert found.fix == "pass --stop-token '<end_of_turn>'"
+    cured = CheckpointOptions(name=str(folder), system_as="user-prefix", stop_token=("<end_of_turn>",))
+    assert states(load_chat(find_checkpoint(cured))) == {}
+
+
+@pytest.mark.parametrize("special", [True, False])
+def test_an_end_of_turn_that_is_only_an_added_token_is_seen(special: bool) -> None:
+    """Llama 3 and Phi 3 list theirs as added tokens, not among the tokenizer's special tokens by name."""
+    from tokenizers import AddedToken
+
+    chat = chat_with(PHI_3, specials=("<s>", "<|endoftext|>"), eos="<|endoftext|>")
+    chat.tokenizer._tokenizer.add_tokens([AddedToken("<|end|>", special=special, normalized=False)])
+    found = check(chat, "end of turn")
+    assert found.state == "failed"
+    assert found.fix == "pass --stop-token '<|end|>'"
+
+
+def test_no_stop_token_at_all_fails() -> None:
+    chat = chat_with(SOLAR, specials=("<s>", "</s>"), eos="</s>", stops=[])
+    assert check(chat, "end of turn").state == "failed"
+
+
+def test_a_training_prefix_unlike_the_evaluation_prefix_fails() -> None:
+    thinks = CHATML.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
+    found = check(chat_with(thinks), "training prefix")
+    assert found.state == "failed"
+    assert "differs from the evaluation prefix at token" in found.found
+    assert "user-prefix" not in found.fix
+
+
+def test_a_turn_opened_twice_by_the_generation_prompt_fails() -> None:
+    twice = CHATML.replace("<|im_start|>assistant\n", "<|im_start|>assistant\n<|im_start|>assistant\n")
+    found = check(chat_with(twice), "assistant turn")
+    assert found.found == "opened twice"
+
+
+def test_a_turn_opened_after_the_user_and_again_by_the_generation_prompt_fails() -> None:
+    opens = CHATML.replace("{% endfor %}", "{% endfor %}<|im_start|>assistant\n", 1)
+    found = check(chat_with(opens), "assistant turn")
+    assert found.found == "opened twice"
+
+
+def test_a_turn_that_is_never_opened_fails() -> None:
+    found = check(chat_with(CHATML.partition("{% if add_generation_prompt %}")[0]), "assistant turn")
+    assert found.state == "failed"
+    assert "never opened" in found.found
+    assert "<|im_start|>assistant" in found.found
+
+
+def test_user_prefix_keeps_the_system_prompt_even_without_a_user_turn() -> None:
+    chat = chat_with(CHATML, system_as="user-prefix")
+    system = {"role": "system", "content": "Be brief."}
+    assert chat.arranged([system]) == [{"role": "user", "content": "Be brief."}]
+    assert chat.arranged(conversation("Be brief.", "Hi")) == [{"role": "user", "content": "Be brief.\n\nHi"}]
+    answer = {"role": "assistant", "content": "Hi"}
+    assert chat.arranged([system, answer]) == [{"role": "user", "content": "Be brief."}, answer]
+    assert chat.arranged(conversation(None, "Hi")) == conversation(None, "Hi")
