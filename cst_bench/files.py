@@ -6,6 +6,7 @@ Rows come from jsonl, json, csv, tsv or parquet. A bad row is a `UserError` with
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -18,6 +19,8 @@ from typing import Any, NamedTuple
 
 from cst_bench.errors import UserError, did_you_mean
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of a write that finds no room: no space, over the quota, over the limit for one file."""
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 
 

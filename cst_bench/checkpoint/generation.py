@@ -133,7 +133,11 @@ class Generator:
         rows: list[Row] = []
         width = max([batch.width(), *(_final_length(row) for row in batch.rows)])
         while self._waiting and len(rows) < free:
-            row = self._waiting[0].row
+            job = self._waiting[0]
+            if not job.future.running() and not job.future.set_running_or_notify_cancel():
+                self._waiting.popleft()  # whoever asked has gone; once running, a future can't be cancelled
+                continue
+            row = job.row
             width = max(width, _final_length(row))
             taken = len(rows) + len(batch.rows)
             if taken and (taken + 1) * width > self._tokens:

@@ -83,9 +83,9 @@ def main() -> None:
 
 def disk_full(error: OSError) -> str | None:
     """The message for an error that says there is no room on the disk; None for another error."""
-    import errno
+    from cst_bench.files import DISK_FULL
 
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if error.errno not in DISK_FULL:
         return None
     where = f" for {error.filename}" if error.filename else ""
     return f"no space left on the disk{where}: make room and run the same command again; what is finished is kept"

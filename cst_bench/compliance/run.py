@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from cst_bench.compliance.scores import Outcome
 from cst_bench.errors import Interrupted
+from cst_bench.files import DISK_FULL
 
 if TYPE_CHECKING:
     from inspect_ai import Task
@@ -26,6 +30,7 @@ def generate(task: Task, model: Model, folder: Path, count: Callable[[int], None
 
     Raises:
         Interrupted: some samples failed (the API was down, say); the same call tries those again.
+        OSError: there was no room to write the log.
     """
     from inspect_ai import eval_set
 
@@ -54,7 +59,10 @@ def generate(task: Task, model: Model, folder: Path, count: Callable[[int], None
         )
     finally:
         on_sample.reset(token)
+    if not logs or logs[0].status == "cancelled":
+        raise KeyboardInterrupt  # which Inspect takes to cancel its samples, and keeps
     if not success:
+        _raise_disk_full(logs[0], folder)
         raise Interrupted(_failure(logs[0]))
     location = Path(logs[0].location.removeprefix("file://")).resolve()
     for cut_off in folder.glob("*.eval"):  # what killed calls left; all of it is in the last log
@@ -101,6 +109,16 @@ def _finished(folder: Path) -> int:
     if not logs:
         return 0
     return sum(summary.completed and not summary.error for summary in read_eval_log_sample_summaries(logs[0]))
+
+
+def _raise_disk_full(log: EvalLog, folder: Path) -> None:
+    """Inspect makes an error of the task out of a write that failed; a full disk is the user's to know of."""
+    text = log.error.traceback if log.error is not None else ""
+    for number in DISK_FULL:
+        if f"[Errno {number}]" in text:
+            raise OSError(number, os.strerror(number), str(folder))
+    if shutil.disk_usage(folder).free < 2**20:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
 def _failure(log: EvalLog) -> str:
