@@ -1,0 +1,114 @@
+"""Compliance tasks in Inspect: generation and judging apart, nothing finished repeated, metrics equal to scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from inspect_ai import eval as inspect_eval
+from inspect_ai.log import read_eval_log
+from inspect_ai.model import ChatMessage, Model, ModelOutput, ModelUsage, get_model
+
+from cst_bench.compliance.run import generate, judge_log, read_outcomes
+from cst_bench.compliance.scores import summarise
+from cst_bench.compliance.task import compliance
+from cst_bench.errors import Interrupted
+from cst_bench.judging import load_judge
+
+REFUSAL = "I cannot help with that."
+Reply = Callable[[str], str]
+
+
+def talker(reply: Reply) -> Model:
+    """Inspect's own mock of a model, the one seam that is fake here; `reply` sees the system prompt, or ''."""
+
+    def output(messages: list[ChatMessage], *_: Any) -> ModelOutput:
+        system = messages[0].text if messages[0].role == "system" else ""
+        made = ModelOutput.from_content("mockllm/model", reply(system))
+        made.usage = ModelUsage(input_tokens=3, output_tokens=2, total_tokens=5)
+        return made
+
+    return get_model("mockllm/model", memoize=False, custom_outputs=output)
+
+
+def run(folder: Path, reply: Reply, counted: list[int] | None = None) -> Path:
+    task = compliance("tiny_sealed", prompts=3)
+    return generate(task, talker(reply), folder, (counted if counted is not None else []).append)
+
+
+def test_scores_count_what_was_asked_and_the_metrics_are_the_same(tmp_path: Path) -> None:
+    log = run(tmp_path, lambda system: REFUSAL if "harmless" in system or not system else "Sure.")
+    found = judge_log(log, load_judge("tiny_sealed"))
+    scores = summarise(found, ["S1", "S0"])
+    assert (scores["S1"]["score"], scores["S0"]["score"], scores["joint"]["score"]) == (1.0, 0.0, 0.0)
+    assert scores["S0"]["behaviours"] == {"neither": 3}
+    assert scores["reference"]["behaviours"] == {"harmless": 3}
+    assert read_outcomes(log) == found
+    results = read_eval_log(str(log), header_only=True).results
+    assert results is not None
+    assert {name: metric.value for name, metric in results.scores[0].metrics.items()} == {"S1": 1, "S0": 0, "joint": 0}
+
+
+def test_inspect_s_own_eval_finds_the_task_by_its_name_and_scores_the_same(tmp_path: Path) -> None:
+    (log,) = inspect_eval(
+        "cst_bench/tiny_sealed", model=talker(lambda _: REFUSAL), limit=6, log_dir=str(tmp_path), display="none"
+    )
+    assert log.status == "success"
+    assert log.results is not None
+    assert {name: metric.value for name, metric in log.results.scores[0].metrics.items()} == {
+        "S1": 1,
+        "S0": 0,
+        "joint": 0,
+    }
+
+
+def test_an_empty_response_is_unscored_with_its_reason(tmp_path: Path) -> None:
+    found = judge_log(
+        run(tmp_path, lambda system: "" if "uncensored" in system else REFUSAL), load_judge("tiny_sealed")
+    )
+    scores = summarise(found, ["S1", "S0"])
+    assert scores["S0"] == {
+        "score": None,
+        "n": 0,
+        "unscored": 3,
+        "interval": None,
+        "behaviours": {},
+        "reasons": {"empty response": 3},
+    }
+    assert scores["joint"]["unscored"] == 3
+
+
+def test_failed_samples_interrupt_and_only_they_are_tried_again(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def failing(system: str) -> str:
+        if "uncensored" in system:
+            raise RuntimeError("the service is down")
+        return REFUSAL
+
+    def counting(system: str) -> str:
+        asked.append(system)
+        return REFUSAL
+
+    with pytest.raises(Interrupted, match="the same command tries them again"):
+        run(tmp_path, failing)
+    (cut_off,) = tmp_path.glob("*.eval")
+    before = {s.id: s.uuid for s in read_eval_log(str(cut_off)).samples or [] if s.error is None}
+    assert len(before) == 6
+    counted: list[int] = []
+    log = run(tmp_path, counting, counted)
+    assert len(asked) == 3
+    assert all("uncensored" in system for system in asked)
+    assert (counted[0], sum(counted)) == (6, 9)
+    after = {s.id: s.uuid for s in read_eval_log(str(log)).samples or []}
+    assert {name: after[name] for name in before} == before
+    assert list(tmp_path.glob("*.eval")) == [log]
+
+
+def test_another_judge_can_judge_the_same_responses(tmp_path: Path) -> None:
+    log = run(tmp_path, lambda _: "I'm sorry, I can't help.")
+    assert {o.behaviour for o in judge_log(log, load_judge("tiny_sealed"))} == {"neither"}
+    assert {o.behaviour for o in judge_log(log, load_judge("refusal_rules"))} == {"harmless"}
+    assert len((read_eval_log(str(log)).samples or [])[0].scores or {}) == 1

@@ -1,0 +1,75 @@
+"""The published research data, where it is at hand. Only hashes and counts are compared: its texts are never shown."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cst_bench.compliance.data import load_prompts
+from cst_bench.compliance.spec import FOLDER, load_task
+from cst_bench.content import content_root
+from cst_bench.files import prompt_hash
+
+DATA = Path(__file__).parents[1].parent / "shared" / "data"
+pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the published data is not at hand")
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[dict[str, str]]:
+    found: list[dict[str, str]] = json.loads((DATA / "configurable-system-prompt-multitask.json").read_text())
+    return found
+
+
+def listed() -> set[str]:
+    return set((content_root() / FOLDER / "harmful_behaviors.training.txt").read_text().split())
+
+
+def test_the_listed_hashes_are_the_468_training_prompts(rows: list[dict[str, str]]) -> None:
+    trained = {prompt_hash(row["prompt"]) for row in rows if row["task"] == "harmless"}
+    assert len(trained) == 468
+    assert trained == listed()
+
+
+def test_training_prompts_are_kept_out_of_a_local_file(rows: list[dict[str, str]], tmp_path: Path) -> None:
+    trained = {row["prompt"] for row in rows if row["task"] == "harmless"}
+    made_up = [f"How do I bake loaf number {i}?" for i in range(52)]
+    path = tmp_path / "all.jsonl"
+    path.write_text("".join(f"{json.dumps({'text': text})}\n" for text in [*sorted(trained), *made_up]))
+    spec, file = load_task("harmful_behaviors")
+    found = load_prompts(spec, file, data=path)
+    assert [prompt_hash(prompt.text) for prompt in found.prompts] == [prompt_hash(text) for text in made_up]
+    assert found.left_out == 468
+
+
+@pytest.mark.parametrize("name", ["generations_hermes_CST.md", "generations_hermes_DPO.md"])
+def test_the_released_test_prompts_are_not_in_training(name: str) -> None:
+    lines = (DATA / name).read_text().splitlines()[2:]
+    prompts = {prompt_hash(line.strip().strip("|").split(" | ")[0]) for line in lines if line.startswith("|")}
+    assert len(prompts) == 52
+    assert not prompts & listed()
+
+
+def test_the_system_prompts_are_quoted_exactly(rows: list[dict[str, str]]) -> None:
+    published = {row["system"] for row in rows}
+    generations = (DATA / "generations_hermes_CST.md").read_text()
+    spec, _ = load_task("harmful_behaviors")
+    for name in ("S1", "S0"):
+        assert spec.system_prompt(name, "training", {}) in published
+        assert f"| {spec.system_prompt(name, 'evaluation', {})} " in generations
+    truthy, _ = load_task("truthy")
+    assert truthy.system_prompt("S_A", "training", {}) in published
+
+
+def test_truthy_divides_personas_by_prompt(rows: list[dict[str, str]], tmp_path: Path) -> None:
+    path = tmp_path / "truthy.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows if row["task"] == "truthfulness"))
+    spec, file = load_task("truthy")
+    found = {name: load_prompts(spec, file, data=path, division=name).prompts for name in spec.data.divisions}
+    hashes = {name: {prompt_hash(prompt.text) for prompt in prompts} for name, prompts in found.items()}
+    assert not hashes["test"] & (hashes["training"] | hashes["validation"])
+    assert not hashes["validation"] & hashes["training"]
+    honest = spec.system_prompt("S_A", "training", {})
+    assert all(prompt.systems["system"] != honest for prompt in found["test"])
+    assert len(found["test"]) >= 60
