@@ -17,7 +17,7 @@ HEAVY = ("torch", "transformers", "inspect_ai", "lm_eval", "trl", "datasets", "n
     "code",
     [
         "import cst_bench",
-        "from click.testing import CliRunner\nfrom cst_bench.cli import cli\nprint(CliRunner().invoke(cli, ['--help']))",
+        "from click.testing import CliRunner as R\nfrom cst_bench.cli import cli\nprint(R().invoke(cli, ['--help']))",
     ],
 )
 def test_importing_and_help_load_nothing_heavy(code: str) -> None:
