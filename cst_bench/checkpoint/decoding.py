@@ -92,7 +92,7 @@ class DecodeBatch:
         keep = []
         for index, (row, token) in enumerate(zip(rows, tokens)):
             row.generated.append(token)
-            if token not in self._stop_ids and len(row.generated) < row.sampling.max_tokens:
+            if not row.ended(self._stop_ids):
                 keep.append(index)
         return keep
 
@@ -156,15 +156,19 @@ def decode_static(model: Any, rows: Sequence[Row], stop_ids: frozenset[int]) -> 
         eos_token_id=sorted(stop_ids) or None,
         pad_token_id=0,
     )
-    with torch.inference_mode():
-        output = model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            generation_config=config,
-            logits_processor=LogitsProcessorList([only_chosen]),
-        )
+    own, model.generation_config = model.generation_config, GenerationConfig()  # else its penalties fill ours up
+    try:
+        with torch.inference_mode():
+            output = model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                generation_config=config,
+                logits_processor=LogitsProcessorList([only_chosen]),
+            )
+    finally:
+        model.generation_config = own
     for row, tokens in zip(rows, output[:, width:].tolist()):
-        for token in tokens[: row.sampling.max_tokens]:
+        for token in tokens:
             row.generated.append(token)
-            if token in stop_ids:
+            if row.ended(stop_ids):
                 break

@@ -54,6 +54,7 @@ class Generator:
         self._waiting: deque[_Job] = deque()
         self._jobs: dict[int, _Job] = {}
         self._closed = False
+        self._closing = threading.Lock()
         self._thread = threading.Thread(target=self._work, name="cst-bench-generator", daemon=True)
         self._thread.start()
 
@@ -65,11 +66,17 @@ class Generator:
 
     def close(self) -> None:
         """Stops the worker; requests still waiting are cancelled."""
-        self._queue.put(None)
+        with self._closing:
+            self._closed = True
+            self._queue.put(None)
         self._thread.join()
 
     def submit(self, prompt: list[int], sampling: Sampling) -> Future[Generation]:
-        """Queues one prompt (token ids, as `Chat.prompt_ids` gives). The future resolves to its generation."""
+        """Queues one prompt (token ids, as `Chat.prompt_ids` gives). The future resolves to its generation.
+
+        Raises:
+            RuntimeError: the generator is closed.
+        """
         future: Future[Generation] = Future()
         room = self._checkpoint.context_length - len(prompt)
         if room < 1:
@@ -78,7 +85,10 @@ class Generator:
         cut = room < sampling.max_tokens
         if cut:
             sampling = Sampling(room, sampling.temperature, sampling.top_p, sampling.top_k, sampling.seed)
-        self._queue.put(_Job(Row(prompt, sampling), future, cut))
+        with self._closing:
+            if self._closed:
+                raise RuntimeError("the generator is closed")
+            self._queue.put(_Job(Row(prompt, sampling), future, cut))
         return future
 
     def generate(self, prompts: Iterable[list[int]], sampling: Sampling) -> list[Generation]:
@@ -94,8 +104,8 @@ class Generator:
             except Exception as error:  # noqa: BLE001  (whatever it is, it belongs to the callers, who wait for it)
                 if _out_of_memory(error) and self.rows > 1:
                     self._retry_smaller(batch)
-                    continue
-                self._fail(batch, error)
+                else:
+                    self._fail(batch, error)
                 continue
             for row in ended:
                 self._finish(row)
@@ -104,40 +114,37 @@ class Generator:
 
     def _receive(self, block: bool) -> bool:
         """Takes what has been submitted; waits for something if told to. False when closed."""
-        while not self._closed:
+        while True:
             try:
                 job = self._queue.get(block=block)
             except queue.Empty:
                 return True
             if job is None:
-                self._closed = True
-            else:
-                self._waiting.append(job)
-                block = False
-        return False
+                return False
+            self._waiting.append(job)
+            block = False
 
     def _advance(self, batch: DecodeBatch) -> list[Row]:
         """Lets waiting rows in when enough places are free, then decodes one token (or a static batch)."""
         free = self.rows - len(batch.rows)
         if self._waiting and (not batch.rows or free >= max(1, self.rows // 4)):
             admitted = self._admit(batch, free)
-            if not self._compact:
+            if admitted and not self._compact:
                 decode_static(self._checkpoint.model, admitted, self._checkpoint.chat.stop_ids)
                 return admitted
             if admitted:
                 return batch.add(admitted)
-        return batch.step()
+        return batch.step() if batch.rows else []
 
     def _admit(self, batch: DecodeBatch, free: int) -> list[Row]:
         """The waiting rows that fit, in their order, by places and by the tokens that the cache can hold."""
         rows: list[Row] = []
         width = max([batch.width(), *(_final_length(row) for row in batch.rows)])
         while self._waiting and len(rows) < free:
-            job = self._waiting[0]
-            if not job.future.running() and not job.future.set_running_or_notify_cancel():
-                self._waiting.popleft()  # whoever asked has gone; once running, a future can't be cancelled
+            if self._waiting[0].future.cancelled():
+                self._waiting.popleft()
                 continue
-            row = job.row
+            row = self._waiting[0].row
             width = max(width, _final_length(row))
             taken = len(rows) + len(batch.rows)
             if taken and (taken + 1) * width > self._tokens:
@@ -151,7 +158,8 @@ class Generator:
         ended = row.generated[-1] in self._checkpoint.chat.stop_ids
         reason: StopReason = "stop" if ended else "model_length" if job.cut_by_context else "max_tokens"
         ids = row.generated[:-1] if ended else row.generated
-        job.future.set_result(Generation(ids, reason, len(row.prompt), len(row.generated)))
+        if job.future.set_running_or_notify_cancel():  # false when the caller gave the request up
+            job.future.set_result(Generation(ids, reason, len(row.prompt), len(row.generated)))
 
     def _retry_smaller(self, batch: DecodeBatch) -> None:
         """Out of memory: half the rows from now on; what they have generated is kept."""
@@ -159,6 +167,10 @@ class Generator:
 
         self.rows = max(1, self.rows // 2)
         batch.clear()
+        for job in list(self._jobs.values()):
+            if job.row.ended(self._checkpoint.chat.stop_ids):
+                self._finish(job.row)
+            job.row.rewind()
         self._waiting.extendleft(reversed(self._jobs.values()))
         self._jobs.clear()
         if torch.cuda.is_available():
@@ -167,7 +179,8 @@ class Generator:
     def _fail(self, batch: DecodeBatch, error: Exception) -> None:
         batch.clear()
         for job in self._jobs.values():
-            job.future.set_exception(error)
+            if job.future.set_running_or_notify_cancel():
+                job.future.set_exception(error)
         self._jobs.clear()
 
 

@@ -31,7 +31,8 @@ class Sampling:
 class Row:
     """One response in the making: its prompt, what is generated so far, and its own random numbers.
 
-    A row draws one number a token, so what it becomes does not depend on the rows beside it.
+    A row draws one number a token, from a stream of its seed and its prompt: what it becomes does not depend on the
+    rows beside it, and rows of other prompts draw other numbers.
     """
 
     prompt: list[int]
@@ -40,7 +41,19 @@ class Row:
     random: random.Random = field(init=False)
 
     def __post_init__(self) -> None:
-        self.random = random.Random(self.sampling.seed)
+        self.rewind()
+
+    def rewind(self) -> None:
+        """Puts the random numbers where they stood after what is generated, when a token drawn was lost."""
+        self.random = random.Random(f"{self.sampling.seed} {self.prompt}")
+        for _ in self.generated:
+            self.random.random()
+
+    def ended(self, stop_ids: frozenset[int]) -> bool:
+        """Whether there is no token to come: the last one ends the turn, or there are as many as may be."""
+        return bool(self.generated) and (
+            self.generated[-1] in stop_ids or len(self.generated) >= self.sampling.max_tokens
+        )
 
 
 def choose(logits: Any, rows: Sequence[Row]) -> list[int]:
@@ -64,7 +77,8 @@ def _sample(logits: Any, rows: Sequence[Row]) -> list[int]:
     probabilities = (logits.float() / heat).softmax(-1).double()
     order = None
     if any(row.sampling.top_p < 1 or row.sampling.top_k for row in rows):
-        probabilities, order = probabilities.sort(-1, descending=True)
+        order = logits.argsort(dim=-1, descending=True, stable=True)
+        probabilities = probabilities.gather(-1, order)
         before = probabilities.cumsum(-1) - probabilities
         probabilities = probabilities.masked_fill(before >= column([row.sampling.top_p for row in rows]), 0.0)
         rank = torch.arange(logits.shape[-1], device=logits.device)
