@@ -131,7 +131,10 @@ def _template_digest(options: CheckpointOptions) -> str | None:
     path = Path(options.chat_template).expanduser()
     if not path.is_file():
         raise UserError(f"--chat-template: file not found: {options.chat_template}")
-    return digest(path.read_text(encoding="utf-8"))
+    try:
+        return digest(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"--chat-template: {path}: not UTF-8 text (byte {error.start})") from None
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +81,8 @@ def load_weights(files: CheckpointFiles, chat: Chat) -> Checkpoint:
     device, dtype = _placement(options)
     with _explained(files.folder, options):
         model = _load_model(files.folder, options, device, dtype)
-        if files.adapter is not None:
+    if files.adapter is not None:
+        with _explained(files.adapter, options):
             model = _with_adapter(model, files.adapter)
     model.eval()
     return Checkpoint(files.label, options, model, chat, files.identity, _context_length(model, chat.tokenizer))
@@ -101,14 +102,17 @@ def _configured_stops(folder: Path, options: CheckpointOptions) -> set[int | Non
 @contextmanager
 def _explained(folder: Path, options: CheckpointOptions) -> Iterator[None]:
     """What transformers and peft raise on a bad checkpoint, as one message that names the folder."""
+    from huggingface_hub.errors import StrictDataclassError  # a setting in config.json is of the wrong type
+
+    known = (OSError, ValueError, KeyError, RuntimeError, ImportError, AttributeError, TypeError, StrictDataclassError)
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, AttributeError, TypeError) as error:
+    except known as error:
         if "out of memory" in str(error):
             raise UserError(
                 f"{folder}: not enough memory to load it; try --dtype bfloat16 or --load-in-4bit"
             ) from error
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = " ".join(str(error).split()) or type(error).__name__
         if "trust_remote_code" in str(error) and not options.trust_remote_code:
             reason = "it brings code of its own, which is not run unless you say --trust-remote-code"
         raise UserError(f"{folder}: can't load this checkpoint: {reason}") from error
@@ -126,6 +130,8 @@ def _placement(options: CheckpointOptions) -> tuple[str, Any]:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device {options.device!r} can't be used: {str(error).splitlines()[0]}") from None
+    if torch.device(device).type == "meta":
+        raise UserError(f"--device {options.device!r} can't be used: it holds no weights")
     if options.dtype == "auto":
         return device, torch.float32 if on_cpu else "auto"
     return device, getattr(torch, options.dtype)
@@ -144,12 +150,16 @@ def _load_model(folder: Path, options: CheckpointOptions, device: str, dtype: An
         output_loading_info=True,
         **extra,
     )
-    missing = sorted(info["missing_keys"])
-    if missing:  # transformers fills these with random numbers and only warns
-        raise UserError(
-            f"{folder}: {len(missing)} weights that the config calls for are not in the files: {missing[0]}, …"
-        )
+    _require_all(folder, info["missing_keys"])  # transformers fills these with random numbers and only warns
     return model
+
+
+def _require_all(folder: Path, missing: Iterable[str]) -> None:
+    names = sorted(missing)
+    if names:
+        raise UserError(
+            f"{folder}: {len(names)} of the weights that the config calls for are not in the files, such as {names[0]}"
+        )
 
 
 def _four_bit() -> Any:
@@ -166,7 +176,10 @@ def _four_bit() -> Any:
 def _with_adapter(model: Any, adapter: Path) -> Any:
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(model, str(adapter), is_trainable=False)
+    adapted = PeftModel.from_pretrained(model, str(adapter), is_trainable=False)
+    loaded = adapted.load_adapter(str(adapter), adapter_name="default")  # again: only this says what was missing
+    _require_all(adapter, (name.replace(".default", "") for name in loaded.missing_keys))
+    return adapted
 
 
 def _context_length(model: Any, tokenizer: Any) -> int:

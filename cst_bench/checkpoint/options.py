@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from cst_bench.content import content_root
 from cst_bench.errors import UserError, did_you_mean
@@ -39,6 +39,13 @@ class CheckpointOptions:
     stop_token: tuple[str, ...] = ()
     """Tokens that end a turn, besides the checkpoint's own."""
 
+    def __post_init__(self) -> None:
+        for field, value, known in (("dtype", self.dtype, DTYPES), ("system_as", self.system_as, get_args(SystemAs))):
+            if value not in known:
+                raise UserError(f"{field} must be one of {', '.join(known)}, not {value!r}")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise UserError(f"batch_size must be at least 1, not {self.batch_size}")
+
 
 @dataclass(frozen=True)
 class Source:
@@ -68,9 +75,9 @@ def resolve(name: str) -> Source:
     if name == EMBEDDED:
         return Source("local", str(embedded_folder()), EMBEDDED)
     path = Path(name).expanduser()
-    if path.is_dir():
+    if name and path.is_dir():
         return Source("local", str(path.resolve()), path.resolve().name)
-    if path.exists():
+    if path.is_file():
         raise UserError(f"checkpoint {name!r} is a file: give the folder that holds config.json")
     if name.startswith((".", "/", "~")) or name.count("/") == 0 or "\\" in name:
         near = [entry.name for entry in path.parent.iterdir() if entry.is_dir()] if path.parent.is_dir() else []

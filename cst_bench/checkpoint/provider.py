@@ -8,6 +8,7 @@ steps of seconds, adds a second BOS to templates that write one, and gives no st
 from __future__ import annotations
 
 import asyncio
+from dataclasses import fields
 from typing import Any
 
 from inspect_ai.model import (
@@ -30,7 +31,7 @@ from cst_bench.checkpoint.generation import Generation, Generator
 from cst_bench.checkpoint.loading import Checkpoint, load_chat, load_weights
 from cst_bench.checkpoint.options import CheckpointOptions
 from cst_bench.checkpoint.sampling import Sampling
-from cst_bench.errors import UserError
+from cst_bench.errors import UserError, did_you_mean
 
 _DEFAULT_MAX_TOKENS = 512
 _UNSUPPORTED = (
@@ -60,7 +61,7 @@ class CstModelAPI(ModelAPI):
         """`options` are the fields of `CheckpointOptions` (Inspect's `-M key=value`)."""
         super().__init__(model_name, base_url, api_key, [], config)
         if checkpoint is None:
-            files = find_checkpoint(CheckpointOptions(name=model_name, **options))
+            files = find_checkpoint(_checkpoint_options(model_name, options))
             chat = load_chat(files)
             require(run_gate(chat), files.label)
             checkpoint = load_weights(files, chat)
@@ -132,5 +133,19 @@ def inspect_model(checkpoint: Checkpoint) -> Model:
     return model
 
 
+def _checkpoint_options(model_name: str, given: dict[str, Any]) -> CheckpointOptions:
+    known = {field.name for field in fields(CheckpointOptions)} - {"name"}
+    for name in given.keys() - known:
+        raise UserError(f"the cst provider has no option {name!r}: {did_you_mean(name, known)}")
+    stops = given.get("stop_token", ())
+    return CheckpointOptions(
+        model_name, **{**given, "stop_token": (stops,) if isinstance(stops, str) else tuple(stops)}
+    )
+
+
 def _message(message: ChatMessage) -> Message:
+    parts = [] if isinstance(message.content, str) else message.content
+    for part in parts:
+        if part.type not in ("text", "reasoning"):
+            raise UserError(f"the cst provider takes text only, not {part.type}")
     return {"role": message.role, "content": message.text}
