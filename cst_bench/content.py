@@ -6,7 +6,7 @@ reads them as data, by path, and never imports from them. A user's own file work
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -59,18 +59,16 @@ def load(path: Path, schema: type[ContentT]) -> ContentT:
     """Reads a YAML file into a content model.
 
     Raises:
-        UserError: with file, line and key of the first fault (bad YAML, unknown key, wrong type, missing key).
+        UserError: with file, line and key of a fault (bad YAML, unknown key, wrong type, missing key).
     """
     try:
         node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
-    if not isinstance(node, yaml.MappingNode):
-        raise UserError(f"{path}: must be a mapping of keys to values, as in the files beside it")
-    lines = dict(_lines(node, path))
-    data = _construct(node)
+        if not isinstance(node, yaml.MappingNode):
+            raise UserError(f"{path}: must be a mapping of keys to values, as in the files beside it")
+        lines = dict(_lines(node, path))
+        data = _construct(node)
+    except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
+        raise UserError(_unreadable(path, error)) from None
     try:
         return schema.model_validate(data)
     except ValidationError as error:
@@ -85,12 +83,26 @@ def _construct(node: yaml.Node) -> Any:
         loader.dispose()
 
 
-def _lines(node: yaml.Node, path: Path, at: tuple[Hashable, ...] = ()) -> Iterator[tuple[tuple[Hashable, ...], int]]:
+def _unreadable(path: Path, error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    place = f"{path}:{mark.line + 1}" if mark else f"{path}"
+    if isinstance(error, UnicodeDecodeError):
+        return f"{place}: not UTF-8 text (byte {error.start})"
+    if isinstance(error, OSError):
+        return f"{place}: can't be read: {error.strerror}"
+    if isinstance(error, RecursionError):
+        return f"{place}: not valid YAML: nested too deeply, or an alias stands in its own anchor"
+    return f"{place}: not valid YAML: {' '.join(str(getattr(error, 'problem', None) or error).split())}"
+
+
+def _lines(node: yaml.Node, path: Path, at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:
     """Where each key and list entry stands; refuses a key given twice, which YAML would silently take."""
     if isinstance(node, yaml.MappingNode):
-        seen: dict[Hashable, int] = {}
+        seen: dict[str, int] = {}
         for key, value in node.value:
             line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                raise UserError(f"{path}:{line}: a key must be text; quote a value that begins with {{ or [")
             if key.value in seen:
                 raise UserError(f"{path}:{line}: key {key.value!r} given twice (first on line {seen[key.value]})")
             seen[key.value] = line
@@ -98,18 +110,20 @@ def _lines(node: yaml.Node, path: Path, at: tuple[Hashable, ...] = ()) -> Iterat
             yield from _lines(value, path, (*at, key.value))
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
-            yield (*at, index), value.start_mark.line + 1
-            yield from _lines(value, path, (*at, index))
+            yield (*at, str(index)), value.start_mark.line + 1
+            yield from _lines(value, path, (*at, str(index)))
 
 
-def _explain(path: Path, lines: dict[tuple[Hashable, ...], int], schema: type[Content], error: ValidationError) -> str:
-    fault = error.errors()[0]
+def _explain(path: Path, lines: dict[tuple[str, ...], int], schema: type[Content], error: ValidationError) -> str:
+    faults = error.errors()
+    # a misspelt key comes with "missing" for the right one: say which is misspelt
+    fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
     where = tuple(fault["loc"])
-    known = where
+    known = tuple(str(part) for part in where)  # pydantic adds parts of its own, such as which type of a union it tried
     while known and known not in lines:
         known = known[:-1]
     place = f"{path}:{lines[known]}" if known else f"{path}"
-    key = ".".join(str(part) for part in where)
+    key = ".".join(map(str, where) if fault["type"] == "missing" else known)
     if fault["type"] == "extra_forbidden":
         return f"{place}: unknown key {key!r}: {did_you_mean(str(where[-1]), _fields_at(schema, where[:-1]))}"
     if fault["type"] == "missing":
