@@ -50,7 +50,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def _read_jsonl(path: Path) -> Iterator[Row]:
-    for number, line in enumerate(_text(path).splitlines(), 1):
+    for number, line in enumerate(_text(path).split("\n"), 1):  # splitlines() would split inside of JSON strings too
         if line.strip():
             yield _object(f"{path}, row {number}", _json(f"{path}, row {number}", line))
 
@@ -64,12 +64,22 @@ def _read_json(path: Path) -> Iterator[Row]:
 
 
 def _read_csv(path: Path) -> Iterator[Row]:
+    csv.field_size_limit(1 << 30)  # a response may be longer than the 131,072 characters that the module allows
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    reader = csv.DictReader(io.StringIO(_text(path), newline=""), delimiter=delimiter)
-    for number, values in enumerate(reader, 1):
-        if None in values or None in values.values():
-            raise UserError(f"{path}, row {number}: has {'more' if None in values else 'fewer'} fields than the header")
-        yield Row(f"{path}, row {number}", dict(values))
+    reader = csv.DictReader(io.StringIO(_text(path), newline=""), delimiter=delimiter, strict=True)
+    number = 0
+    try:
+        header = reader.fieldnames or []
+        twice = [name for name in header if header.count(name) > 1]
+        if twice:
+            raise UserError(f"{path}: column {twice[0]!r} is in the header twice")
+        for number, values in enumerate(reader, 1):
+            if None in values or None in values.values():
+                amount = "more" if None in values else "fewer"
+                raise UserError(f"{path}, row {number}: has {amount} fields than the header")
+            yield Row(f"{path}, row {number}", dict(values))
+    except csv.Error as error:
+        raise UserError(f"{path}, row {number + 1}: not valid {path.suffix[1:].upper()}: {error}") from None
 
 
 def _read_parquet(path: Path) -> Iterator[Row]:
@@ -77,10 +87,10 @@ def _read_parquet(path: Path) -> Iterator[Row]:
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.read_table(path)
-    except pyarrow.ArrowException as error:
-        raise UserError(f"{path}: not a readable parquet file: {error}") from None
-    for number, values in enumerate(table.to_pylist(), 1):
+        rows = pyarrow.parquet.read_table(path).to_pylist()
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise UserError(f"{path}: not a readable parquet file: {' '.join(str(error).split())}") from None
+    for number, values in enumerate(rows, 1):
         yield Row(f"{path}, row {number}", values)
 
 
@@ -95,9 +105,11 @@ _readers = {
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from None
+    except OSError as error:
+        raise UserError(f"{path}: can't be read: {error.strerror}") from None
 
 
 def _json(where: str, text: str) -> Any:
@@ -105,6 +117,8 @@ def _json(where: str, text: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise UserError(f"{where}: not valid JSON: {error.msg} (line {error.lineno}, column {error.colno})") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets in brackets in brackets
+        raise UserError(f"{where}: JSON that can't be read: {error}") from None
 
 
 def _object(where: str, value: Any) -> Row:
@@ -126,6 +140,8 @@ def text_column(row: Row, column: str) -> str:
         raise UserError(f"{row.where}: column {column!r} must be text, not {type(value).__name__}")
     if not value.strip():
         raise UserError(f"{row.where}: column {column!r} is empty")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise UserError(f"{row.where}: column {column!r} holds half of a character (a lone surrogate)")
     return value
 
 
@@ -134,7 +150,9 @@ def prompt_hash(text: str) -> str:
 
     Divisions are told apart by it, so that a test prompt can't slip into training with another spacing.
     """
-    normal = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    # Unicode's compatibility caseless matching (definition D146): folding can undo a form, and a form undo folding
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFD", text).casefold()).casefold()
+    normal = " ".join(unicodedata.normalize("NFKC", folded).split())
     return hashlib.sha256(normal.encode()).hexdigest()[:16]
 
 
