@@ -57,6 +57,7 @@ def find_checkpoint(options: CheckpointOptions, source: Source | None = None) ->
         "architecture": (config.get("architectures") or [config.get("model_type")])[0],
         "weights_sha256": file_digest(_checked_weights(folder)),
         "adapter_sha256": None if adapter is None else file_digest(_checked_weights(adapter)),
+        "settings_sha256": _settings_digest(folder, adapter),
         "base": base,
         "dtype": options.dtype,
         "quantization": "4-bit nf4" if options.load_in_4bit else None,
@@ -123,6 +124,20 @@ def _checked_weights(folder: Path) -> list[Path]:
         except (SafetensorError, OSError) as error:
             raise UserError(f"{path}: corrupt or cut-off safetensors file: {error}; fetch it again") from None
     return weights
+
+
+def _settings_digest(*folders: Path | None) -> str:
+    """Over the small files that decide what the weights are fed: config, tokenizer, chat template, stop tokens."""
+    suffixes = {".json", ".jinja", ".model", ".txt", ".tiktoken"}
+    return digest(
+        [
+            [path.name, file_digest([path])]
+            for folder in folders
+            if folder is not None
+            for path in sorted(folder.iterdir())
+            if path.suffix in suffixes
+        ]
+    )
 
 
 def _template_digest(options: CheckpointOptions) -> str | None:

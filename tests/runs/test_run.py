@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -128,6 +129,16 @@ def test_the_same_run_elsewhere_has_the_same_scores_and_report(finished: Path, t
     run(RunOptions(out=tmp_path / "again", limit=4))
     for name in ("scores.json", "report.md"):
         assert (tmp_path / "again" / name).read_bytes() == (finished / name).read_bytes()
+
+
+def test_another_chat_template_is_another_checkpoint(llama: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(llama, folder)
+    run(options(folder, tmp_path / "run", tasks=("tiny_truthfulqa",)))
+    template = folder / "chat_template.jinja"
+    template.write_text(template.read_text().replace("\n", "\n "))
+    with pytest.raises(UserError, match="settings_sha256"):
+        run(options(folder, tmp_path / "run", tasks=("tiny_truthfulqa",)))
 
 
 def test_another_seed_samples_other_responses(finished: Path, tmp_path: Path) -> None:
