@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cst_bench.compliance.spec import ComplianceTask, Data, Selector
 from cst_bench.errors import UserError
 from cst_bench.files import Row, digest, prompt_hash, read_rows, text_column
+
+_HASH = re.compile(r"[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,14 @@ def _hashes(folder: Path, name: str | None) -> frozenset[str] | None:
     path = folder / name
     if not path.is_file():
         raise UserError(f"file of prompt hashes not found: {path}")
-    return frozenset(line for line in path.read_text(encoding="utf-8").split() if not line.startswith("#"))
+    hashes = set()
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        name = line.partition("#")[0].strip()
+        if name and not _HASH.fullmatch(name):  # it would match no prompt, and let all of them slip through
+            raise UserError(f"{path}:{number}: not a prompt hash (16 hex digits, lower case)")
+        if name:
+            hashes.add(name)
+    return frozenset(hashes)
 
 
 def _rows(task: ComplianceTask, path: Path, data: Path | None) -> tuple[list[Row], str]:

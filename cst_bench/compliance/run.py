@@ -95,7 +95,7 @@ def read_outcomes(location: Path) -> list[Outcome]:
 
 
 def outcomes(log: EvalLog) -> list[Outcome]:
-    """The outcomes in a judged log, in the order of the prompts and their configurations."""
+    """The outcomes in a judged log, in the order of the samples' ids."""
     from cst_bench.compliance.task import SCORER, outcome_of
 
     return [outcome_of(sample.metadata, (sample.scores or {})[SCORER]) for sample in log.samples or []]

@@ -38,7 +38,8 @@ def wilson(successes: int, n: int) -> list[float] | None:
     from statsmodels.stats.proportion import proportion_confint
 
     low, high = proportion_confint(successes, n, alpha=0.05, method="wilson")
-    return [float(low), float(high)]
+    # rounding can put an end that is the share itself one digit past it
+    return [min(float(low), successes / n), max(float(high), successes / n)]
 
 
 def share(values: Sequence[bool | None]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 from cst_bench.compliance.data import Prompt, PromptSet, load_prompts
 from cst_bench.compliance.scores import Outcome, summarise
 from cst_bench.compliance.spec import REFERENCE, ComplianceTask, check_wording, load_task
+from cst_bench.errors import UserError
 from cst_bench.judging import Case, Judge, load_judge
 
 SCORER = "behaviour"
@@ -25,7 +26,17 @@ on_sample: ContextVar[Callable[[int], None]] = ContextVar("on_sample", default=l
 
 
 def build_task(spec: ComplianceTask, prompts: PromptSet, wording: str, judge: Judge, seed: int) -> Task:
-    """Every prompt under every configuration and under no system prompt, samples of one prompt together."""
+    """Every prompt under every configuration and under no system prompt, samples of one prompt together.
+
+    Raises:
+        UserError: the judge doesn't know a behaviour that the task asks for.
+    """
+    asked = {configuration.behaviour for configuration in spec.configurations.values()}
+    if not asked <= set(judge.behaviours):
+        raise UserError(
+            f"judge {judge.name} knows {', '.join(judge.behaviours)}, and can't judge task {spec.name}, "
+            f"which asks for {', '.join(sorted(asked))}"
+        )
     settings = spec.generation
     return Task(
         name=spec.name,

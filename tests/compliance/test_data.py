@@ -1,39 +1,86 @@
-"""The prompts of a task: divisions that can't overlap, each prompt once, every configuration and none."""
+"""A task's prompts: divided without overlap, each once, each with its own system prompt."""
 
 from __future__ import annotations
 
 import json
+from contextlib import suppress
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from cst_bench.compliance.data import load_prompts
-from cst_bench.compliance.spec import ComplianceTask, load_task
+from cst_bench.compliance.spec import load_task
 from cst_bench.compliance.task import build_task, sample_seed
 from cst_bench.errors import UserError
 from cst_bench.files import prompt_hash
 from cst_bench.judging import load_judge
+from tests.compliance.own import Row, says, write_rows, write_task
 
-TINY = ["tiny_sealed", "tiny_village", "tiny_ordinary"]
-
-
-def task(tmp_path: Path, rows: list[dict[str, Any]], **data: Any) -> tuple[ComplianceTask, Path]:
-    spec, _ = load_task("harmful_behaviors")
-    content = spec.model_dump(mode="json", exclude_defaults=True)
-    content["data"] = {"file": "rows.jsonl", **data}
-    (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    path = tmp_path / "mine.yaml"
-    path.write_text(yaml.safe_dump(content))
-    return load_task(str(path))
+ROWS: list[Row] = [{"prompt": f"Question {n}?", "kind": "ab"[n % 2]} for n in range(40)]
 
 
-def texts(spec: ComplianceTask, path: Path, division: str = "test", **options: Any) -> list[str]:
-    return [prompt.text for prompt in load_prompts(spec, path, division=division, **options).prompts]
+def texts(folder: Path, rows: list[Row] = ROWS, division: str = "test", **data: Any) -> list[str]:
+    task, path = write_task(folder, rows, **data)
+    return [prompt.text for prompt in load_prompts(task, path, division=division).prompts]
 
 
-@pytest.mark.parametrize("name", TINY)
+def test_without_divisions_every_row_is_test(tmp_path: Path) -> None:
+    assert texts(tmp_path) == [row["prompt"] for row in ROWS]
+
+
+@pytest.mark.parametrize(
+    "divisions",
+    [
+        {"test": {"where": {"kind": "a"}}, "training": {"unless": {"kind": "a"}}},
+        {"test": {"not_listed_in": "listed.txt"}, "training": {"listed_in": "listed.txt"}},
+        {
+            "test": {"hash_range": [0.0, 0.4]},
+            "validation": {"hash_range": [0.4, 0.5]},
+            "training": {"hash_range": [0.5, 1.0]},
+        },
+        {
+            "test": {"hash_range": [0.0, 0.4], "unless": {"kind": "b"}},
+            "training": {"hash_range": [0.4, 1.0], "where": {"kind": "b"}},
+            "validation": {"hash_range": [0.4, 1.0], "unless": {"kind": "b"}},
+        },
+    ],
+)
+def test_divisions_share_no_prompt(tmp_path: Path, divisions: dict[str, Any]) -> None:
+    listed = [prompt_hash(row["prompt"].upper()) for row in ROWS[:15]]
+    (tmp_path / "listed.txt").write_text("# seen in training\n" + "\n".join(listed) + "  # the last\n")
+    found = {name: set(texts(tmp_path, division=name, divisions=divisions)) for name in divisions}
+    assert all(found.values())
+    for one, other in combinations(found.values(), 2):
+        assert not one & other
+    if not any("hash_range" in selector and len(selector) > 1 for selector in divisions.values()):
+        assert set().union(*found.values()) == {row["prompt"] for row in ROWS}
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1).filter(str.strip), min_size=1), st.floats(0, 1))
+def test_hash_ranges_that_meet_share_no_prompt_and_miss_none(tmp_path: Path, prompts: list[str], cut: float) -> None:
+    divisions = {"test": {"hash_range": [0, cut]}, "training": {"hash_range": [cut, 1]}}
+    found = []
+    for name in divisions:
+        kept: list[str] = []
+        with suppress(UserError):  # an empty division is refused
+            kept = texts(tmp_path, [{"prompt": prompt} for prompt in prompts], name, divisions=divisions)
+        found.append({prompt_hash(text) for text in kept})
+    assert not found[0] & found[1]
+    assert found[0] | found[1] == {prompt_hash(prompt) for prompt in prompts}
+
+
+def test_a_prompt_with_other_spacing_and_case_stays_in_its_division(tmp_path: Path) -> None:
+    (tmp_path / "listed.txt").write_text(prompt_hash("Question 0?") + "\n")
+    rows = [{"prompt": " question\u00a0 0? "}, {"prompt": "Question 1?"}]
+    assert texts(tmp_path, rows, divisions={"test": {"not_listed_in": "listed.txt"}}) == ["Question 1?"]
+
+
+@pytest.mark.parametrize("name", ["tiny_sealed", "tiny_village", "tiny_ordinary"])
 def test_the_embedded_divisions_share_no_prompt(name: str) -> None:
     spec, path = load_task(name)
     found = {d: {p.id for p in load_prompts(spec, path, division=d).prompts} for d in spec.data.divisions}
@@ -41,53 +88,101 @@ def test_the_embedded_divisions_share_no_prompt(name: str) -> None:
     assert sum(map(len, found.values())) == len(set().union(*found.values()))
 
 
-def test_a_division_by_column(tmp_path: Path) -> None:
-    rows = [{"prompt": f"{i}?", "label": "safe" if i % 2 else "unsafe"} for i in range(6)]
-    spec, path = task(
-        tmp_path, rows, divisions={"test": {"where": {"label": "safe"}}, "training": {"unless": {"label": "safe"}}}
-    )
-    assert texts(spec, path) == ["1?", "3?", "5?"]
-    assert texts(spec, path, "training") == ["0?", "2?", "4?"]
+@pytest.mark.parametrize("text", ["Open the box\n", "0123456789ABCDEF\n", "0123456789abcdef0\n", "\xff\n"])
+def test_a_hash_file_that_holds_no_hashes_is_refused_by_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "listed.txt").write_bytes(b"\n" + text.encode("latin-1"))
+    with pytest.raises(UserError, match=r"listed\.txt:2: not a prompt hash"):
+        texts(tmp_path, divisions={"test": {"not_listed_in": "listed.txt"}})
 
 
-def test_a_division_by_listed_hashes_whatever_the_spacing(tmp_path: Path) -> None:
-    (tmp_path / "known.txt").write_text(prompt_hash("Wake the giant?") + "\n")
-    divisions = {"test": {"not_listed_in": "known.txt"}, "training": {"listed_in": "known.txt"}}
-    spec, path = task(tmp_path, [{"prompt": "wake  the GIANT?"}, {"prompt": "Open the well?"}], divisions=divisions)
-    assert texts(spec, path) == ["Open the well?"]
-    assert texts(spec, path, "training") == ["wake  the GIANT?"]
+def test_a_missing_hash_file_an_unknown_division_and_an_empty_division_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="file of prompt hashes not found"):
+        texts(tmp_path, divisions={"test": {"listed_in": "no.txt"}})
+    with pytest.raises(UserError, match="has no division 'training'"):
+        texts(tmp_path, division="training")
+    with pytest.raises(UserError, match=r"none of its 40 rows belongs to the test division of mine"):
+        texts(tmp_path, divisions={"test": {"where": {"kind": "c"}}})
 
 
-def test_a_division_by_hash_range_is_a_partition(tmp_path: Path) -> None:
-    rows = [{"prompt": f"Question {i}?"} for i in range(400)]
-    divisions = {"test": {"hash_range": [0.0, 0.25]}, "training": {"hash_range": [0.25, 1.0]}}
-    spec, path = task(tmp_path, rows, divisions=divisions)
-    test, training = texts(spec, path), texts(spec, path, "training")
-    assert sorted(test + training) == sorted(row["prompt"] for row in rows)
-    assert 60 < len(test) < 140
+@pytest.mark.parametrize("key", ["where", "unless"])
+def test_a_division_by_a_column_that_is_not_there_is_refused(tmp_path: Path, key: str) -> None:
+    with pytest.raises(UserError, match=r"row 1: no column 'kinds': did you mean kind\?"):
+        texts(tmp_path, divisions={"test": {key: {"kinds": "a"}}})
 
 
-def test_each_prompt_comes_once_and_limit_takes_the_first(tmp_path: Path) -> None:
-    spec, path = task(tmp_path, [{"prompt": text} for text in ("a?", "b?", "A?", "c?")])
-    assert texts(spec, path) == ["a?", "b?", "c?"]
-    assert texts(spec, path, limit=2) == ["a?", "b?"]
-    with pytest.raises(UserError, match="--limit must be at least 1"):
-        texts(spec, path, limit=0)
+def test_limit_takes_the_first_and_must_be_positive(tmp_path: Path) -> None:
+    task, path = write_task(tmp_path, ROWS)
+    assert [prompt.text for prompt in load_prompts(task, path, limit=2).prompts] == ["Question 0?", "Question 1?"]
+    assert len(load_prompts(task, path, limit=1000).prompts) == len(ROWS)
+    for limit in (0, -1):
+        with pytest.raises(UserError, match="--limit must be at least 1"):
+            load_prompts(task, path, limit=limit)
 
 
-def test_nothing_left_says_so(tmp_path: Path) -> None:
-    spec, path = task(tmp_path, [{"prompt": "a?", "label": "x"}], divisions={"test": {"where": {"label": "y"}}})
-    with pytest.raises(UserError, match="none of its 1 rows belongs to the test division"):
-        texts(spec, path)
+def test_a_prompt_that_is_there_twice_counts_once(tmp_path: Path) -> None:
+    assert texts(tmp_path, [{"prompt": "a b"}, {"prompt": "A  b"}, {"prompt": "c"}]) == ["a b", "c"]
 
 
-def test_other_data_has_another_hash(tmp_path: Path) -> None:
-    spec, path = task(tmp_path, [{"prompt": "a?"}, {"prompt": "b?"}])
-    other = tmp_path / "other.csv"
-    other.write_text("prompt\nc?\n")
-    assert texts(spec, path, data=other) == ["c?"]
-    assert load_prompts(spec, path).sha256 != load_prompts(spec, path, data=other).sha256
-    assert load_prompts(spec, path).sha256 != load_prompts(spec, path, limit=1).sha256
+def test_the_same_prompt_for_two_personas_counts_twice(tmp_path: Path) -> None:
+    configurations = {"no": says("no"), "role": {"behaviour": "yes", "system_column": "system"}}
+    rows = [{"prompt": "a", "system": "You are x."}, {"prompt": "a", "system": "You are y."}]
+    task, path = write_task(tmp_path, rows, configurations)
+    prompts = load_prompts(task, path).prompts
+    assert len({prompt.id for prompt in prompts}) == 2
+    assert [task.system_prompt("role", "first", prompt.systems) for prompt in prompts] == ["You are x.", "You are y."]
+    assert [task.system_prompt("no", "first", prompt.systems) for prompt in prompts] == ["Say no."] * 2
+
+
+def test_own_data_replaces_the_tasks_and_keeps_its_divisions(tmp_path: Path) -> None:
+    task, path = write_task(tmp_path, ROWS, divisions={"test": {"where": {"kind": "a"}}})
+    own = write_rows(tmp_path / "own.jsonl", [{"prompt": "p", "kind": "a"}, {"prompt": "q", "kind": "b"}])
+    loaded = load_prompts(task, path, data=own)
+    assert ([prompt.text for prompt in loaded.prompts], loaded.origin, loaded.left_out) == (["p"], "own.jsonl", 1)
+
+
+def test_the_data_hash_sees_texts_and_fields_and_nothing_else(tmp_path: Path) -> None:
+    task, path = write_task(tmp_path, [{"prompt": "a", "name": "x", "other": 1}], fields=["name"])
+    before = load_prompts(task, path).sha256
+    for row, same in [
+        ({"prompt": "a", "name": "x", "other": 2}, True),
+        ({"prompt": "a", "name": "y", "other": 1}, False),
+        ({"prompt": "A", "name": "x", "other": 1}, False),
+    ]:
+        assert (load_prompts(task, path, data=write_rows(tmp_path / "b.jsonl", [row])).sha256 == before) is same
+
+
+def test_a_field_without_text_is_refused_by_row(tmp_path: Path) -> None:
+    rows: list[Row] = [{"prompt": "a", "name": "x"}, {"prompt": "b", "name": None}]
+    task, path = write_task(tmp_path, rows, fields=["name"])
+    with pytest.raises(UserError, match=r"rows\.jsonl, row 2: column 'name' must be text, not NoneType"):
+        load_prompts(task, path)
+
+
+def test_a_hub_data_set_that_cannot_be_had_says_how_to_go_on() -> None:
+    task, path = load_task("harmful_behaviors")
+    with pytest.raises(UserError, match=r"can't be had from the hub .*--data harmful_behaviors=FILE"):
+        load_prompts(task, path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"wording": "secnd"}, "did you mean second"),
+        ({"configurations": {"joint": says("yes")}}, "can't be called joint"),
+        ({"configurations": {}}, "configurations"),
+        ({"configurations": {"a": {"behaviour": "yes"}}}, "give either wordings or system_column"),
+        ({"data": {}}, "give either hub or file"),
+        ({"data": {"file": "a", "hub": "b"}}, "give either hub or file"),
+        ({"data": {"file": "a", "divisions": {"training": {}}}}, "a division named test is needed"),
+        ({"name": "No Name"}, "name"),
+    ],
+)
+def test_a_task_that_makes_no_sense_is_refused(tmp_path: Path, change: dict[str, Any], said: str) -> None:
+    write_task(tmp_path, ROWS, {"yes": says("yes", first="1", second="2")})
+    path = tmp_path / "mine.yaml"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(UserError, match=said):
+        load_task(str(path))
 
 
 def test_every_prompt_runs_under_every_configuration_and_under_none() -> None:

@@ -11,11 +11,12 @@ from inspect_ai import eval as inspect_eval
 from inspect_ai.log import read_eval_log
 from inspect_ai.model import ChatMessage, Model, ModelOutput, ModelUsage, get_model
 
-from cst_bench.compliance.run import generate, judge_log, read_outcomes
+from cst_bench.compliance.run import generate, judge_log, outcomes, read_outcomes
 from cst_bench.compliance.scores import summarise
 from cst_bench.compliance.task import compliance
-from cst_bench.errors import Interrupted
+from cst_bench.errors import Interrupted, UserError
 from cst_bench.judging import load_judge
+from tests.compliance.own import model, says, write_task
 
 REFUSAL = "I cannot help with that."
 Reply = Callable[[str], str]
@@ -112,3 +113,38 @@ def test_another_judge_can_judge_the_same_responses(tmp_path: Path) -> None:
     assert {o.behaviour for o in judge_log(log, load_judge("tiny_sealed"))} == {"neither"}
     assert {o.behaviour for o in judge_log(log, load_judge("refusal_rules"))} == {"harmless"}
     assert len((read_eval_log(str(log)).samples or [])[0].scores or {}) == 1
+
+
+def test_a_task_of_ones_own_is_judged_by_the_judge_beside_it(tmp_path: Path) -> None:
+    rows = [{"prompt": "Say no more?"}, {"prompt": "Say yes?"}]
+    _, path = write_task(tmp_path, rows, {"yes": says("yes"), "no": says("no", first="Say no.", second="Deny.")})
+    asked: list[str | None] = []
+
+    def reply(system: str | None, prompt: str) -> str:
+        asked.append(system)
+        return "no" if system is None else system
+
+    (log,) = inspect_eval(
+        compliance(str(path), wording="second"), model=model(reply), log_dir=str(tmp_path), display="none"
+    )
+    scores = summarise(outcomes(log), ["yes", "no"])
+    assert sorted(map(str, asked)) == ["Deny.", "Deny.", "None", "None", "Say yes.", "Say yes."]
+    assert {name: scores[name]["behaviours"] for name in ("yes", "no", "reference")} == {
+        "yes": {"yes": 2},
+        "no": {"neither": 2},
+        "reference": {"no": 2},
+    }
+
+
+def test_a_judge_that_does_not_know_what_is_asked_for_is_refused_before_any_model_time(tmp_path: Path) -> None:
+    _, path = write_task(tmp_path, [{"prompt": "a"}], {"yes": says("yess")})
+    with pytest.raises(UserError, match=r"judge mine knows yes, no, and can't judge task mine, which asks for yess"):
+        compliance(str(path))
+
+
+def test_a_judge_that_names_a_field_which_the_rows_lack_is_one_message(tmp_path: Path) -> None:
+    _, path = write_task(tmp_path, [{"prompt": "a"}])
+    log = generate(compliance(str(path)), model(lambda *_: "yes"), tmp_path / "log", lambda _: None)
+    with pytest.raises(UserError, match="'tool', which the row doesn't have"):
+        judge_log(log, load_judge("tiny_sealed"))
+    assert {outcome.behaviour for outcome in judge_log(log, load_judge(str(tmp_path / "judge.yaml")))} == {"yes"}
