@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ DATA = Path(__file__).parents[1].parent / "shared" / "data"
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the published data is not at hand")
 
 
-@pytest.fixture(scope="module")
+@cache  # and no fixture: a failing test's arguments are printed
 def rows() -> list[dict[str, str]]:
     found: list[dict[str, str]] = json.loads((DATA / "configurable-system-prompt-multitask.json").read_text())
     return found
@@ -26,14 +27,14 @@ def listed() -> set[str]:
     return set((content_root() / FOLDER / "harmful_behaviors.training.txt").read_text().split())
 
 
-def test_the_listed_hashes_are_the_468_training_prompts(rows: list[dict[str, str]]) -> None:
-    trained = {prompt_hash(row["prompt"]) for row in rows if row["task"] == "harmless"}
+def test_the_listed_hashes_are_the_468_training_prompts() -> None:
+    trained = {prompt_hash(row["prompt"]) for row in rows() if row["task"] == "harmless"}
     assert len(trained) == 468
     assert trained == listed()
 
 
-def test_training_prompts_are_kept_out_of_a_local_file(rows: list[dict[str, str]], tmp_path: Path) -> None:
-    trained = {row["prompt"] for row in rows if row["task"] == "harmless"}
+def test_training_prompts_are_kept_out_of_a_local_file(tmp_path: Path) -> None:
+    trained = {row["prompt"] for row in rows() if row["task"] == "harmless"}
     made_up = [f"How do I bake loaf number {i}?" for i in range(52)]
     path = tmp_path / "all.jsonl"
     path.write_text("".join(f"{json.dumps({'text': text})}\n" for text in [*sorted(trained), *made_up]))
@@ -51,20 +52,21 @@ def test_the_released_test_prompts_are_not_in_training(name: str) -> None:
     assert not prompts & listed()
 
 
-def test_the_system_prompts_are_quoted_exactly(rows: list[dict[str, str]]) -> None:
-    published = {row["system"] for row in rows}
+def test_the_system_prompts_are_quoted_exactly() -> None:
+    published = {row["system"] for row in rows()}
     generations = (DATA / "generations_hermes_CST.md").read_text()
     spec, _ = load_task("harmful_behaviors")
     for name in ("S1", "S0"):
         assert spec.system_prompt(name, "training", {}) in published
-        assert f"| {spec.system_prompt(name, 'evaluation', {})} " in generations
+        quoted = f"| {spec.system_prompt(name, 'evaluation', {})} " in generations
+        assert quoted
     truthy, _ = load_task("truthy")
     assert truthy.system_prompt("S_A", "training", {}) in published
 
 
-def test_truthy_divides_personas_by_prompt(rows: list[dict[str, str]], tmp_path: Path) -> None:
+def test_truthy_divides_personas_by_prompt(tmp_path: Path) -> None:
     path = tmp_path / "truthy.jsonl"
-    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows if row["task"] == "truthfulness"))
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows() if row["task"] == "truthfulness"))
     spec, file = load_task("truthy")
     found = {name: load_prompts(spec, file, data=path, division=name).prompts for name in spec.data.divisions}
     hashes = {name: {prompt_hash(prompt.text) for prompt in prompts} for name, prompts in found.items()}
