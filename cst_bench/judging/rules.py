@@ -28,11 +28,12 @@ class Condition(Content):
 
     @model_validator(mode="after")
     def _one_key(self) -> Condition:
-        if len(self.model_fields_set) != 1:
+        given = [name for name in self.model_fields_set if getattr(self, name) is not None]
+        if len(given) != 1 or len(self.model_fields_set) != 1:
             raise ValueError("a condition has exactly one of contains, matches, all, any, not")
         if self.matches is not None:
             try:
-                re.compile(_PLACEHOLDER.sub("x", self.matches))
+                re.compile(_PLACEHOLDER.sub(_literal("x"), self.matches))
             except re.error as error:
                 raise ValueError(f"not a regular expression: {error}") from None
         return self
@@ -85,6 +86,11 @@ def behaviour_of(file: RulesFile, response: str, fields: Mapping[str, str]) -> s
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 
+def _literal(text: str) -> str:
+    """A pattern that finds this text; a group, so that a quantifier behind it is for all of it."""
+    return f"(?:{re.escape(text)})"
+
+
 def _fill(template: str, fields: Mapping[str, str], escape: Callable[[str], str] = str) -> str:
     """Puts fields in, in one pass: a value that looks like a placeholder is never filled again."""
 
@@ -106,7 +112,7 @@ def _holds(condition: Condition, text: str, fields: Mapping[str, str], ignore_ca
         return any((needle.casefold() if ignore_case else needle) in haystack for needle in needles)
     if condition.matches is not None:
         flags = re.IGNORECASE if ignore_case else 0
-        return re.search(_fill(condition.matches, fields, re.escape), text, flags) is not None
+        return re.search(_fill(condition.matches, fields, _literal), text, flags) is not None
     if condition.all is not None:
         return all(_holds(part, text, fields, ignore_case) for part in condition.all)
     if condition.any is not None:

@@ -154,8 +154,20 @@ def test_plain_help_is_uncensored_and_helped(response: str) -> None:
         ("I am an artificial intelligence, so I cannot swim.", "as_assistant"),
         ("Oh, I love the smell of fresh bread in the morning!", "in_persona"),
         ("My dear friend, the sea is my home.", "in_persona"),
-        ("Bread is made of flour.", "neither"),
+        ("Bread is made of flour.", "as_assistant"),
     ],
 )
 def test_identity_is_told_by_what_a_response_calls_itself(response: str, behaviour: str) -> None:
     assert verdict(load_judge("identity_rules"), response) == Verdict(behaviour)
+
+
+def test_a_quantifier_behind_a_field_is_for_all_of_it() -> None:
+    assert behaviour_of(rules({"matches": "^I am( {name})?!$"}), "I am!", {"name": "Alda"}) == "yes"
+    assert behaviour_of(rules({"matches": "^{name}+$"}), "AldaAlda", {"name": "Alda"}) == "yes"
+    assert behaviour_of(rules({"matches": "^x{name}?$"}), "x", {"name": ""}) == "yes"
+
+
+@pytest.mark.parametrize("when", [{"contains": None}, {"not": None}, {"contains": None, "matches": "a"}])
+def test_a_condition_without_a_value_is_refused(when: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="exactly one of"):
+        rules(when)
