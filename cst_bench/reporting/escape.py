@@ -9,7 +9,7 @@ import unicodedata
 from markupsafe import Markup
 
 _SPECIAL = re.compile(r"([\\`*_\[\]|~$])")
-_AUTOLINK = re.compile(r"(?i)\b(https?|ftp|mailto)(:)|(www)(\.)|(@)")
+_AUTOLINK = re.compile(r"(?i)(https?|ftp|mailto|xmpp)(:)|(www)(\.)|(@)")
 
 
 def cell(value: object) -> str:
@@ -21,7 +21,7 @@ def cell(value: object) -> str:
     text = html.escape("".join(_visible(character) for character in str(value)), quote=False)
     text = _SPECIAL.sub(r"\\\1", text)
     text = _AUTOLINK.sub(lambda match: match[0][:-1] + f"&#{ord(match[0][-1])};", text)
-    return re.sub(r"\s*\n\s*", "<br>", text.strip())
+    return "<br>".join(filter(None, map(str.strip, text.split("\n"))))
 
 
 def _visible(character: str) -> str:
@@ -30,4 +30,6 @@ def _visible(character: str) -> str:
         return character
     if character == "\r":
         return ""
-    return f"\\u{ord(character):04x}" if unicodedata.category(character) in {"Cc", "Cf", "Cs"} else character
+    return (
+        f"\\u{ord(character):04x}" if unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"} else character
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -201,3 +202,53 @@ def test_the_terminal_table_fits_80_columns_and_takes_names_as_text() -> None:
     assert max(map(len, shown.splitlines())) <= 80
     for name in ("S1", "S0", "S_RP", "S_A", "Avg.", "S1_ordinary"):
         assert name in shown
+
+
+@pytest.mark.parametrize("before", ["", "_", "*", "~", "(", "x", " ", "\u200b"])
+@pytest.mark.parametrize("address", ["https://example.com", "HTTP://example.com", "www.example.com", "a@example.com"])
+def test_no_address_becomes_a_link_of_itself(before: str, address: str) -> None:
+    assert not any(start in cell(before + address).lower() for start in ("http:", "https:", "www.", "@"))
+
+
+@given(st.text(alphabet=st.one_of(st.characters(), st.sampled_from("|\\`*_[]()<>!~\n\r&#"))))
+def test_text_stays_on_its_line_and_nothing_in_it_is_invisible(text: str) -> None:
+    made = cell(text)
+    assert len(made.splitlines()) <= 1
+    assert not {unicodedata.category(character) for character in made} & {"Cf", "Cs", "Zl", "Zp"}
+
+
+@given(st.text(st.characters(exclude_categories=["C", "Z"])))
+def test_visible_text_reads_as_it_was_given(text: str) -> None:
+    tokens = MARKDOWN.parse(f"| a |\n|---|\n| {cell(text)} |\n")
+    (inline,) = [token for token in tokens if token.type == "inline"][1:]
+    assert "".join(child.content for child in inline.children or []) == text
+
+
+@pytest.mark.timeout(10)
+def test_a_long_response_of_spaces_takes_no_long_time() -> None:
+    assert cell("a" + " " * 200_000 + "b").startswith("a ")
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_every_table_is_whole_whatever_configurations_and_abilities_are_called(name: str, tmp_path: Path) -> None:
+    scores = make_scores()
+    task = scores["compliance"]["task"]
+    task[name] = task.pop("S1")
+    task["reference"]["behaviours"] = {name: 50}
+    scores["averages"]["compliance"] = None
+    scores["capabilities"]["arc"]["title"] = name
+    scores["suite"]["title"] = name
+    found = tables(report(scores, tmp_path))
+    assert len(found) == 4
+    assert all(len(set(rows)) == 1 for rows in found)
+    text_on_terminal(scores)
+
+
+def test_a_run_of_one_configuration_has_no_joint_and_no_average(tmp_path: Path) -> None:
+    scores = make_scores()
+    scores["compliance"]["task"] = {"S1": share(1.0, 5)}
+    scores["averages"]["compliance"] = None
+    text = report(scores, tmp_path)
+    assert "| Model | S1 |" in text
+    assert "joint" not in text_on_terminal(scores)
+    assert len(tables(text)) == 4
