@@ -9,18 +9,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from cst_bench.checkpoint.row_cache import row_cache
 from cst_bench.checkpoint.sampling import Row, choose
 
 _PLAIN_ATTENTION = {"full_attention", "sliding_attention"}
 
 
 def can_compact(model: Any) -> bool:
-    """Whether rows can be cut out of this model's cache: attention layers only, none sharing another's."""
+    """Whether rows can be cut out of this model's cache: attention layers only, none sharing another's.
+
+    Nor may an adapter put virtual tokens before each input (prompt tuning), which only `generate` keeps account of.
+    """
     config = model.config.get_text_config()
     types = set(getattr(config, "layer_types", None) or ["full_attention"])
     stateful = getattr(model, "_is_stateful", False) or getattr(config, "is_encoder_decoder", False)
     shared = getattr(config, "num_kv_shared_layers", 0)
-    return types <= _PLAIN_ATTENTION and not stateful and not shared
+    virtual = any(adapter.is_prompt_learning for adapter in getattr(model, "peft_config", {}).values())
+    return types <= _PLAIN_ATTENTION and not stateful and not shared and not virtual
 
 
 class DecodeBatch:
@@ -41,14 +46,13 @@ class DecodeBatch:
     def add(self, rows: Sequence[Row]) -> list[Row]:
         """Prefills rows (with what they have generated already, if anything); returns those that ended at once."""
         import torch
-        from transformers import DynamicCache
 
         tokens = [row.prompt + row.generated for row in rows]
         width = max(map(len, tokens))
         device = self._model.device
         ids = torch.tensor([[0] * (width - len(row)) + row for row in tokens], device=device)
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in tokens], device=device)
-        cache = DynamicCache()
+        cache = row_cache()
         logits = self._forward(ids, mask, cache)
         keep = self._append(choose(logits, rows), rows)
         self._merge([rows[index] for index in keep], cache, mask, keep)
@@ -97,40 +101,43 @@ class DecodeBatch:
         return keep
 
     def _keep(self, keep: list[int]) -> None:
-        import torch
-
+        """Drops the other rows; the places of those in front are taken by rows from the end."""
         if not keep:
             self.clear()
             return
-        index = torch.tensor(keep, device=self._mask.device)
-        self.rows = [self.rows[i] for i in keep]
-        self._mask = self._mask[index]
+        free = [index for index in range(len(keep)) if index not in set(keep)]
+        moves = list(zip(free, [index for index in keep if index >= len(keep)]))
+        order = list(range(len(keep)))
+        for to, source in moves:
+            order[to] = source
+        self.rows = [self.rows[index] for index in order]
+        self._mask = self._mask[order]
         unused = int(self._mask.any(0).int().argmax())
         self._mask = self._mask[:, unused:]
         for layer in self._cache.layers:
-            layer.keys = layer.keys[index][:, :, unused:]
-            layer.values = layer.values[index][:, :, unused:]
+            layer.keep(moves, len(keep), unused)
 
     def _merge(self, rows: list[Row], cache: Any, mask: Any, keep: list[int]) -> None:
-        """Puts freshly prefilled rows beside those in the batch, the narrower side padded on the left."""
+        """Puts freshly prefilled rows behind those in the batch, the narrower side padded on the left."""
         import torch
         from torch.nn.functional import pad
 
         if not rows:
             return
-        index = torch.tensor(keep, device=mask.device)
-        mask = mask[index]
+        mask = mask[keep]
         for layer in cache.layers:
-            layer.keys, layer.values = layer.keys[index], layer.values[index]
-        if not self.rows:
-            self.rows, self._cache, self._mask = rows, cache, mask
+            layer.keys, layer.values = layer.keys[keep], layer.values[keep]
+        if self._cache is None:
+            self._cache = row_cache()
+            for index, layer in enumerate(cache.layers):
+                self._cache.update(layer.keys, layer.values, index)
+            self.rows, self._mask = rows, mask
             return
-        width = max(mask.shape[1], self._mask.shape[1])
-        new, old = width - mask.shape[1], width - self._mask.shape[1]
         for mine, theirs in zip(self._cache.layers, cache.layers):
-            mine.keys = torch.cat([pad(mine.keys, (0, 0, old, 0)), pad(theirs.keys, (0, 0, new, 0))])
-            mine.values = torch.cat([pad(mine.values, (0, 0, old, 0)), pad(theirs.values, (0, 0, new, 0))])
-        self._mask = torch.cat([pad(self._mask, (old, 0)), pad(mask, (new, 0))])
+            mine.insert(theirs.keys, theirs.values)
+        width = max(mask.shape[1], self._mask.shape[1])
+        widened = [pad(part, (width - part.shape[1], 0)) for part in (self._mask, mask)]
+        self._mask = torch.cat(widened)
         self.rows = [*self.rows, *rows]
 
 

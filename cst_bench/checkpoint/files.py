@@ -48,6 +48,8 @@ def find_checkpoint(options: CheckpointOptions, source: Source | None = None) ->
         raise UserError(f"--base is for adapters, and {given} has no adapter_config.json")
     folder, base = (given, None) if adapter is None else _base_of(adapter, options)
     if not (folder / "config.json").is_file():
+        if adapter is not None and (folder / "adapter_config.json").is_file():
+            raise UserError(f"{adapter}: its base {folder} is an adapter, too: merge that one into its own base first")
         raise UserError(f"{folder}: no config.json (nor adapter_config.json): not a checkpoint folder")
     config = read_json(folder / "config.json")
     identity: dict[str, Any] = {
@@ -99,9 +101,11 @@ def _base_of(adapter: Path, options: CheckpointOptions) -> tuple[Path, str]:
     if not name:
         raise UserError(f"{adapter}: the adapter's config names no base: give it with --base")
     beside = adapter / name
-    revision = None if options.base else config.get("revision")
     try:
         source = resolve(str(beside) if options.base is None and beside.is_dir() else name)
+        if source.kind == "inspect":  # a base has weights: google/gemma-2-2b-it is the hub's
+            source = Source("hub", name, name)
+        revision = config.get("revision") if options.base is None and source.kind == "hub" else None
         folder, _ = _folder(source, revision, options.trust_remote_code)
     except UserError as error:
         raise UserError(f"{adapter}: the adapter's base can't be had: {error}; give another with --base") from None

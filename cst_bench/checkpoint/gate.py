@@ -20,6 +20,7 @@ _USER = "What colour is the harbour?"
 _ANSWER = "It is blue."
 _MESSAGES = conversation(_SYSTEM, _USER)
 _ANSWERED = [*_MESSAGES, {"role": "assistant", "content": _ANSWER}]
+_PREFIX = "training prefix"
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def run_gate(chat: Chat) -> list[Check]:
         found = f"the template can't render a system prompt, a user turn and an answer: {error}"
         return [Check("chat template", "failed", found, _system_fix(chat))]
     opening = prompt[_common(prompt, unopened) :]
-    return [
+    checks = [
         Check("chat template", "ok", f"renders a system prompt and a user turn in {len(prompt)} tokens"),
         _system_prompt(chat, prompt),
         _bos(chat.tokenizer, prompt, opening),
@@ -53,6 +54,10 @@ def run_gate(chat: Chat) -> list[Check]:
         _turn_opened_once(chat.tokenizer, unopened, opening, answered[len(prompt) :]),
         _end_of_turn(chat, prompt, answered),
     ]
+    if "strftime_now" in str(chat.tokenizer.chat_template):
+        found = "the template writes today's date into every prompt, so responses can change from day to day"
+        checks.append(Check("date", "warning", found, "give a template with a fixed date (--chat-template FILE.jinja)"))
+    return checks
 
 
 def require(checks: list[Check], label: str) -> None:
@@ -68,9 +73,17 @@ def require(checks: list[Check], label: str) -> None:
 
 
 def _system_fix(chat: Chat) -> str:
-    if chat.system_as == "system":
+    if _cured_by_prefix(chat):
         return "pass --system-as user-prefix (and train with the same), or give another template with --chat-template"
     return "give another template with --chat-template FILE.jinja"
+
+
+def _cured_by_prefix(chat: Chat) -> bool:
+    """Whether a system prompt before the user's text arrives, in evaluation and in training."""
+    if chat.system_as == "user-prefix":
+        return False
+    checks = run_gate(replace(chat, system_as="user-prefix"))
+    return all(check.state == "ok" for check in checks if check.name in ("chat template", "system prompt", _PREFIX))
 
 
 def _system_prompt(chat: Chat, prompt: list[int]) -> Check:
@@ -102,22 +115,19 @@ def _bos(tokenizer: Any, prompt: list[int], opening: list[int]) -> Check:
 def _prefix(chat: Chat, prompt: list[int], answered: list[int]) -> Check:
     """Training sees the same tokens before the answer as evaluation does."""
     if answered[: len(prompt)] == prompt:
-        return Check("training prefix", "ok", "equal to the evaluation prefix, token for token")
+        return Check(_PREFIX, "ok", "equal to the evaluation prefix, token for token")
     same = _common(prompt, answered)
     found = f"differs from the evaluation prefix at token {same} of {len(prompt)}"
     fix = "make the template render a prompt the same with and without its answer (--chat-template FILE.jinja)"
-    if chat.system_as == "system":  # Mistral's moves the system prompt into the last message, and loses it in training
-        prefixed = replace(chat, system_as="user-prefix")
-        asked = prefixed.prompt_ids(_MESSAGES)
-        if prefixed.encode(_ANSWERED, generation_prompt=False)[: len(asked)] == asked:
-            fix = "pass --system-as user-prefix (and train with the same), which has no such difference"
-    return Check("training prefix", "failed", found, fix)
+    if _cured_by_prefix(chat):  # Mistral's moves the system prompt into the last message, and loses it in training
+        fix = "pass --system-as user-prefix (and train with the same), which has no such difference"
+    return Check(_PREFIX, "failed", found, fix)
 
 
 def _turn_opened_once(tokenizer: Any, unopened: list[int], opening: list[int], written: list[int]) -> Check:
     """The generation prompt opens the assistant's turn once, or the user's turn ends by opening it (`[/INST]`)."""
+    before = tokenizer.decode(written).partition(_ANSWER)[0].strip()
     if not opening:
-        before = tokenizer.decode(written).partition(_ANSWER)[0].strip()
         if before:
             found = (
                 f"never opened: training writes {before!r} before an answer, and the template has no generation prompt"
@@ -130,6 +140,9 @@ def _turn_opened_once(tokenizer: Any, unopened: list[int], opening: list[int], w
     half = len(opening) // 2
     if unopened[-len(opening) :] == opening or opening[:half] == opening[half:]:
         return Check("assistant turn", "failed", "opened twice", "take the surplus opening out of the template")
+    if before:  # Qwen 3's thoughts, gpt-oss' channels
+        found = f"opened by {tokenizer.decode(opening)!r}, but training goes on with {before!r} before the answer"
+        return Check("assistant turn", "warning", f"{found}: responses may begin with more than an answer")
     return Check("assistant turn", "ok", f"opened once by {tokenizer.decode(opening)!r}")
 
 
@@ -144,10 +157,15 @@ def _end_of_turn(chat: Chat, prompt: list[int], answered: list[int]) -> Check:
         for index, token in enumerate(written)
         if token in marks and _ANSWER in tokenizer.decode(written[:index])  # what comes sooner opens a thought or so
     ]
+    if _ANSWER not in tokenizer.decode(answered):
+        fix = "give a template that renders the assistant's turns (--chat-template FILE.jinja)"
+        return Check("end of turn", "failed", "the template drops the answer", fix)
     if not ends:
         if not chat.stop_ids:
             return Check("end of turn", "failed", "generation stops at no token", "name one with --stop-token TOKEN")
-        return Check("end of turn", "warning", f"the template writes none; generation relies on {stops}")
+        text = tokenizer.decode(written).partition(_ANSWER)[2].strip()
+        found = f"the template writes {text!r}, which is no token of its own" if text else "the template writes none"
+        return Check("end of turn", "warning", f"{found}; generation relies on {stops}")
     shown = repr(tokenizer.decode([ends[0]]))
     if ends[0] not in chat.stop_ids:
         fix = f"pass --stop-token {shown}"

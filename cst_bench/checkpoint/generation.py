@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from cst_bench.checkpoint.decoding import DecodeBatch, can_compact, decode_static
-from cst_bench.checkpoint.loading import Checkpoint
+from cst_bench.checkpoint.loading import Checkpoint, out_of_memory
 from cst_bench.checkpoint.sampling import Row, Sampling
 
 StopReason = Literal["stop", "max_tokens", "model_length"]
@@ -102,7 +102,7 @@ class Generator:
             try:
                 ended = self._advance(batch)
             except Exception as error:  # noqa: BLE001  (whatever it is, it belongs to the callers, who wait for it)
-                if _out_of_memory(error) and self.rows > 1:
+                if out_of_memory(error) and self.rows > 1:
                     self._retry_smaller(batch)
                 else:
                     self._fail(batch, error)
@@ -188,20 +188,18 @@ def _final_length(row: Row) -> int:
     return len(row.prompt) + row.sampling.max_tokens
 
 
-def _out_of_memory(error: Exception) -> bool:
-    import torch
-
-    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
-
-
 def _token_capacity(checkpoint: Checkpoint) -> int:
-    """How many tokens of keys and values fit in the memory that is free now."""
+    """How many tokens of keys and values fit in the memory that is free now, by what the cache of one token takes.
+
+    Measured, since configs don't tell: heads differ from layer to layer, are compressed, or there are none at all.
+    """
     import psutil
     import torch
 
-    config: Any = checkpoint.model.config.get_text_config()
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    bytes_per_token = 2 * config.num_hidden_layers * heads * size * checkpoint.model.dtype.itemsize
+    with torch.inference_mode():
+        output = checkpoint.model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=checkpoint.device))
+    layers = getattr(getattr(output, "past_key_values", None), "layers", [])
+    tensors: list[Any] = [getattr(layer, name, None) for layer in layers for name in ("keys", "values")]
+    bytes_per_token = sum(one.nbytes // one.shape[-2] for one in tensors if one is not None and one.numel())
     free = torch.cuda.mem_get_info()[0] if checkpoint.device.type == "cuda" else psutil.virtual_memory().available
-    return max(1, int(free * _MEMORY_SHARE / bytes_per_token))
+    return max(1, int(free * _MEMORY_SHARE / max(1, bytes_per_token)))

@@ -60,7 +60,9 @@ def load_chat(files: CheckpointFiles) -> Chat:
     options = files.options
     with _explained(files.tokenizer_folder, options):
         tokenizer = AutoTokenizer.from_pretrained(files.tokenizer_folder, trust_remote_code=options.trust_remote_code)
-        stop_ids = _configured_stops(files.folder, options) | {tokenizer.eos_token_id}
+        stop_ids = {
+            int(i) for i in _configured_stops(files.folder, options) | {tokenizer.eos_token_id} if i is not None
+        }
     if options.chat_template is not None:
         tokenizer.chat_template = Path(options.chat_template).expanduser().read_text(encoding="utf-8")
     vocabulary = tokenizer.get_vocab()
@@ -68,7 +70,7 @@ def load_chat(files: CheckpointFiles) -> Chat:
         if token not in vocabulary:
             raise UserError(f"--stop-token {token!r}: the tokenizer in {files.tokenizer_folder} has no such token")
         stop_ids.add(vocabulary[token])
-    return Chat(tokenizer, frozenset(int(i) for i in stop_ids if i is not None), options.system_as)
+    return Chat(tokenizer, frozenset(stop_ids), options.system_as)
 
 
 def load_weights(files: CheckpointFiles, chat: Chat) -> Checkpoint:
@@ -84,6 +86,7 @@ def load_weights(files: CheckpointFiles, chat: Chat) -> Checkpoint:
     if files.adapter is not None:
         with _explained(files.adapter, options):
             model = _with_adapter(model, files.adapter)
+    _require_embeddings(files, model, chat.tokenizer)
     model.eval()
     return Checkpoint(files.label, options, model, chat, files.identity, _context_length(model, chat.tokenizer))
 
@@ -102,13 +105,12 @@ def _configured_stops(folder: Path, options: CheckpointOptions) -> set[int | Non
 @contextmanager
 def _explained(folder: Path, options: CheckpointOptions) -> Iterator[None]:
     """What transformers and peft raise on a bad checkpoint, as one message that names the folder."""
-    from huggingface_hub.errors import StrictDataclassError  # a setting in config.json is of the wrong type
-
-    known = (OSError, ValueError, KeyError, RuntimeError, ImportError, AttributeError, TypeError, StrictDataclassError)
     try:
         yield
-    except known as error:
-        if "out of memory" in str(error):
+    except UserError:
+        raise
+    except Exception as error:
+        if out_of_memory(error):
             raise UserError(
                 f"{folder}: not enough memory to load it; try --dtype bfloat16 or --load-in-4bit"
             ) from error
@@ -116,6 +118,14 @@ def _explained(folder: Path, options: CheckpointOptions) -> Iterator[None]:
         if "trust_remote_code" in str(error) and not options.trust_remote_code:
             reason = "it brings code of its own, which is not run unless you say --trust-remote-code"
         raise UserError(f"{folder}: can't load this checkpoint: {reason}") from error
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that the memory of the device is used up. On a CPU it is a plain `RuntimeError`."""
+    import torch
+
+    said = ("out of memory", "not enough memory", "can't allocate memory")
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(words in str(error) for words in said)
 
 
 def _placement(options: CheckpointOptions) -> tuple[str, Any]:
@@ -148,8 +158,11 @@ def _load_model(folder: Path, options: CheckpointOptions, device: str, dtype: An
         use_safetensors=True,
         trust_remote_code=options.trust_remote_code,
         output_loading_info=True,
+        ignore_mismatched_sizes=True,  # so that it is we who say which
         **extra,
     )
+    for name, given, wanted in sorted(info["mismatched_keys"]):
+        raise UserError(f"{folder}: {name} is {list(given)} in the files, and {list(wanted)} by the config")
     _require_all(folder, info["missing_keys"])  # transformers fills these with random numbers and only warns
     return model
 
@@ -160,6 +173,18 @@ def _require_all(folder: Path, missing: Iterable[str]) -> None:
         raise UserError(
             f"{folder}: {len(names)} of the weights that the config calls for are not in the files, such as {names[0]}"
         )
+
+
+def _require_embeddings(files: CheckpointFiles, model: Any, tokenizer: Any) -> None:
+    """Refuses a tokenizer whose template writes tokens that the model has never seen: added, and not trained."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    template = str(tokenizer.chat_template)
+    for token, index in sorted(tokenizer.get_added_vocab().items()):
+        if index >= rows and (token in template or token in (tokenizer.bos_token, tokenizer.eos_token)):
+            raise UserError(
+                f"{files.tokenizer_folder}: the tokenizer has {token!r} as token {index}, but the model in "
+                f"{files.folder} has {rows} only: give it the tokenizer that it was trained with"
+            )
 
 
 def _four_bit() -> Any:

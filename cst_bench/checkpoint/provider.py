@@ -8,6 +8,7 @@ steps of seconds, adds a second BOS to templates that write one, and gives no st
 from __future__ import annotations
 
 import asyncio
+import secrets
 from dataclasses import fields
 from typing import Any
 
@@ -81,7 +82,7 @@ class CstModelAPI(ModelAPI):
             temperature=config.temperature or 0.0,
             top_p=1.0 if config.top_p is None else config.top_p,
             top_k=config.top_k,
-            seed=config.seed or 0,
+            seed=secrets.randbits(31) if config.seed is None else config.seed,  # else all epochs would be the same
         )
         generation = await asyncio.wrap_future(self._generator.submit(prompt, sampling))
         return self._output(generation)

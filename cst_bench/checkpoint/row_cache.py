@@ -1,0 +1,87 @@
+"""A key-value cache whose rows come and go in place.
+
+`DynamicCache` copies all keys and values for each new token, which on a CPU takes most of the time of a long step. Here
+a new token is written into room that was kept for it, a row that ends is overwritten by the last row, and rows that
+come in take free places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicLayer
+
+_SLACK = 64
+"""Columns of room beyond what is needed now, besides a quarter of it."""
+
+
+class RowLayer(DynamicLayer):  # type: ignore[misc]
+    """The keys and values of one layer: a window of rows and columns on a larger store.
+
+    `keys` and `values`, `[rows, heads, columns, head size]`, are views of the window, as attention expects them. Rows
+    are padded on the left.
+    """
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
+        """Appends columns to every row and returns the window."""
+        new = key_states.shape[-2]
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self._rows, self._start, self._end = key_states.shape[0], 0, 0
+            self._stores = [_room(states, self._rows, new) for states in (key_states, value_states)]
+        elif self._end + new > self._stores[0].shape[2]:
+            self._move(self._rows, self._end - self._start, new)
+        for store, states in zip(self._stores, (key_states, value_states)):
+            store[: self._rows, :, self._end : self._end + new] = states
+        self._end += new
+        self._look()
+        return self.keys, self.values
+
+    def keep(self, moves: Sequence[tuple[int, int]], rows: int, unused: int) -> None:
+        """Leaves the first `rows` rows, after each move (to, from), without the first `unused` columns."""
+        self._start += unused
+        for to, source in moves:
+            for store in self._stores:
+                store[to, :, self._start : self._end] = store[source, :, self._start : self._end]
+        self._rows = rows
+        self._look()
+
+    def insert(self, keys: Tensor, values: Tensor) -> None:
+        """Puts rows behind those that are there, their last columns aligned with the window's."""
+        rows, width = self._rows + keys.shape[0], keys.shape[2]
+        missing = width - (self._end - self._start)
+        if rows > self._stores[0].shape[0] or missing > self._start:
+            self._move(rows, max(width, self._end - self._start), 0)
+        elif missing > 0:
+            self._start -= missing
+        for store, states in zip(self._stores, (keys, values)):
+            if missing > 0:
+                store[: self._rows, :, self._start : self._start + missing] = 0
+            store[self._rows : rows, :, self._start : self._end - width] = 0
+            store[self._rows : rows, :, self._end - width : self._end] = states
+        self._rows = rows
+        self._look()
+
+    def _move(self, rows: int, columns: int, new: int) -> None:
+        """Takes the window to another store, `columns` wide (zeros before what it holds), with room for more."""
+        old = self._end - self._start
+        stores = [_room(store, rows, columns + new) for store in self._stores]
+        for store, before in zip(stores, self._stores):
+            store[: self._rows, :, columns - old : columns] = before[: self._rows, :, self._start : self._end]
+        self._stores, self._start, self._end = stores, 0, columns
+
+    def _look(self) -> None:
+        self.keys, self.values = (store[: self._rows, :, self._start : self._end] for store in self._stores)
+
+
+def row_cache() -> Cache:
+    """An empty cache of such layers, one for each layer of the model that fills it."""
+    return Cache(layer_class_to_replicate=RowLayer)
+
+
+def _room(like: Tensor, rows: int, columns: int) -> Tensor:
+    """A store for so many rows and columns, and some columns more."""
+    shape = (rows, like.shape[1], columns + columns // 4 + _SLACK, like.shape[3])
+    return torch.zeros(shape, dtype=like.dtype, device=like.device)
