@@ -18,14 +18,18 @@ _PLAIN_ATTENTION = {"full_attention", "sliding_attention"}
 def can_compact(model: Any) -> bool:
     """Whether rows can be cut out of this model's cache: attention layers only, none sharing another's.
 
-    Nor may an adapter put virtual tokens before each input (prompt tuning), which only `generate` keeps account of.
+    Nor may an adapter put virtual tokens before each input, which only `generate` keeps account of.
     """
     config = model.config.get_text_config()
     types = set(getattr(config, "layer_types", None) or ["full_attention"])
     stateful = getattr(model, "_is_stateful", False) or getattr(config, "is_encoder_decoder", False)
     shared = getattr(config, "num_kv_shared_layers", 0)
-    virtual = any(adapter.is_prompt_learning for adapter in getattr(model, "peft_config", {}).values())
-    return types <= _PLAIN_ATTENTION and not stateful and not shared and not virtual
+    return types <= _PLAIN_ATTENTION and not stateful and not shared and not _has_virtual_tokens(model)
+
+
+def _has_virtual_tokens(model: Any) -> bool:
+    """Whether an adapter of `peft` learned a prompt rather than weights."""
+    return any(adapter.is_prompt_learning for adapter in getattr(model, "peft_config", {}).values())
 
 
 class DecodeBatch:
@@ -146,6 +150,14 @@ def decode_static(model: Any, rows: Sequence[Row], stop_ids: frozenset[int]) -> 
 
     The tokens are chosen by the same rule as in `DecodeBatch`, by way of a logits processor.
     """
+    if not _has_virtual_tokens(model):
+        _decode_padded(model, rows, stop_ids)
+        return
+    for length in sorted({len(row.prompt) for row in rows}):  # peft counts padding as positions: let there be none
+        _decode_padded(model, [row for row in rows if len(row.prompt) == length], stop_ids)
+
+
+def _decode_padded(model: Any, rows: Sequence[Row], stop_ids: frozenset[int]) -> None:
     import torch
     from transformers import GenerationConfig, LogitsProcessorList
 

@@ -8,7 +8,7 @@ import pytest
 
 from cst_bench.checkpoint import Checkpoint, CheckpointOptions, find_checkpoint, load_chat
 from cst_bench.checkpoint.chat import Chat, conversation
-from cst_bench.checkpoint.gate import Check, require, run_gate
+from cst_bench.checkpoint.gate import _PREFIX, Check, require, run_gate
 from cst_bench.checkpoint.options import SystemAs
 from cst_bench.errors import GateError
 from tests.checkpoints import CHATML, make_tokenizer
@@ -209,9 +209,22 @@ REAL = {
 }
 
 
-@pytest.mark.parametrize("chat", REAL.values(), ids=REAL)
-def test_templates_of_well_known_models_pass(chat: Chat) -> None:
-    assert states(chat) == {}
+@pytest.mark.parametrize("name", REAL)
+def test_templates_of_well_known_models_pass(name: str) -> None:
+    thinks = name in ("qwen-3", "gpt-oss")
+    assert states(REAL[name]) == ({"assistant turn": "warning"} if thinks else {})
+
+
+@pytest.mark.parametrize(("name", "thought"), [("qwen-3", "<think>"), ("gpt-oss", "<|channel|>final<|message|>")])
+def test_a_thought_before_the_answer_is_a_warning(name: str, thought: str) -> None:
+    assert thought in check(REAL[name], "assistant turn").found
+
+
+def test_a_template_that_reads_the_clock_is_a_warning() -> None:
+    """Llama 3.2's writes today's date, where the renderer has a clock; 3.1's writes always the same."""
+    today = "{{ strftime_now('%d %b %Y') }}\n" + CHATML
+    assert states(chat_with(today)) == {"date": "warning"}
+    assert "from day to day" in check(chat_with(today), "date").found
 
 
 def test_mistral_v03_trains_without_the_system_prompt_that_it_is_evaluated_with() -> None:
@@ -284,9 +297,51 @@ def test_no_chat_template_fails_and_a_file_cures_it(copy_of: Callable[[str], Pat
     assert states(load_chat(find_checkpoint(cured))) == {}
 
 
-def test_a_template_that_is_not_jinja_fails() -> None:
-    found = check(chat_with("{% for message in messages %}{{ message.content }}"), "chat template")
+@pytest.mark.parametrize("template", ["{% for message in messages %}{{ message.content }}", "{{ mesages[0].content }}"])
+def test_a_template_that_cannot_be_rendered_fails_and_is_not_sent_to_user_prefix(template: str) -> None:
+    found = check(chat_with(template), "chat template")
     assert found.state == "failed"
+    assert "user-prefix" not in found.fix
+    assert "--chat-template" in found.fix
+
+
+def test_a_template_that_renders_nothing_fails() -> None:
+    for bos in ("<s>", "<|im_end|>", None):
+        assert states(chat_with("{# nothing #}", bos=bos))["system prompt"] == "failed"
+
+
+def test_a_template_with_a_system_prompt_of_its_own_fails() -> None:
+    stubborn = "<|im_start|>system\nYou are brief.<|im_end|>\n" + CHATML.replace(
+        "in messages %}", "in messages if message['role'] != 'system' %}"
+    )
+    assert check(chat_with(stubborn), "system prompt").state == "failed"
+
+
+def test_a_template_that_cuts_the_system_prompt_short_fails() -> None:
+    assert check(chat_with(CHATML.replace("['content']", "['content'][:20]")), "system prompt").state == "failed"
+
+
+def test_a_template_that_drops_the_answer_fails() -> None:
+    mute = CHATML.replace("in messages %}", "in messages if message['role'] != 'assistant' %}")
+    assert check(chat_with(mute), "end of turn").found == "the template drops the answer"
+
+
+def test_a_generation_prompt_that_changes_what_is_before_it_fails() -> None:
+    assert check(chat_with("{% if add_generation_prompt %}Answer.\n{% endif %}" + CHATML), _PREFIX).state == "failed"
+
+
+def test_an_end_of_turn_that_is_no_token_is_a_warning() -> None:
+    """ChatML put on a tokenizer that was never given its marks: nothing stops at `<|im_end|>`."""
+    found = check(chat_with(CHATML, specials=("<s>", "</s>"), eos="</s>"), "end of turn")
+    assert found.state == "warning"
+    assert found.found == "the template writes '<|im_end|>', which is no token of its own; generation relies on '</s>'"
+
+
+def test_a_template_that_needs_a_system_prompt_is_not_sent_to_user_prefix() -> None:
+    needs = "{% if messages[0]['role'] != 'system' %}{{ raise_exception('No system prompt') }}{% endif %}" + CHATML
+    found = check(chat_with(needs.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")), _PREFIX)
+    assert found.state == "failed"
+    assert "user-prefix" not in found.fix
 
 
 def test_generation_past_the_end_of_turn_fails_and_a_stop_token_cures_it(copy_of: Callable[[str], Path]) -> None:

@@ -72,6 +72,10 @@ def out_of_memory() -> None:
     raise torch.OutOfMemoryError("CUDA out of memory")
 
 
+def out_of_cpu_memory() -> None:
+    torch.empty(2**50)
+
+
 def nothing() -> None:
     pass
 
@@ -188,13 +192,18 @@ def test_a_response_that_ends_by_itself_in_the_last_place_has_stopped(
 @pytest.mark.usefixtures("rows_of_3")
 @pytest.mark.parametrize("sampling", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
 @pytest.mark.parametrize("calls_before", [0, 1, 4, 9])
+@pytest.mark.parametrize("fault", [out_of_memory, out_of_cpu_memory])
 def test_running_out_of_memory_loses_nothing(
-    llama: Checkpoint, model_calls: list[Callable[[], None]], sampling: Sampling, calls_before: int
+    llama: Checkpoint,
+    model_calls: list[Callable[[], None]],
+    sampling: Sampling,
+    calls_before: int,
+    fault: Callable[[], None],
 ) -> None:
     asked = prompts(llama)
     with Generator(llama) as generator:
         expected = generator.generate(asked, sampling)
-        model_calls.extend([*[nothing] * calls_before, out_of_memory])
+        model_calls.extend([*[nothing] * calls_before, fault])
         assert generator.generate(asked, sampling) == expected
         assert not model_calls
         assert generator.rows == 1
@@ -270,8 +279,8 @@ def test_closing_cancels_what_waits(llama: Checkpoint, model_calls: list[Callabl
         reached.set()
         go_on.wait(60)
 
-    model_calls.append(wait)
     generator = Generator(llama)
+    model_calls.append(wait)
     futures = [generator.submit(prompt, GREEDY) for prompt in prompts(llama)]
     reached.wait(60)
     go_on.set()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
 from cst_bench.checkpoint import Checkpoint, CheckpointOptions, find_checkpoint, load_checkpoint
 from cst_bench.errors import UserError
@@ -91,6 +92,25 @@ def test_an_adapters_base_may_stand_beside_it(folders: dict[str, Path], tmp_path
     shutil.copytree(folders["llama"], tmp_path / "base")
     adapter = make_adapter(tmp_path / "adapter", folders["llama"], base_name="../base")
     assert find_checkpoint(CheckpointOptions(name=str(adapter))).folder.resolve() == tmp_path / "base"
+
+
+def test_an_adapters_base_is_the_hubs_even_where_inspect_has_a_provider_of_that_name(
+    copy_of: Callable[[str], Path],
+) -> None:
+    adapter = copy_of("adapter")
+    change_json(adapter / "adapter_config.json", base_model_name_or_path="google/gemma-2-2b-it")
+    assert "the hub doesn't give it" in failure(name=str(adapter))
+
+
+def test_a_revision_in_an_adapters_config_is_no_matter_for_a_local_base(copy_of: Callable[[str], Path]) -> None:
+    adapter = copy_of("adapter")
+    change_json(adapter / "adapter_config.json", revision="main")
+    assert find_checkpoint(CheckpointOptions(name=str(adapter))).identity["base"] == "llama"
+
+
+def test_an_adapter_on_an_adapter_is_refused(folders: dict[str, Path]) -> None:
+    message = failure(name=str(folders["adapter"]), base=str(folders["adapter"]))
+    assert f"its base {folders['adapter']} is an adapter, too" in message
 
 
 def test_an_adapter_without_a_base_says_how_to_give_one(copy_of: Callable[[str], Path]) -> None:
@@ -211,7 +231,22 @@ def test_a_missing_weight(copy_of: Callable[[str], Path]) -> None:
 def test_weights_of_another_shape_than_the_config_says(copy_of: Callable[[str], Path]) -> None:
     folder = copy_of("llama")
     change_json(folder / "config.json", intermediate_size=48)
-    assert failure(name=str(folder)).startswith(f"{folder}: ")
+    name = "model.layers.0.mlp.down_proj.weight"
+    assert failure(name=str(folder)) == f"{folder}: {name} is [32, 64] in the files, and [32, 48] by the config"
+
+
+def test_a_tokenizer_with_tokens_that_the_model_has_not(copy_of: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "model", "llama")
+    for path in copy_of("llama").glob("*token*"):
+        shutil.copy(path, folder)
+    load_checkpoint(CheckpointOptions(name=str(folder)))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens([f"<|{number}|>" for number in range(20)])
+    tokenizer.save_pretrained(folder)
+    load_checkpoint(CheckpointOptions(name=str(folder)))  # one that no prompt has, such as a pad token, does no harm
+    (folder / "chat_template.jinja").write_text("<|19|>{{ messages[0].content }}")
+    message = failure(name=str(folder))
+    assert message.startswith(f"{folder}: the tokenizer has '<|19|>' as token 409, but the model in {folder} has 400")
 
 
 def test_a_missing_shard(copy_of: Callable[[str], Path]) -> None:
@@ -255,6 +290,31 @@ def test_no_tokenizer(copy_of: Callable[[str], Path]) -> None:
     for path in folder.glob("tokenizer*"):
         path.unlink()
     assert failure(name=str(folder)).startswith(f"{folder}: can't load this checkpoint: ")
+
+
+def test_a_tokenizer_file_that_is_json_but_no_tokenizer(copy_of: Callable[[str], Path]) -> None:
+    folder = copy_of("llama")
+    change_json(folder / "tokenizer.json", model={"type": "Abacus"})
+    assert failure(name=str(folder)).startswith(f"{folder}: can't load this checkpoint: ")
+
+
+@pytest.mark.parametrize("eos", ["</s>", ["a"], {"a": 1}], ids=str)
+def test_stop_tokens_that_are_no_numbers(eos: Any, copy_of: Callable[[str], Path]) -> None:
+    folder = copy_of("llama")
+    change_json(folder / "generation_config.json", eos_token_id=eos)
+    assert failure(name=str(folder)).startswith(f"{folder}: can't load this checkpoint: ")
+
+
+@pytest.mark.parametrize("words", ["CUDA out of memory", "DefaultCPUAllocator: can't allocate memory"])
+def test_too_little_memory(words: str, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one seam: what `transformers` raises while it reads the weights."""
+
+    def raises(*_: Any, **__: Any) -> None:
+        raise RuntimeError(words)
+
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", raises)
+    message = failure(name=str(folders["llama"]))
+    assert message == f"{folders['llama']}: not enough memory to load it; try --dtype bfloat16 or --load-in-4bit"
 
 
 @pytest.mark.parametrize(

@@ -206,6 +206,21 @@ def test_sampling_follows_the_seed(loaded: dict[str, Checkpoint]) -> None:
     model.api.close()
 
 
+def test_epochs_without_a_seed_differ(loaded: dict[str, Checkpoint]) -> None:
+    model = inspect_model(loaded["llama"])
+    assert len({ask(model, temperature=1.0).completion for _ in range(4)}) > 1
+    assert len({ask(model, temperature=0.0).completion for _ in range(4)}) == 1
+    model.api.close()
+
+
+def test_a_named_folder_can_be_evaluated_again(folders: dict[str, Path], tmp_path: Path) -> None:
+    """Inspect keeps the models that it made; a second evaluation must not meet a closed one."""
+    model = get_model(f"cst/{folders['qwen2']}")
+    logs = [run(get_model(f"cst/{folders['qwen2']}"), tmp_path) for _ in range(2)]
+    model.api.close()
+    assert [seen(output) for output in outputs(logs[0])] == [seen(output) for output in outputs(logs[1])]
+
+
 def test_tokens_are_counted_by_the_checkpoints_tokenizer(loaded: dict[str, Checkpoint]) -> None:
     model = inspect_model(loaded["mistral"])
     ids = asyncio.run(model.api.tokenize(PROMPTS[0]))
