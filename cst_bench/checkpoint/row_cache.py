@@ -24,6 +24,7 @@ class RowLayer(DynamicLayer):  # type: ignore[misc]
     are padded on the left.
     """
 
+    @torch.inference_mode()
     def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
         """Appends columns to every row and returns the window."""
         new = key_states.shape[-2]
@@ -39,6 +40,7 @@ class RowLayer(DynamicLayer):  # type: ignore[misc]
         self._look()
         return self.keys, self.values
 
+    @torch.inference_mode()
     def keep(self, moves: Sequence[tuple[int, int]], rows: int, unused: int) -> None:
         """Leaves the first `rows` rows, after each move (to, from), without the first `unused` columns."""
         self._start += unused
@@ -48,6 +50,7 @@ class RowLayer(DynamicLayer):  # type: ignore[misc]
         self._rows = rows
         self._look()
 
+    @torch.inference_mode()
     def insert(self, keys: Tensor, values: Tensor) -> None:
         """Puts rows behind those that are there, their last columns aligned with the window's."""
         rows, width = self._rows + keys.shape[0], keys.shape[2]
