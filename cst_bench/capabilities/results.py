@@ -27,13 +27,15 @@ class CapabilityResult:
     n: int
     documents_sha256: str
     """Over lm-eval's hashes of the documents and of the prompts with their shots: other data, other hash."""
+    fallback: str | None
+    """Why shared-prefix scoring was left for lm-eval's stock way; None if it was not."""
     results: Mapping[str, Any]
     """lm-eval's own results, less what changes from run to run."""
     samples: Mapping[str, list[dict[str, Any]]]
     """lm-eval's own samples by (sub)task; empty when loaded from disk."""
 
 
-def make_result(task: CapabilityTask, raw: Mapping[str, Any]) -> CapabilityResult:
+def make_result(task: CapabilityTask, raw: Mapping[str, Any], fallback: str | None) -> CapabilityResult:
     """From what `simple_evaluate` returns.
 
     Raises:
@@ -57,6 +59,7 @@ def make_result(task: CapabilityTask, raw: Mapping[str, Any]) -> CapabilityResul
         stderr=_number(found.get(f"{task.metric}_stderr,none")),
         n=sum(len({sample["doc_id"] for sample in of}) for of in samples.values()),
         documents_sha256=digest(hashes),
+        fallback=fallback,
         results=results,
         samples=samples,
     )
@@ -79,6 +82,7 @@ def save(result: CapabilityResult, folder: Path) -> None:
         "stderr": result.stderr,
         "n": result.n,
         "documents_sha256": result.documents_sha256,
+        "fallback": result.fallback,
     }
     # lm-eval's own keys at the top, ours under one, so that its tools read the file as theirs
     text = json.dumps({**result.results, "cst_bench": summary}, indent=2, ensure_ascii=False, sort_keys=True)

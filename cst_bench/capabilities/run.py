@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +18,7 @@ from cst_bench.errors import UserError
 _RANDOM_SEED, _SEED = 0, 1234
 """lm-eval's own defaults, so that its command line gives the same numbers."""
 _BATCH = 8
-"""lm-eval's `auto` is slower than this, and its choice, and so the last digits, vary with what else runs."""
+"""For what is left to stock `hf`, whose `auto` is slower, and picks a size, and so last digits, by what else runs."""
 
 Report = Callable[[int, int], None]
 """Called with how many log-likelihoods are done, and of how many."""
@@ -52,17 +52,18 @@ def evaluate_capability(
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     definitions = task.definitions_folder(path)
+    model = scoring_model(checkpoint, progress)
     try:
         with _definitions(task, definitions, data) as (folders, name):
             loaded = TaskManager(include_path=folders, include_defaults=False).load([name])
-        raw = _evaluate(scoring_model(checkpoint, progress), loaded, task.num_fewshot, limit)
+        raw = _evaluate(model, loaded, task.num_fewshot, limit)
     except (OSError, DatasetsError) as error:
         raise UserError(_no_data(task, data, error)) from error
     except (UndefinedError, KeyError, ValueError) as error:
         if data is None:
             raise
         raise UserError(f"--data {task.name}={data}: not the columns or splits of the task: {error}") from error
-    return make_result(task, raw)
+    return make_result(task, raw, fallback=model.fallback_reason)
 
 
 def _evaluate(model: Any, loaded: Any, num_fewshot: int, limit: int | None) -> dict[str, Any]:
@@ -73,6 +74,8 @@ def _evaluate(model: Any, loaded: Any, num_fewshot: int, limit: int | None) -> d
     import torch
     from lm_eval.evaluator import evaluate
 
+    from cst_bench.scoring import compiled_templates
+
     random.seed(_RANDOM_SEED)
     numpy.random.seed(_SEED)
     torch.manual_seed(_SEED)
@@ -80,19 +83,20 @@ def _evaluate(model: Any, loaded: Any, num_fewshot: int, limit: int | None) -> d
         if one.get_config("num_fewshot") != 0:
             one.set_config(key="num_fewshot", value=num_fewshot)
         one.set_fewshot_seed(seed=_SEED)
-    results: dict[str, Any] = evaluate(lm=model, task_dict=loaded, limit=limit, log_samples=True)
+    with compiled_templates():
+        results: dict[str, Any] = evaluate(lm=model, task_dict=loaded, limit=limit, log_samples=True)
     seeds = {"random_seed": _RANDOM_SEED, "numpy_seed": _SEED, "torch_seed": _SEED, "fewshot_seed": _SEED}
-    return {**results, "config": {"model": "hf", "limit": limit, "use_cache": None, **seeds}}
+    return {**results, "config": {"model": "cst-hf", "limit": limit, "use_cache": None, **seeds}}
 
 
 def scoring_model(checkpoint: Checkpoint, progress: Report | None = None) -> Any:
-    """The lm-eval model (`lm_eval.api.model.LM`) that scores with a loaded checkpoint."""
-    from lm_eval.models.huggingface import HFLM
+    """The lm-eval model that scores with a loaded checkpoint: `cst-hf`, whose numbers are those of `hf`."""
+    from cst_bench.scoring import CstHFLM
 
-    class Counting(HFLM):  # type: ignore[misc]
+    class Counting(CstHFLM):
         """Tells how many requests are scored, where lm-eval would draw a bar of its own."""
 
-        def _loglikelihood_tokens(self, requests: list[Any], disable_tqdm: bool = False, **rest: Any) -> Any:
+        def _loglikelihood_tokens(self, requests: Sequence[Any], disable_tqdm: bool = False, **rest: Any) -> Any:
             if progress is not None:
                 self.set_cache_hook(_Counter(progress, len(requests)))
             return super()._loglikelihood_tokens(requests, disable_tqdm=True, **rest)

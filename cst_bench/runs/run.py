@@ -144,7 +144,11 @@ def _capability(
             progress=percent,
         )
     capabilities.save(result, target)
-    folder.set_part("capabilities", task.spec.name, state="done", seconds=round(time.monotonic() - started, 1))
+    seconds = round(time.monotonic() - started, 1)
+    said = {part.get("fallback") for part in folder.manifest["status"]["capabilities"].values()}
+    folder.set_part("capabilities", task.spec.name, state="done", seconds=seconds, fallback=result.fallback)
+    if result.fallback not in {None, *said}:
+        progress.note(f"{task.spec.title}: scored lm-eval's stock way, which is slower: {result.fallback}")
     return result
 
 
