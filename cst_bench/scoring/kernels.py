@@ -17,6 +17,9 @@ from cst_bench.scoring.packing import Pack, Segment
 
 KernelName = Literal["documents", "flex", "masked"]
 
+_NO_WINDOW = 2**30
+"""A sliding window that nothing leaves."""
+
 
 def kernels_for(device: torch.device) -> list[KernelName]:
     """Which to try on a device, best first."""
@@ -48,7 +51,7 @@ class Kernel(ABC):
         q, k = rows[:, None], keys[None]
         seen = (k <= q) & (q < self.ends[keys][None])
         if window is not None:
-            seen &= self.positions[rows][:, None] - self.positions[keys][None] < window
+            seen &= self.positions[keys][None] > self.positions[rows][:, None] - window
         return seen
 
 
@@ -137,21 +140,23 @@ class Flex(Kernel):
     def _block_mask(self, device: torch.device, window: int | None) -> Any:
         from torch.nn.attention.flex_attention import create_block_mask
 
-        ends, positions, kept = self.ends.to(device), self.positions.to(device), self.pack.kept
+        # everything that varies from pack to pack is a tensor, so that one compiled kernel serves them all
+        ends, positions = self.ends.to(device), self.positions.to(device)
+        kept = torch.tensor(self.pack.kept, device=device)
+        first = positions - (_NO_WINDOW if window is None else window)
 
         def seen(_batch: Any, _head: Any, row: Any, k: Any) -> Any:
             q = row + kept
-            result = (k <= q) & (q < ends[k])
-            return result if window is None else result & (positions[q] - positions[k] < window)
+            return (k <= q) & (q < ends[k]) & (positions[k] > first[q])
 
-        return create_block_mask(seen, None, None, len(ends) - kept, len(ends), device=str(device))
+        return create_block_mask(seen, None, None, len(ends) - self.pack.kept, len(ends), device=str(device))
 
 
 @lru_cache
 def _flex(compiled: bool) -> Any:
     from torch.nn.attention.flex_attention import flex_attention
 
-    return torch.compile(flex_attention) if compiled else flex_attention
+    return torch.compile(flex_attention, dynamic=True) if compiled else flex_attention
 
 
 _KERNELS: dict[KernelName, type[Kernel]] = {"documents": PerDocument, "flex": Flex, "masked": Masked}

@@ -15,7 +15,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from cst_bench.scoring.budget import token_budget
 from cst_bench.scoring.kernels import kernels_for
-from cst_bench.scoring.preparation import encode_all, texts_of
+from cst_bench.scoring.preparation import EncodedTexts, encode_all, texts_of
 from cst_bench.scoring.scorer import Requests, Scored, Scorer, UnsupportedModelError
 from cst_bench.scoring.selfcheck import disagreement
 from cst_bench.scoring.support import exact_length, unsupported_model
@@ -51,7 +51,7 @@ class CstHFLM(HFLM):  # type: ignore[misc]
         self._token_budget = token_budget
         self._scorer: Scorer | None = None
         self._checked = False
-        self._encoded: dict[str, list[int]] = {}
+        self._encoded = EncodedTexts({})
         self._stock_batch: Any = None
 
     @property
@@ -77,8 +77,9 @@ class CstHFLM(HFLM):  # type: ignore[misc]
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **rest: Any) -> list[int]:
         """As in lm-eval."""
-        if add_special_tokens is None and not rest and string in self._encoded:
-            return self._encoded[string]
+        known = self._encoded.get(string) if add_special_tokens is None and not rest else None
+        if known is not None:
+            return known
         return super().tok_encode(string, add_special_tokens=add_special_tokens, **rest)  # type: ignore[no-any-return]
 
     def _loglikelihood_tokens(
@@ -178,11 +179,10 @@ class CstHFLM(HFLM):  # type: ignore[misc]
             for text in texts_of(pairs):
                 by_special[bool(has_bos_prefix(text, prefix))].append(text)
         special = _add_special_kwargs(None, self.add_bos_token)
-        self._encoded = {
-            **encode_all(self.tokenizer, by_special[False], **special),
-            **encode_all(self.tokenizer, by_special[True], **{**special, "add_special_tokens": False}),
-        }
+        ids = encode_all(self.tokenizer, by_special[False], **special)
+        ids |= encode_all(self.tokenizer, by_special[True], **{**special, "add_special_tokens": False})
+        self._encoded = EncodedTexts(ids)
         try:
             yield
         finally:
-            self._encoded = {}
+            self._encoded = EncodedTexts({})

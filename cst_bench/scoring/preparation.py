@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
+
+_TOGETHER = 1024
+"""Texts encoded at a time."""
 
 
 @contextmanager
@@ -36,14 +40,31 @@ def texts_of(pairs: Iterable[tuple[str, str]]) -> list[str]:
     return [text for text in texts if text]
 
 
-def encode_all(tokenizer: Any, texts: list[str], **special: Any) -> dict[str, list[int]]:
+class EncodedTexts:
+    """Token ids by text, packed: tens of thousands of long contexts as Python lists would take gigabytes."""
+
+    def __init__(self, ids: dict[str, array[int]]) -> None:
+        self._ids = ids
+        self.get = lru_cache(maxsize=8)(self._get)
+        """The ids of a text, None if it wasn't encoded. Requests about one context get the same list."""
+
+    def _get(self, text: str) -> list[int] | None:
+        found = self._ids.get(text)
+        return None if found is None else found.tolist()
+
+
+def encode_all(tokenizer: Any, texts: list[str], **special: Any) -> dict[str, array[int]]:
     """Encodes texts together, as `tokenizer.encode(text, **special)` would one by one."""
     if not texts:
         return {}
     single = tokenizer.encode(texts[0], **special)  # first, for it also turns off padding and truncation
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is not None:
-        encoded = backend.encode_batch_fast(texts, **{"add_special_tokens": True, **special})
-        if encoded[0].ids == single:
-            return {text: one.ids for text, one in zip(texts, encoded)}
-    return {text: tokenizer.encode(text, **special) for text in texts}
+    together = {"add_special_tokens": True, **special}
+    if backend is None or backend.encode_batch_fast(texts[:1], **together)[0].ids != single:
+        return {text: array("l", tokenizer.encode(text, **special)) for text in texts}
+    encoded: dict[str, array[int]] = {}
+    for start in range(0, len(texts), _TOGETHER):
+        block = texts[start : start + _TOGETHER]
+        for text, one in zip(block, backend.encode_batch_fast(block, **together)):
+            encoded[text] = array("l", one.ids)
+    return encoded
