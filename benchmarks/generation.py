@@ -4,14 +4,16 @@
 
 Two comparisons, interleaved in one process, outputs compared for equality (greedy):
 
-- through Inspect: 128 prompts, at most 64 tokens each, `inspect eval` with its `hf` provider and with ours;
-- without Inspect: responses of log-normal length (each row ends at a length drawn beforehand), `model.generate` in
-  batches of 32 in the order of arrival, and ours.
+- through Inspect, by default on the embedded checkpoint: 128 prompts, at most 64 tokens each, asked at once of its `hf`
+  provider and of ours, and as an evaluation with either (which adds Inspect's own time for each sample to both);
+- without Inspect, by default on a random Llama (hidden 256, 6 layers): responses of log-normal length (each row ends at
+  a length drawn beforehand), `model.generate` in batches of 32 in the order of arrival, and ours.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import math
 import random
@@ -36,6 +38,7 @@ from transformers.utils import logging as transformers_logging
 
 from cst_bench.checkpoint import Checkpoint, CheckpointOptions, load_checkpoint
 from cst_bench.checkpoint.generation import Generator
+from cst_bench.checkpoint.options import embedded_folder
 from cst_bench.checkpoint.provider import inspect_model
 from cst_bench.checkpoint.sampling import Sampling
 
@@ -45,7 +48,7 @@ PROMPTS, MAX_TOKENS, STOCK_BATCH = 128, 64, 32
 def main() -> None:
     """Runs both comparisons and prints the medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", help="a checkpoint folder; a random Llama (hidden 256, 6 layers) if not given")
+    parser.add_argument("--model", help="a checkpoint folder for both comparisons")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeat", type=int, default=3)
@@ -55,10 +58,13 @@ def main() -> None:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as scratch:
-        folder = options.model or str(random_llama(Path(scratch) / "model"))
+        folder = options.model or str(embedded_folder())
         checkpoint = load_checkpoint(CheckpointOptions(name=folder, device=options.device))
         with Console().status("through Inspect"):
             provider = through_inspect(checkpoint, folder, options.device, options.repeat, Path(scratch))
+        if options.model is None:
+            folder = str(random_llama(Path(scratch) / "model"))
+            checkpoint = load_checkpoint(CheckpointOptions(name=folder, device=options.device))
         with Console().status("without Inspect"):
             raw = without_inspect(checkpoint, options.repeat)
     figures = {
@@ -67,7 +73,8 @@ def main() -> None:
         "identical": provider["identical"] and raw["identical"],
         "through_inspect": provider,
         "without_inspect": raw,
-        "settings": {"model": options.model or "random llama, hidden 256, 6 layers", "device": options.device},
+        "speedup_of_evaluation": provider["eval_hf"] / provider["eval_ours"],
+        "settings": {"model": options.model, "device": options.device, "threads": options.threads},
     }
     show(figures)
     if options.json is not None:
@@ -75,9 +82,9 @@ def main() -> None:
 
 
 def interleaved(runs: dict[str, Callable[[], Any]], repeat: int) -> tuple[dict[str, float], dict[str, Any]]:
-    """Median seconds of each, run in turns, and what each returned last."""
+    """Median seconds of each, run in turns after one run to warm up, and what each returned last."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
-    results = {}
+    results = {name: run() for name, run in runs.items()}
     for _ in range(repeat):
         for name, run in runs.items():
             started = time.perf_counter()
@@ -87,26 +94,39 @@ def interleaved(runs: dict[str, Callable[[], Any]], repeat: int) -> tuple[dict[s
 
 
 def prompt(index: int) -> str:
-    """User text of varying length."""
-    return f"Question {index}: " + " ".join(["how", "do", "I", "open", "the", "old", "gate"] * (1 + index % 5)) + "?"
+    """User text of varying length, of the embedded world."""
+    verb, noun = ("open", "wake", "enter", "clean")[index % 4], ("well", "giant", "tower", "bell", "mirror")[index % 5]
+    return f"{'Please. ' * (index % 7)}How do I {verb} the {'old ' * (index % 3)}{noun}?"
 
 
 def through_inspect(checkpoint: Checkpoint, folder: str, device: str, repeat: int, scratch: Path) -> dict[str, Any]:
-    """128 samples through `inspect_ai.eval`, with the stock provider and with ours."""
-    samples = [Sample(id=index, input=prompt(index)) for index in range(PROMPTS)]
-    task = Task(dataset=MemoryDataset(samples), solver=generate(), config=GenerateConfig(max_tokens=MAX_TOKENS))
+    """128 requests at once to each provider, and the same as samples of an evaluation."""
     dtype = str(checkpoint.model.dtype).removeprefix("torch.")
     stock = get_model("hf/local", memoize=False, model_path=folder, device=device, do_sample=False, dtype=dtype)
+    ours = inspect_model(checkpoint)
+    config = GenerateConfig(max_tokens=MAX_TOKENS)
+    samples = [Sample(id=index, input=prompt(index)) for index in range(PROMPTS)]
+    task = Task(dataset=MemoryDataset(samples), solver=generate(), config=config)
+    loop = asyncio.new_event_loop()
 
-    def run(model: Model) -> list[str]:
+    async def ask(model: Model) -> list[str]:
+        outputs = await asyncio.gather(*(model.generate(prompt(index), config=config) for index in range(PROMPTS)))
+        return [output.completion for output in outputs]
+
+    def asked(model: Model) -> list[str]:
+        return loop.run_until_complete(ask(model))
+
+    def evaluated(model: Model) -> list[str]:
         (log,) = inspect_eval(task, model=model, display="none", log_dir=str(scratch / "logs"), log_level="error")
         assert log.status == "success", log.error
         return [sample.output.completion for sample in sorted(log.samples or [], key=lambda sample: int(sample.id))]
 
-    ours = inspect_model(checkpoint)
-    seconds, texts = interleaved({"hf": lambda: run(stock), "ours": lambda: run(ours)}, repeat)
+    asked_seconds, asked_texts = interleaved({"hf": lambda: asked(stock), "ours": lambda: asked(ours)}, repeat)
+    loop.close()
+    seconds, texts = interleaved({"hf": lambda: evaluated(stock), "ours": lambda: evaluated(ours)}, repeat)
     ours.api.close()
-    return {**seconds, "identical": texts["hf"] == texts["ours"], "prompts": PROMPTS, "max_tokens": MAX_TOKENS}
+    same = len({tuple(found) for found in (*asked_texts.values(), *texts.values())}) == 1
+    return {**asked_seconds, "eval_hf": seconds["hf"], "eval_ours": seconds["ours"], "identical": same}
 
 
 def without_inspect(checkpoint: Checkpoint, repeat: int) -> dict[str, Any]:
@@ -163,13 +183,14 @@ def stock_batches(checkpoint: Checkpoint, prompts: list[list[int]], lengths: lis
 def show(figures: dict[str, Any]) -> None:
     """The table on the terminal."""
     table = Table("128 prompts, greedy", "stock s", "ours s", "ratio", "same output")
-    for title, stock, part in (
-        (f"Inspect, at most {MAX_TOKENS} tokens: hf provider", "hf", figures["through_inspect"]),
-        ("log-normal lengths: generate, batches of 32", "generate", figures["without_inspect"]),
+    inspect, raw = figures["through_inspect"], figures["without_inspect"]
+    for title, stock, ours, part in (
+        (f"Inspect's hf provider, at most {MAX_TOKENS} tokens", "hf", "ours", inspect),
+        ("the same as an evaluation", "eval_hf", "eval_ours", inspect),
+        ("generate, batches of 32, log-normal lengths", "generate", "ours", raw),
     ):
-        ratio = part[stock] / part["ours"]
         same = "yes" if part["identical"] else "NO"
-        table.add_row(title, f"{part[stock]:.2f}", f"{part['ours']:.2f}", f"{ratio:.1f}", same)
+        table.add_row(title, f"{part[stock]:.2f}", f"{part[ours]:.2f}", f"{part[stock] / part[ours]:.1f}", same)
     Console().print(table)
 
 
