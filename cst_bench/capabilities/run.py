@@ -96,10 +96,12 @@ def scoring_model(checkpoint: Checkpoint, progress: Report | None = None) -> Any
     class Counting(CstHFLM):
         """Tells how many requests are scored, where lm-eval would draw a bar of its own."""
 
-        def _loglikelihood_tokens(self, requests: Sequence[Any], disable_tqdm: bool = False, **rest: Any) -> Any:
+        def _loglikelihood_tokens(
+            self, requests: Sequence[Any], disable_tqdm: bool = False, override_bs: int | None = None
+        ) -> list[tuple[float, bool]]:
             if progress is not None:
                 self.set_cache_hook(_Counter(progress, len(requests)))
-            return super()._loglikelihood_tokens(requests, disable_tqdm=True, **rest)
+            return super()._loglikelihood_tokens(requests, disable_tqdm=True, override_bs=override_bs)
 
         def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> Any:
             return super().loglikelihood(requests, disable_tqdm=True)
