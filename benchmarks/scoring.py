@@ -31,7 +31,7 @@ Row = dict[str, Any]
 TASKS = {"arc_challenge": 25, "hellaswag": 10, "mmlu_abstract_algebra": 5, "truthfulqa_mc2": 0}
 """lm-eval's names, and the shots."""
 FOLDERS = ("arc", "hellaswag", "mmlu/default", "truthfulqa")
-DOCUMENTS = {"arc_challenge": 5, "hellaswag": 5, "mmlu_abstract_algebra": 60, "truthfulqa_mc2": 8}
+DOCUMENTS = {"arc_challenge": 5, "hellaswag": 5, "mmlu_abstract_algebra": 60, "truthfulqa_mc2": 24}
 SHAPES: dict[str, dict[str, Any]] = {
     "tiny": {"hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 6, "num_attention_heads": 8,
              "num_key_value_heads": 4, "vocab_size": 4096, "dtype": "float32"},
@@ -105,13 +105,13 @@ def mmlu_rows(writer: Writer, count: int) -> list[Row]:
 
 
 def truthfulqa_rows(writer: Writer, count: int) -> list[Row]:
-    """Short questions with 4 to 11 answers of about 11 words."""
+    """Questions of about 10 words with 4 to 11 answers of about 8."""
     rows = []
     for _ in range(count):
-        choices = [f"{writer.text(11)}." for _ in range(writer.draw.randint(4, 11))]
+        choices = [f"{writer.text(8)}." for _ in range(writer.draw.randint(4, 11))]
         labels = [int(i < len(choices) // 2) for i in range(len(choices))]
         targets = {"choices": choices, "labels": labels}
-        rows.append({"question": f"{writer.text(11)}?", "mc1_targets": targets, "mc2_targets": targets})
+        rows.append({"question": f"{writer.text(10)}?", "mc1_targets": targets, "mc2_targets": targets})
     return rows
 
 
@@ -172,7 +172,9 @@ def random_model(shape: str, writer: Writer, device: str) -> tuple[Any, Any]:
         vocab_size=4000, special_tokens=["<s>"], initial_alphabet=alphabet, show_progress=False
     )
     prompt = (stock_tasks() / "truthfulqa" / "truthfulqa_mc1.yaml").read_text()  # its shots are real English
-    tokenizer.train_from_iterator([*(writer.text(100) for _ in range(1000)), *[prompt] * 50], trainer)
+    letters = " A B C D\nA. B. C. D.\nAnswer: A\n"  # one token each, as in any real vocabulary
+    texts = (writer.text(100) for _ in range(1000))
+    tokenizer.train_from_iterator([*texts, *[prompt, letters * 5] * 50], trainer)
     settings = dict(SHAPES[shape])
     dtype = getattr(torch, settings.pop("dtype"))
     torch.manual_seed(0)
