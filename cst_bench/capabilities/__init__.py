@@ -1,7 +1,15 @@
 """Abilities through lm-eval: its own task definitions and metrics, over a checkpoint that is already loaded."""
 
-from cst_bench.capabilities.results import CapabilityResult, load, save
+from cst_bench.capabilities.results import CapabilityResult, document_scores, load, save
 from cst_bench.capabilities.run import evaluate_capability
 from cst_bench.capabilities.spec import CapabilityTask, load_capability
 
-__all__ = ["CapabilityResult", "CapabilityTask", "evaluate_capability", "load", "load_capability", "save"]
+__all__ = [
+    "CapabilityResult",
+    "CapabilityTask",
+    "document_scores",
+    "evaluate_capability",
+    "load",
+    "load_capability",
+    "save",
+]

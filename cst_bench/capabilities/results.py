@@ -98,6 +98,23 @@ def load(folder: Path, task: str) -> CapabilityResult | None:
     return CapabilityResult(**results.pop("cst_bench"), results=results, samples={})
 
 
+def document_scores(folder: Path, task: str) -> dict[str, float]:
+    """What each document of a finished task scored in the metric that is reported, by (sub)task and number.
+
+    Their mean is the score: subtasks weigh by their documents.
+    """
+    result = load(folder, task)
+    if result is None:
+        raise CstBenchError(f"{folder} has no result of {task}")
+    found = {}
+    for line in (folder / f"{task}.samples.jsonl").read_text(encoding="utf-8").split("\n"):
+        if line:
+            sample = json.loads(line)
+            if sample.get("filter", "none") == "none":
+                found[f"{sample['task']}/{sample['doc_id']}"] = float(sample[result.metric])
+    return found
+
+
 def _number(value: Any) -> float | None:
     """lm-eval writes `N/A` for what it can't tell, as the standard error of a single document."""
     if isinstance(value, str) or value is None or value != value:

@@ -13,6 +13,8 @@ from cst_bench.files import digest, file_digest
 
 _WANTED = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt", "*.tiktoken")
 _UNWANTED = ("consolidated*", "original/*", "onnx/*")
+TRAINING = "training.json"
+"""What `cst-bench train` says of a checkpoint that it made. It decides nothing of what the weights are fed."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ def find_checkpoint(options: CheckpointOptions, source: Source | None = None) ->
         "adapter_sha256": None if adapter is None else file_digest(_checked_weights(adapter)),
         "settings_sha256": _settings_digest(folder, adapter),
         "base": base,
+        "training": _training(given),
         "dtype": options.dtype,
         "quantization": "4-bit nf4" if options.load_in_4bit else None,
         "system_as": options.system_as,
@@ -130,6 +133,26 @@ def _checked_weights(folder: Path) -> list[Path]:
     return weights
 
 
+def _training(folder: Path) -> dict[str, Any] | None:
+    """How `cst-bench train` made these weights: method, recipe, seed, rows, and what names the base."""
+    if not (folder / TRAINING).is_file():
+        return None
+    try:
+        settings = read_json(folder / TRAINING)["settings"]
+        base = settings["base"]
+        return {
+            "method": settings["method"],
+            "recipe": settings["recipe"]["name"],
+            "recipe_sha256": settings["recipe"]["sha256"],
+            "seed": settings["seed"],
+            "data_sha256": settings["data"]["sha256"],
+            "base": base["label"],
+            "base_sha256": base["weights_sha256"],
+        }
+    except (KeyError, TypeError):
+        raise UserError(f"{folder / TRAINING}: not a file that cst-bench train wrote: move it elsewhere") from None
+
+
 def _settings_digest(*folders: Path | None) -> str:
     """Over the small files that decide what the weights are fed: config, tokenizer, chat template, stop tokens."""
     suffixes = {".json", ".jinja", ".model", ".txt", ".tiktoken"}
@@ -139,7 +162,7 @@ def _settings_digest(*folders: Path | None) -> str:
             for folder in folders
             if folder is not None
             for path in sorted(folder.iterdir())
-            if path.suffix in suffixes
+            if path.suffix in suffixes and path.name != TRAINING
         ]
     )
 

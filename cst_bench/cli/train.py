@@ -72,8 +72,8 @@ def command(**values: Any) -> None:
     from cst_bench.errors import UserError
 
     quiet_libraries()
+    from cst_bench.checkpoint.files import TRAINING
     from cst_bench.tuning import TrainOptions, train
-    from cst_bench.tuning.folder import RESULT
 
     if values["truncate"] and values["drop_long"]:
         raise UserError("--truncate and --drop-long: say one of them")
@@ -101,7 +101,7 @@ def command(**values: Any) -> None:
     if result.was_finished:
         progress.note(f"this training is finished, nothing to do: {result.folder}")
     if values["as_json"]:
-        click.echo((result.folder / RESULT).read_text(encoding="utf-8"), nl=False)
+        click.echo((result.folder / TRAINING).read_text(encoding="utf-8"), nl=False)
         return
     make_console().print(f"Checkpoint: {result.folder}", soft_wrap=True, markup=False)
 

@@ -68,6 +68,8 @@ def judge_run(options: JudgeRunOptions, progress: Progress | None = None) -> Run
 
 
 def _tasks(folder: RunFolder, wanted: tuple[str, ...]) -> list[str]:
+    if folder.settings["checkpoint"]["kind"] == "file":
+        raise UserError(f"{folder.path} was scored from a file and keeps no text: `cst-bench score` that file again")
     known = list(folder.settings["compliance"])
     if not known:
         raise UserError(f"{folder.path} has no compliance task: there is nothing to judge")

@@ -18,7 +18,8 @@ from cst_bench.errors import UserError, did_you_mean
 from cst_bench.files import Row, digest, prompt_hash, text_column, write_json
 from cst_bench.judging import NEITHER, Case, JudgeOptions, ask, find_judge, judge_name, load_judge
 from cst_bench.reporting import write_report
-from cst_bench.runs.folder import PACKAGES, package_versions
+from cst_bench.runs.folder import PACKAGES, locked, open_folder, package_versions
+from cst_bench.runs.outcomes import make_outcomes
 from cst_bench.runs.plan import judge_settings
 from cst_bench.runs.progress import Progress, Silent
 from cst_bench.runs.scores import make_scores
@@ -52,7 +53,7 @@ class ScoreOptions:
     labelled_by: str = "unknown"
     """Who labelled, for files that carry labels."""
     out: Path | None = None
-    """Folder for scores.json and report.md; nothing is written if None."""
+    """Run folder to make; nothing is written if None."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +118,12 @@ def score_file(options: ScoreOptions, progress: Progress | None = None) -> Score
     scores = make_scores(settings, {task.name: outcomes}, {task.name: calibration}, {})
     scores["remarks"] = _pairing(scores["compliance"][task.name], found)
     if options.out is not None:
-        write_json(options.out / "scores.json", scores)
-        write_report(options.out, scores, settings, {}, show_text=False)
+        with locked(options.out):
+            folder = open_folder(options.out, settings)
+            write_json(options.out / "outcomes.json", make_outcomes({task.name: outcomes}, {}))
+            write_json(options.out / "scores.json", scores)
+            write_report(options.out, scores, settings, {}, show_text=False)
+            folder.finish()
     return ScoreResult(scores, options.out)
 
 
@@ -257,7 +262,7 @@ def _settings(
         "limit": None,
         "seed": None,
         "min_judge_f1": options.min_judge_f1,
-        "packages": package_versions(PACKAGES[:1]),
+        "packages": package_versions(PACKAGES),
     }
 
 

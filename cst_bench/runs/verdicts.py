@@ -17,6 +17,7 @@ from cst_bench.judging import Judge, JudgeUnavailable
 from cst_bench.reporting import write_report
 from cst_bench.runs.folder import RunFolder
 from cst_bench.runs.labelling import read_run_labels
+from cst_bench.runs.outcomes import make_outcomes
 from cst_bench.runs.progress import Progress
 from cst_bench.runs.scores import make_scores
 
@@ -78,18 +79,25 @@ def attach_cards(folder: RunFolder, path: Path | None) -> None:
 def finish(
     folder: RunFolder, outcomes: Mapping[str, list[Outcome]], *, show_text: bool, reasons: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Writes `scores.json` and `report.md` and marks the run as finished; returns the scores.
+    """Writes `outcomes.json`, `scores.json` and `report.md` and marks the run as finished; returns the scores.
 
     `reasons` says why a capability task has no result.
     """
+    abilities = {name: _capability(folder, name, reasons) for name in folder.settings["capabilities"]}
     scores = make_scores(
         folder.settings,
         outcomes,
         {name: folder.part("compliance", name)["calibration"] for name in folder.settings["compliance"]},
-        {name: _capability(folder, name, reasons) for name in folder.settings["capabilities"]},
+        abilities,
         read_run_labels(folder.path),
     )
+    documents = {
+        name: (found, capabilities.document_scores(folder.path / "capabilities", name))
+        for name, found in abilities.items()
+        if not isinstance(found, str)
+    }
     logs = {name: folder.path / folder.part("compliance", name)["log"] for name in folder.settings["compliance"]}
+    write_json(folder.path / "outcomes.json", make_outcomes(outcomes, documents))
     write_json(folder.path / "scores.json", scores)
     write_report(folder.path, scores, folder.settings, logs, show_text=show_text)
     folder.finish()

@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cst_bench.checkpoint.files import TRAINING
 from cst_bench.errors import UserError
 from cst_bench.files import write_json
 from cst_bench.runs.folder import differences
 from cst_bench.tuning.progress import MARK
 
-RESULT = "training.json"
 _SETTINGS = "settings.json"
 
 
@@ -32,9 +32,9 @@ def finished(out: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     if not out.exists():
         return None
-    if not (out / RESULT).is_file():
+    if not (out / TRAINING).is_file():
         raise UserError(f"{out} holds files and is no trained checkpoint: give another folder with --out")
-    result = _read(out / RESULT)
+    result = _read(out / TRAINING)
     _require_same(out, result.get("settings"), settings, "a finished training")
     return result
 

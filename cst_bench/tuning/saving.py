@@ -10,11 +10,10 @@ from typing import Any
 import yaml
 
 from cst_bench.checkpoint.chat import Chat
-from cst_bench.checkpoint.files import CheckpointFiles
+from cst_bench.checkpoint.files import TRAINING, CheckpointFiles
 from cst_bench.content import content_root
 from cst_bench.files import file_digest, write_json, write_text
 from cst_bench.reporting.markdown import markdown_environment
-from cst_bench.tuning.folder import RESULT
 from cst_bench.tuning.recipe import Recipe
 
 
@@ -51,7 +50,7 @@ def write_result(
     training["weights_sha256"] = file_digest(folder.glob("*.safetensors"))
     write_text(folder / "recipe.yaml", yaml.safe_dump(recipe.as_given(), sort_keys=False, allow_unicode=True))
     write_text(folder / "README.md", _card(training, recipe, adapter=hasattr(model, "peft_config") and not merge))
-    write_json(folder / RESULT, training)
+    write_json(folder / TRAINING, training)
 
 
 def base_name(files: CheckpointFiles) -> str:
