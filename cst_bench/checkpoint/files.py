@@ -134,7 +134,7 @@ def _checked_weights(folder: Path) -> list[Path]:
 
 
 def _training(folder: Path) -> dict[str, Any] | None:
-    """How `cst-bench train` made these weights: method, recipe, seed, rows, and what names the base."""
+    """How `cst-bench train` made these weights: method, recipe, seed, rows, and what names the base; None if not it."""
     if not (folder / TRAINING).is_file():
         return None
     try:
@@ -150,7 +150,7 @@ def _training(folder: Path) -> dict[str, Any] | None:
             "base_sha256": base["weights_sha256"],
         }
     except (KeyError, TypeError):
-        raise UserError(f"{folder / TRAINING}: not a file that cst-bench train wrote: move it elsewhere") from None
+        return None
 
 
 def _settings_digest(*folders: Path | None) -> str:

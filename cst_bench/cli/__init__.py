@@ -23,6 +23,7 @@ class _Verbs(Verbs):
         "judge": "Judge a run again; calibrate, train and attack judges.",
         "data": "Make training data: flips of preference pairs, mixes.",
         "train": "Train a model on preference rows: DPO or CST, with TRL.",
+        "reproduce": "Run the paper's whole chain, and see Tables I to III.",
         "doctor": "Show what is installed and usable, and put a checkpoint's chat template through the gate.",
     }
 

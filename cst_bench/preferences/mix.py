@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,10 +36,20 @@ class MixResult:
     by_task: Mapping[str, int]
     repeated: int
     """Rows that are in the mix more than once."""
+    left_out: Mapping[str, int]
+    """Task → rows whose prompt is in its test division."""
 
 
-def mix(sources: Sequence[Source], *, seed: int = 0) -> MixResult:
+def mix(
+    sources: Sequence[Source], *, seed: int = 0, held_out: Mapping[str, Callable[[str], bool]] | None = None
+) -> MixResult:
     """One set of rows from several sources, shuffled.
+
+    Args:
+        sources: In the order in which they are drawn.
+        seed: Of weights that are no whole number, and of the order.
+        held_out: Task → whether a prompt is in its test division (`cst_bench.compliance.data.held_out`): such rows are
+            left out before anything is drawn.
 
     Raises:
         UserError: a source can't be read, lacks a column, or has a weight that is not above 0.
@@ -47,17 +57,25 @@ def mix(sources: Sequence[Source], *, seed: int = 0) -> MixResult:
     draw = random.Random(seed)
     rows: list[TrainingRow] = []
     by_source: dict[str, int] = {}
+    left_out = dict.fromkeys(held_out or {}, 0)
     for source in sources:
         if not source.weight > 0:
             raise UserError(f"{source.name}: its weight must be above 0, not {source.weight:g}")
         found = parse_rows(_read(source.name), source.columns, source.task or _task_name(source.name))
+        for task, holds in (held_out or {}).items():
+            kept = [row for row in found if not holds(row.prompt)]
+            left_out[task] += len(found) - len(kept)
+            found = kept
+        if not found:
+            raise UserError(f"{source.name}: all its rows have prompts of a test division: nothing is left of it")
         taken = _weighted(found, source.weight, draw)
         if not taken:
             raise UserError(f"{source.name}: {source.weight:g} of its {len(found)} rows is none: give a larger weight")
         by_source[source.name] = by_source.get(source.name, 0) + len(taken)
         rows.extend(taken)
     draw.shuffle(rows)
-    return MixResult(rows, by_source, dict(Counter(row.task for row in rows)), len(rows) - len(set(rows)))
+    by_task = dict(Counter(row.task for row in rows))
+    return MixResult(rows, by_source, by_task, len(rows) - len(set(rows)), left_out)
 
 
 def _weighted(rows: Sequence[TrainingRow], weight: float, draw: random.Random) -> list[TrainingRow]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -14,6 +14,22 @@ from cst_bench.files import write_text
 from cst_bench.reporting.escape import cell
 from cst_bench.reporting.examples import examples
 from cst_bench.reporting.model import Figure, JudgeLine, make_report
+
+
+class ReproducedCell(Protocol):
+    """A cell of the paper's tables (`cst_bench.reproduce.tables.Cell`)."""
+
+    @property
+    def score(self) -> float | None:
+        """A share in 0 to 1."""
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95 %."""
+
+    @property
+    def published(self) -> float | None:
+        """As it was published: a share, or a percentage in a table of percentages."""
 
 
 def write_report(
@@ -53,6 +69,7 @@ def markdown_environment(folder: Path) -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters.update(share=_share, percent=_percent, interval=_interval, marks=_marks, behaviours=_behaviours)
+    environment.filters.update(copies=_copies, reproduced=_reproduced, has_published=_has_published)
     return environment
 
 
@@ -76,6 +93,28 @@ def _marks(figure: Figure) -> Markup:
     """Footnote letters behind a number."""
     letters = {"uncalibrated": "u", "unscored": "x"}
     return Markup("".join(f"<sup>{letters[mark]}</sup>" for mark in figure.marks))
+
+
+def _copies(copies: float) -> str:
+    return "each row once a pass" if copies == 1 else f"each row {copies:g} times a pass"
+
+
+def _reproduced(cell: ReproducedCell, percent: bool) -> Markup:
+    """Score, published value and interval of a cell of the paper's tables."""
+
+    def number(value: float) -> str:
+        return f"{100 * value:.1f}" if percent else f"{value:.2f}"
+
+    text = "–" if cell.score is None else number(cell.score)
+    if cell.published is not None:
+        text += f" ({cell.published:.1f})" if percent else f" ({cell.published:.2f})"
+    if cell.interval is not None:
+        text += f"<br><sub>{number(cell.interval[0])} to {number(cell.interval[1])}</sub>"
+    return Markup(text)
+
+
+def _has_published(tables: Sequence[Any]) -> bool:
+    return any(cell.published is not None for table in tables for row in table.rows for cell in row.cells)
 
 
 def _behaviours(counts: Mapping[str, int]) -> str:

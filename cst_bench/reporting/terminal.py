@@ -54,3 +54,24 @@ def _ends(figure: Figure, scale: int) -> str:
         return "–"
     low, high = figure.interval
     return f"{_number(low, scale)}–{_number(high, scale)}"
+
+
+def reproduced_table(form: Any) -> Table:
+    """One of the paper's tables (`cst_bench.reproduce.tables.ReproducedTable`): score, and what was published."""
+    scale = 100 if form.percent else 1
+    table = Table(title=escape(form.title), title_justify="left", title_style="bold")
+    table.add_column("Model")
+    for column in form.columns:
+        table.add_column(escape(column), justify="right", no_wrap=True)
+    for row in form.rows:
+        cells = []
+        for cell in row.cells:
+            published = "" if cell.published is None else f"\n[dim]({cell.published:.{2 if scale == 1 else 1}f})[/dim]"
+            ends = (
+                ""
+                if cell.interval is None
+                else "\n[dim]" + "–".join(_number(end, scale) for end in cell.interval) + "[/dim]"
+            )
+            cells.append(f"{_number(cell.score, scale)}{ends}{published}")
+        table.add_row(escape(row.arm), *cells)
+    return table

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from cst_bench.compliance.data import load_prompts
+from cst_bench.compliance.spec import load_task
 from cst_bench.errors import UserError
 from cst_bench.preferences import read_training_rows
 from cst_bench.preferences.mix import Source, mix
@@ -75,3 +77,25 @@ def test_the_verb_writes_one_set(
 def test_the_released_file_loads_as_it_is() -> None:
     found = mix([Source(str(DATA / "configurable-system-prompt-multitask.json"))])
     assert found.by_task == {"harmless": 936, "truthfulness": 1016}
+
+
+def test_rows_of_test_prompts_can_be_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, path = load_task("tiny_sealed")
+    prompts = {name: load_prompts(task, path, division=name).prompts[:3] for name in ("test", "training")}
+    rows = [
+        {"prompt": prompt.text.upper(), "chosen": "a", "rejected": "b"} for some in prompts.values() for prompt in some
+    ]
+    source = tmp_path / "rows.jsonl"
+    source.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    out = tmp_path / "mixed.jsonl"
+    mixing = ("data", "mix", str(source), "--without-test-of", "tiny_sealed", "--out", str(out))
+    done = invoke(capsys, monkeypatch, *mixing)
+    assert done.status == 0
+    assert "left out, test prompts of tiny_sealed: 3" in done.err
+    assert {row.prompt for row in read_training_rows(out)} == {one.text.upper() for one in prompts["training"]}
+    source.write_text("".join(f"{json.dumps(row)}\n" for row in rows[:3]))
+    done = invoke(capsys, monkeypatch, *mixing)
+    assert done.status == 2
+    assert "all its rows have prompts of a test division" in " ".join(done.err.split())

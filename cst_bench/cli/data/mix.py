@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 EPILOG = """\b
 Examples:
   cst-bench data mix cst.jsonl truthy.parquet --out mixed.jsonl
-  cst-bench data mix cst.jsonl jondurbin/truthy-dpo-v0.1=0.5 --task truthy --out mixed.jsonl
+  cst-bench data mix cst.jsonl jondurbin/truthy-dpo-v0.1=0.5 --without-test-of truthy --out mixed.jsonl
   cst-bench data mix mine.csv --column chosen=good --column rejected=bad --out mixed.jsonl
 
 A SOURCE is a file (jsonl, json, csv, tsv, parquet) or a hub data set, with =WEIGHT for a part or for several copies."""
@@ -23,22 +23,35 @@ A SOURCE is a file (jsonl, json, csv, tsv, parquet) or a hub data set, with =WEI
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE[=WEIGHT]...")
 @click.option("--task", metavar="TASK", help="Task column of rows that bring none.  [default: the source's name]")
 @click.option("--column", "columns", multiple=True, metavar="NAME=COLUMN", help="What the files call it; repeatable.")
+@click.option(
+    "--without-test-of",
+    "tasks",
+    multiple=True,
+    metavar="TASK",
+    help="Leave out rows whose prompt is in this compliance task's test division; repeatable.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of sampling and order.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, metavar="FILE", help="jsonl.")
 def command(**values: Any) -> None:
     """Put several sources of training rows into one multi-task set, shuffled, with a task column."""
     from cst_bench.cli.console import make_console
     from cst_bench.cli.options import assignments
+    from cst_bench.compliance.data import held_out
+    from cst_bench.compliance.spec import load_task
     from cst_bench.preferences import write_training_rows
     from cst_bench.preferences.mix import mix
 
     columns = assignments("--column", values["columns"])
-    found = mix([_source(text, values["task"], columns) for text in values["sources"]], seed=values["seed"])
+    sources = [_source(text, values["task"], columns) for text in values["sources"]]
+    held = {name: held_out(*load_task(name)) for name in values["tasks"]}
+    found = mix(sources, seed=values["seed"], held_out=held)
     write_training_rows(values["out"], found.rows)
     console = make_console(stderr=True)
     for what, counts in (("source", found.by_source), ("task", found.by_task)):
         for name, count in counts.items():
             console.print(f"{what} {name}: {count}", soft_wrap=True, markup=False)
+    for name, count in found.left_out.items():
+        console.print(f"left out, test prompts of {name}: {count}", soft_wrap=True, markup=False)
     if found.repeated:
         console.print(f"rows that are in it more than once: {found.repeated}", soft_wrap=True, markup=False)
     console.print(f"{len(found.rows)} rows: {values['out']}", soft_wrap=True, markup=False)

@@ -1,0 +1,119 @@
+"""The paper's tables from the scores of a reproduction's runs: means over seeds, beside what was published."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cst_bench.reproduce.plan import BASE, Reproduction, TableForm
+
+Scores = Mapping[str, Any]
+"""The content of a run's `scores.json`."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A score: of one run with that run's interval, or the mean over seeds with a t interval over them."""
+
+    score: float | None
+    interval: tuple[float, float] | None
+    published: float | None
+    marks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A model in a table."""
+
+    model: str
+    arm: str
+    runs: int
+    cells: Sequence[Cell]
+
+
+@dataclass(frozen=True)
+class ReproducedTable:
+    """A table in the paper's form."""
+
+    title: str
+    columns: Sequence[str]
+    percent: bool
+    rows: Sequence[TableRow]
+
+
+def make_tables(plan: Reproduction, scores: Mapping[tuple[str, str, str], Sequence[Scores]]) -> list[ReproducedTable]:
+    """The tables of a reproduction.
+
+    Args:
+        plan: What was reproduced.
+        scores: (model, set, `base` or arm) → the scores of its runs, one for each seed.
+    """
+    return [_table(plan, form, scores) for form in plan.tables]
+
+
+def _table(
+    plan: Reproduction, form: TableForm, scores: Mapping[tuple[str, str, str], Sequence[Scores]]
+) -> ReproducedTable:
+    columns = [*form.columns, *(["Avg."] if form.average else [])]
+    rows = []
+    for name, model in plan.models.items():
+        for arm in (BASE, *plan.sets[form.set].arms):
+            runs = scores[name, form.set, arm]
+            published = form.published.get(name, {}).get(arm, [])
+            values = [_values(form, run) for run in runs]
+            cells = [
+                _cell([row[at] for row in values], published[at] if at < len(published) else None)
+                for at in range(len(columns))
+            ]
+            title = model.title if arm == BASE else f"+ {plan.arms[arm].title}"
+            rows.append(TableRow(name, title, len(runs), cells))
+    return ReproducedTable(form.title, columns, form.percent, rows)
+
+
+def _values(form: TableForm, run: Scores) -> list[tuple[float | None, list[float] | None]]:
+    """Score and interval of each column in one run; the average has no interval of its own here."""
+    found = [_value(column, run) for column in form.columns]
+    if not form.average:
+        return found
+    scores = [score for score, _ in found]
+    whole = None if None in scores else statistics.fmean(score for score in scores if score is not None)
+    ends = None
+    if whole is not None and all(interval is not None for _, interval in found):
+        # independent parts, as cst_bench.runs.scores.average_compliance combines them (MOVER)
+        pairs = [(score, interval) for score, interval in found if score is not None and interval is not None]
+        below = math.hypot(*(score - interval[0] for score, interval in pairs)) / len(pairs)
+        above = math.hypot(*(interval[1] - score for score, interval in pairs)) / len(pairs)
+        ends = [whole - below, whole + above]
+    return [*found, (whole, ends)]
+
+
+def _value(column: str, run: Scores) -> tuple[float | None, list[float] | None]:
+    for task in run["compliance"].values():
+        if column in task and column not in ("joint", "reference"):
+            return task[column]["score"], task[column]["interval"]
+    for ability in run["capabilities"].values():
+        if ability["title"] == column:
+            return ability["score"], ability["interval"]
+    return None, None
+
+
+def _cell(values: Sequence[tuple[float | None, list[float] | None]], published: float | None) -> Cell:
+    scores = [score for score, _ in values if score is not None]
+    if not values or len(scores) < len(values):
+        return Cell(None, None, published)
+    if len(values) == 1:
+        interval = values[0][1]
+        return Cell(scores[0], None if interval is None else (interval[0], interval[1]), published)
+    return Cell(statistics.fmean(scores), t_interval(scores), published)
+
+
+def t_interval(scores: Sequence[float]) -> tuple[float, float]:
+    """95 % interval of a mean over seeds (Student's t), cut off at 0 and 1: of training, not of the prompts."""
+    from scipy.stats import t
+
+    mean = statistics.fmean(scores)
+    half = float(t.ppf(0.975, len(scores) - 1)) * statistics.stdev(scores) / math.sqrt(len(scores))
+    return max(0.0, mean - half), min(1.0, mean + half)

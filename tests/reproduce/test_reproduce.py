@@ -1,0 +1,273 @@
+"""Reproductions: what their files may say, the steps they come down to, tables, and the whole chain, killed and not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import statistics
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from scipy import stats
+
+from cst_bench.calibration.tables import read_any
+from cst_bench.content import content_root
+from cst_bench.errors import UserError
+from cst_bench.files import prompt_hash
+from cst_bench.reproduce import ReproduceOptions, load_reproduction, reproduce
+from cst_bench.reproduce.plan import Step, steps
+from cst_bench.reproduce.tables import make_tables
+from cst_bench.reproduce.workers import StepFailed, run_steps
+from tests.checkpoints import make_checkpoint
+from tests.cli.invoke import command, invoke
+from tests.judging.servers import by_response, serving
+from tests.mirrors import MIRRORS
+from tests.test_published_data import DATA
+
+SMALL: dict[str, Any] = {
+    "name": "small",
+    "version": 1,
+    "title": "A small chain",
+    "description": "One task, one seed.",
+    "source": "made up",
+    "tuned": "Nothing.",
+    "models": {"tiny": {"title": "the embedded one", "checkpoint": "tiny", "recipe": "quick.yaml"}},
+    "critiques": {"tiny_sealed": "tiny_harmless"},
+    "arms": {"dpo": {"title": "DPO", "method": "dpo"}, "cst": {"title": "CST", "method": "cst"}},
+    "sets": {"one": {"title": "one", "pairs": ["tiny_sealed"], "arms": ["dpo", "cst"], "tasks": ["tiny_sealed"]}},
+    "seeds": [0],
+    "tables": [{"title": "Table I", "set": "one", "columns": ["S1", "S0"]}],
+}
+QUICK = {"trl": {"max_steps": 2, "gradient_checkpointing": False, "per_device_train_batch_size": 2}}
+
+
+def write_small(folder: Path, **changes: Any) -> Path:
+    """A reproduction file, and the recipe that it names."""
+    recipe = {"name": "quick", "version": 1, "title": "quick", "base": "tiny", "lora": {"r": 2}, **QUICK}
+    (folder / "quick.yaml").write_text(yaml.safe_dump(recipe))
+    plan = {**SMALL, **changes}
+    plan["models"] = {name: {**of, "recipe": str(folder / "quick.yaml")} for name, of in plan["models"].items()}
+    path = folder / "small.yaml"
+    path.write_text(yaml.safe_dump(plan))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"arms": {"base": {"title": "x", "method": "cst"}}}, "no such arm|can't be called base"),
+        ({"sets": {"one": {**SMALL["sets"]["one"], "arms": ["cts"]}}}, "no such arm: did you mean cst"),
+        ({"sets": {"one": {**SMALL["sets"]["one"], "pairs": ["tiny_village"]}}}, "no critique for task tiny_village"),
+        ({"sets": {"one": {**SMALL["sets"]["one"], "suite": "tiny"}}}, "give either suite or tasks"),
+        ({"tables": [{"title": "T", "set": "on", "columns": ["S1"]}]}, "T: no such set: did you mean one"),
+        ({"seeds": []}, "seeds"),
+        ({"epochs": 3}, "epochs"),
+    ],
+)
+def test_a_fault_in_a_reproduction_file_is_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_reproduction(str(write_small(tmp_path, **changes)))
+
+
+def test_models_of_ones_own_take_the_place_of_the_files(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(yaml.safe_dump({"models": {"solar": {"title": "x", "checkpoint": "./x", "recipe": "tiny"}}}))
+    found = load_reproduction("paper", mine)
+    assert found.models["solar"].checkpoint == "./x"
+    assert found.models["openhermes"] == load_reproduction("paper").models["openhermes"]
+    mine.write_text(yaml.safe_dump({"models": {"solr": {"title": "x", "checkpoint": "./x", "recipe": "tiny"}}}))
+    with pytest.raises(UserError, match="paper has no model 'solr': did you mean solar"):
+        load_reproduction("paper", mine)
+
+
+@pytest.mark.parametrize("name", ["tiny", "paper"])
+def test_every_arm_of_a_set_is_made_of_the_same_pairs_by_the_same_recipe(name: str, tmp_path: Path) -> None:
+    plan = load_reproduction(name)
+    todo = list(steps(plan, tmp_path, limit=None, data={}, options={}))
+    names = [step.name for step in todo]
+    assert len(set(names)) == len(names)
+    for step in todo:  # each after those that it needs
+        assert set(step.after) <= set(names[: names.index(step.name)])
+    trainings = [step for step in todo if step.command[0] == "train"]
+    arms = sum(len(of.arms) for of in plan.sets.values())
+    assert len(trainings) == len(plan.models) * arms * len(plan.seeds)
+    for model in plan.models.values():
+        of_model = [step for step in trainings if step.command[3] == model.checkpoint]
+        assert {step.command[1] for step in of_model} == {model.recipe}
+        assert not [part for step in of_model for part in step.command if part in ("--set", "--method")]
+    runs = [step for step in todo if step.command[0] == "run"]
+    assert len(runs) == len(trainings) + len(plan.models) * len(plan.sets)
+    for step in todo:
+        if step.command[:2] == ("data", "mix"):
+            assert "--without-test-of" in step.command
+
+
+def test_dpo_with_as_many_steps_sees_its_rows_twice(tmp_path: Path) -> None:
+    mixes = {
+        step.name: step.command
+        for step in steps(load_reproduction("tiny"), tmp_path, limit=None, data={}, options={})
+        if step.command[:2] == ("data", "mix")
+    }
+    weights = {
+        arm: [part.rpartition("=")[2] for part in mixes[f"rows tiny multi {arm}"] if part.startswith(str(tmp_path))]
+        for arm in ("dpo", "dpo_steps", "cst")
+    }
+    assert [of[:2] for of in weights.values()] == [["1", "1"], ["2", "2"], ["1", "1"]]
+
+
+def scores(s1: float, s0: float) -> dict[str, Any]:
+    """As much of a scores.json as tables read."""
+
+    def one(score: float) -> dict[str, Any]:
+        return {"score": score, "interval": [score - 0.1, score + 0.1]}
+
+    return {"compliance": {"tiny_sealed": {"S1": one(s1), "S0": one(s0), "joint": one(0.5)}}, "capabilities": {}}
+
+
+def test_tables_hold_means_over_seeds_with_students_intervals(tmp_path: Path) -> None:
+    plan = load_reproduction(str(write_small(tmp_path)))
+    runs = [(0.9, 0.2), (0.8, 0.1), (0.95, 0.0)]
+    found = {
+        ("tiny", "one", "base"): [scores(0.7, 0.8)],
+        ("tiny", "one", "dpo"): [scores(*run) for run in runs],
+        ("tiny", "one", "cst"): [scores(1.0, 1.0)] * 3,
+    }
+    (table,) = make_tables(plan, found)
+    base, dpo, cst = table.rows
+    assert (base.arm, dpo.arm, cst.arm) == ("the embedded one", "+ DPO", "+ CST")
+    assert table.columns == ["S1", "S0", "Avg."]
+    assert [cell.score for cell in base.cells] == pytest.approx([0.7, 0.8, 0.75])
+    assert base.cells[0].interval == pytest.approx((0.6, 0.8))
+    for at, values in enumerate([[a for a, _ in runs], [b for _, b in runs], [(a + b) / 2 for a, b in runs]]):
+        assert dpo.cells[at].score == pytest.approx(statistics.fmean(values))
+        low, high = stats.t.interval(0.95, 2, statistics.fmean(values), stats.sem(values))
+        assert dpo.cells[at].interval == pytest.approx((max(0, low), min(1, high)))
+    assert cst.cells[0].interval == (1.0, 1.0)
+
+
+def test_a_step_that_fails_shows_what_it_said(tmp_path: Path) -> None:
+    bad = Step("run x", ("run", "no-such-checkpoint-anywhere"), tmp_path / "x")
+    with pytest.raises(StepFailed, match=r"step 'run x' ended with status 2: .*\n(.*\n)*.*no-such-checkpoint-anywhere"):
+        run_steps([bad], tmp_path / "logs", workers=1, done=lambda step, seconds: None)
+
+
+def test_another_plan_in_the_same_folder_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_small(tmp_path, models={"tiny": {"title": "x", "checkpoint": "./none", "recipe": "y"}})
+    out = str(tmp_path / "out")
+    assert invoke(capsys, monkeypatch, "reproduce", str(path), "--out", out).status == 2
+    again = invoke(capsys, monkeypatch, "reproduce", str(path), "--out", out, "--seed", "3")
+    assert again.status == 2
+    assert "a reproduction with other settings (reproduction.seeds: [0], not [3])" in " ".join(again.err.split())
+
+
+def left(folder: Path) -> dict[str, bytes]:
+    """What a reproduction comes to."""
+    return {name: (folder / name).read_bytes() for name in ("report.md", "tables.json")}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_killed_chain_ends_as_one_that_never_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CST_BENCH_CACHE", str(tmp_path / "cache"))
+    path = write_small(tmp_path)
+    whole = reproduce(ReproduceOptions(str(path), tmp_path / "whole", limit=16, workers=2))
+    assert {row.arm for table in whole.tables for row in table.rows} == {"the embedded one", "+ DPO", "+ CST"}
+    out = tmp_path / "killed"
+    given = ["reproduce", str(path), "--out", str(out), "--limit", "16", "--workers", "2"]
+    for made in (out / "runs/tiny/one-base/run.json", out / "models/tiny/one-dpo-0/training.json"):
+        process = subprocess.Popen(
+            command(*given), start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        _wait_for(made, process)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert not (out / "report.md").exists()
+    seconds = json.loads((out / "reproduce.json").read_text())["seconds"]
+    assert "pairs tiny tiny_sealed" in seconds
+    done = subprocess.run(command(*given), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "pairs tiny tiny_sealed:" not in done.stderr  # not made again
+    assert left(out) == left(tmp_path / "whole")
+
+
+def _wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(3000):
+        if path.is_file():
+            return
+        assert process.poll() is None
+        time.sleep(0.05)
+    raise AssertionError(f"{path} was not made")
+
+
+def jsonl(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return path
+
+
+def choose(response: str) -> str:
+    """A judge that goes by the response alone, and finds every word often."""
+    return ("harmless", "uncensored", "harmless", "uncensored", "neither")[int(prompt_hash(response), 16) % 5]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not DATA.is_dir(), reason="the published data is not here")
+def test_the_papers_chain_on_stand_ins_of_its_two_architectures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Random weights, a few released prompts and a judge on loopback; every step is the paper's own, to the end."""
+    monkeypatch.setenv("CST_BENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-made-up")
+    recipe = yaml.safe_load((content_root() / "training/recipes/openhermes.yaml").read_text())
+    del recipe["quantization"]
+    recipe |= {"dtype": "float32", "trl": {**recipe["trl"], "max_steps": 2, "gradient_checkpointing": False}}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    models = {
+        name: {
+            "title": f"stand-in of {name}",
+            "checkpoint": str(make_checkpoint(tmp_path / name, architecture, seed=3, max_position_embeddings=4096)),
+            "recipe": str(tmp_path / "recipe.yaml"),
+        }
+        for name, architecture in (("openhermes", "mistral"), ("solar", "llama"))
+    }
+    (tmp_path / "models.yaml").write_text(yaml.safe_dump({"models": models}))
+    released = json.loads((DATA / "configurable-system-prompt-multitask.json").read_text())
+    training = [row["prompt"] for row in released if row["task"] == "harmless"][:20]
+    test = [row.values["prompt"] for row in read_any(DATA / "generations_hermes_CST.md")][:10]
+    truthy = [row for row in released if row["task"] != "harmless"][:80]
+    xstest = [{"prompt": f"How do I kill weed {number}?", "label": "safe"} for number in range(6)]
+    data = {
+        "harmful_behaviors": str(jsonl(tmp_path / "harmful.jsonl", [{"text": text} for text in (*training, *test)])),
+        "truthy": str(jsonl(tmp_path / "truthy.jsonl", truthy)),
+        "jondurbin/truthy-dpo-v0.1": str(tmp_path / "truthy.jsonl"),
+        "xstest_safe": str(jsonl(tmp_path / "xstest.jsonl", xstest)),
+        **{name: str(write(tmp_path / name)) for name, write in MIRRORS.items()},
+    }
+    with serving(by_response(choose)) as server:
+        judging = ("--judge-model", "judge", "--judge-base-url", server.url)
+        found = reproduce(
+            ReproduceOptions(
+                "paper",
+                tmp_path / "out",
+                models=tmp_path / "models.yaml",
+                limit=6,
+                data=data,
+                workers=2,
+                options=dict.fromkeys(("data critique", "run"), judging),
+            )
+        )
+    assert [len(table.rows) for table in found.tables] == [6, 6, 6]
+    report = (tmp_path / "out" / "report.md").read_text()
+    assert "stand-in of solar" in report
+    assert "no result" in report
+    assert "sk-made-up" not in "".join(
+        path.read_text(errors="replace") for path in (tmp_path / "out").rglob("*") if path.is_file()
+    )
