@@ -25,6 +25,8 @@ class Source:
     """The task column of rows that bring none; the source's own name by default."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """What the source calls a column, where it isn't one of the usual names."""
+    held_out: Callable[[str], bool] | None = None
+    """Whether a prompt is in a test division (`cst_bench.compliance.data.held_out`): such rows are left out."""
 
 
 @dataclass(frozen=True)
@@ -37,19 +39,11 @@ class MixResult:
     repeated: int
     """Rows that are in the mix more than once."""
     left_out: Mapping[str, int]
-    """Task → rows whose prompt is in its test division."""
+    """Source → rows whose prompt is in a test division, of sources that were asked about."""
 
 
-def mix(
-    sources: Sequence[Source], *, seed: int = 0, held_out: Mapping[str, Callable[[str], bool]] | None = None
-) -> MixResult:
+def mix(sources: Sequence[Source], *, seed: int = 0) -> MixResult:
     """One set of rows from several sources, shuffled.
-
-    Args:
-        sources: In the order in which they are drawn.
-        seed: Of weights that are no whole number, and of the order.
-        held_out: Task → whether a prompt is in its test division (`cst_bench.compliance.data.held_out`): such rows are
-            left out before anything is drawn.
 
     Raises:
         UserError: a source can't be read, lacks a column, or has a weight that is not above 0.
@@ -57,17 +51,17 @@ def mix(
     draw = random.Random(seed)
     rows: list[TrainingRow] = []
     by_source: dict[str, int] = {}
-    left_out = dict.fromkeys(held_out or {}, 0)
+    left_out: dict[str, int] = {}
     for source in sources:
         if not source.weight > 0:
             raise UserError(f"{source.name}: its weight must be above 0, not {source.weight:g}")
         found = parse_rows(_read(source.name), source.columns, source.task or _task_name(source.name))
-        for task, holds in (held_out or {}).items():
-            kept = [row for row in found if not holds(row.prompt)]
-            left_out[task] += len(found) - len(kept)
+        if source.held_out is not None:
+            kept = [row for row in found if not source.held_out(row.prompt)]
+            if not kept:
+                raise UserError(f"{source.name}: all its rows have prompts of a test division: nothing is left of it")
+            left_out[source.name] = len(found) - len(kept)
             found = kept
-        if not found:
-            raise UserError(f"{source.name}: all its rows have prompts of a test division: nothing is left of it")
         taken = _weighted(found, source.weight, draw)
         if not taken:
             raise UserError(f"{source.name}: {source.weight:g} of its {len(found)} rows is none: give a larger weight")

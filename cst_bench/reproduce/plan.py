@@ -244,8 +244,11 @@ def _mix(
 ) -> Step:
     of, how = plan.sets[set_name], plan.arms[arm]
     sources = [f"{folder / 'rows' / name / f'{task}-{how.method}.jsonl'}={how.copies:g}" for task in of.pairs]
-    sources += [f"{data.get(rows.source, rows.source)}=1" for rows in of.rows]  # both flips are in them already
-    held_out = [part for task in (*of.pairs, *(rows.task for rows in of.rows)) for part in ("--without-test-of", task)]
+    held_out: list[str] = []
+    for rows in of.rows:
+        source = data.get(rows.source, rows.source)
+        sources.append(f"{source}=1")  # both flips are in it already
+        held_out += ["--without-test", f"{source}={rows.task}"]
     return Step(
         f"rows {name} {set_name} {arm}",
         ("data", "mix", *sources, *held_out, "--out", str(mixed)),

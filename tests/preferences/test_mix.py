@@ -90,12 +90,14 @@ def test_rows_of_test_prompts_can_be_left_out(
     source = tmp_path / "rows.jsonl"
     source.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     out = tmp_path / "mixed.jsonl"
-    mixing = ("data", "mix", str(source), "--without-test-of", "tiny_sealed", "--out", str(out))
+    mixing = ("data", "mix", str(source), "--without-test", f"{source}=tiny_sealed", "--out", str(out))
     done = invoke(capsys, monkeypatch, *mixing)
     assert done.status == 0
-    assert "left out, test prompts of tiny_sealed: 3" in done.err
+    assert f"left out of {source}, test prompts: 3" in " ".join(done.err.split())
     assert {row.prompt for row in read_training_rows(out)} == {one.text.upper() for one in prompts["training"]}
     source.write_text("".join(f"{json.dumps(row)}\n" for row in rows[:3]))
     done = invoke(capsys, monkeypatch, *mixing)
     assert done.status == 2
     assert "all its rows have prompts of a test division" in " ".join(done.err.split())
+    done = invoke(capsys, monkeypatch, *mixing, "--without-test", "other.jsonl=tiny_sealed")
+    assert (done.status, "other.jsonl is no source here" in done.err) == (2, True)

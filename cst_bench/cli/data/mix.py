@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 EPILOG = """\b
 Examples:
   cst-bench data mix cst.jsonl truthy.parquet --out mixed.jsonl
-  cst-bench data mix cst.jsonl jondurbin/truthy-dpo-v0.1=0.5 --without-test-of truthy --out mixed.jsonl
+  cst-bench data mix cst.jsonl jondurbin/truthy-dpo-v0.1=0.5 --without-test jondurbin/truthy-dpo-v0.1=truthy --out mixed.jsonl
   cst-bench data mix mine.csv --column chosen=good --column rejected=bad --out mixed.jsonl
 
 A SOURCE is a file (jsonl, json, csv, tsv, parquet) or a hub data set, with =WEIGHT for a part or for several copies."""
@@ -24,11 +24,11 @@ A SOURCE is a file (jsonl, json, csv, tsv, parquet) or a hub data set, with =WEI
 @click.option("--task", metavar="TASK", help="Task column of rows that bring none.  [default: the source's name]")
 @click.option("--column", "columns", multiple=True, metavar="NAME=COLUMN", help="What the files call it; repeatable.")
 @click.option(
-    "--without-test-of",
-    "tasks",
+    "--without-test",
+    "tests",
     multiple=True,
-    metavar="TASK",
-    help="Leave out rows whose prompt is in this compliance task's test division; repeatable.",
+    metavar="SOURCE=TASK",
+    help="Leave out the rows of a source whose prompt is in a compliance task's test division; repeatable.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of sampling and order.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, metavar="FILE", help="jsonl.")
@@ -36,35 +36,41 @@ def command(**values: Any) -> None:
     """Put several sources of training rows into one multi-task set, shuffled, with a task column."""
     from cst_bench.cli.console import make_console
     from cst_bench.cli.options import assignments
-    from cst_bench.compliance.data import held_out
-    from cst_bench.compliance.spec import load_task
+    from cst_bench.errors import UserError
     from cst_bench.preferences import write_training_rows
     from cst_bench.preferences.mix import mix
 
     columns = assignments("--column", values["columns"])
-    sources = [_source(text, values["task"], columns) for text in values["sources"]]
-    held = {name: held_out(*load_task(name)) for name in values["tasks"]}
-    found = mix(sources, seed=values["seed"], held_out=held)
+    tests = assignments("--without-test", values["tests"])
+    sources = [_source(text, values["task"], columns, tests) for text in values["sources"]]
+    unused = tests.keys() - {source.name for source in sources}
+    if unused:
+        raise UserError(f"--without-test: {min(unused)} is no source here")
+    found = mix(sources, seed=values["seed"])
     write_training_rows(values["out"], found.rows)
     console = make_console(stderr=True)
     for what, counts in (("source", found.by_source), ("task", found.by_task)):
         for name, count in counts.items():
             console.print(f"{what} {name}: {count}", soft_wrap=True, markup=False)
     for name, count in found.left_out.items():
-        console.print(f"left out, test prompts of {name}: {count}", soft_wrap=True, markup=False)
+        console.print(f"left out of {name}, test prompts: {count}", soft_wrap=True, markup=False)
     if found.repeated:
         console.print(f"rows that are in it more than once: {found.repeated}", soft_wrap=True, markup=False)
     console.print(f"{len(found.rows)} rows: {values['out']}", soft_wrap=True, markup=False)
 
 
-def _source(text: str, task: str | None, columns: dict[str, str]) -> Source:
+def _source(text: str, task: str | None, columns: dict[str, str], tests: dict[str, str]) -> Source:
+    from cst_bench.compliance.data import held_out
+    from cst_bench.compliance.spec import load_task
     from cst_bench.errors import UserError
     from cst_bench.preferences.mix import Source
 
     name, equals, weight = text.rpartition("=")
     if not equals or Path(text).is_file():
-        return Source(text, 1.0, task, columns)
+        name, weight = text, "1"
     try:
-        return Source(name, float(weight), task, columns)
+        share = float(weight)
     except ValueError:
         raise UserError(f"{text}: {weight!r} is no weight: give a number, as in {name}=0.5") from None
+    holds = held_out(*load_task(tests[name])) if name in tests else None
+    return Source(name, share, task, columns, holds)
