@@ -6,40 +6,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-_INK = "#0b4a8f"
-_STYLE = {"font.size": 9, "svg.hashsalt": "cst-bench", "axes.spines.top": False, "axes.spines.right": False}
+from cst_bench.figures import INK, save, short, styled
 
 
 def draw(card: Mapping[str, Any], folder: Path) -> list[Path]:
     """Writes `confusion` and, for a judge with probabilities, `reliability`, each as SVG and PNG."""
     folder.mkdir(parents=True, exist_ok=True)
-    with rc_context(_STYLE):
-        made = _save(_confusion(card), folder / "confusion")
+    with styled():
+        made = save(_confusion(card), folder / "confusion")
         if card["reliability"] is not None:
-            made += _save(_reliability(card), folder / "reliability")
-    return made
-
-
-def _save(figure: Figure, path: Path) -> list[Path]:
-    made = []
-    for suffix, metadata in ((".svg", {"Date": None}), (".png", {"Software": None})):
-        temporary = path.with_name(f".{path.name}{suffix}.tmp")
-        figure.savefig(temporary, format=suffix[1:], dpi=150, metadata=metadata)
-        made.append(temporary.replace(path.with_suffix(suffix)))
+            made += save(_reliability(card), folder / "reliability")
     return made
 
 
 def _confusion(card: Mapping[str, Any]) -> Figure:
     names, matrix = card["confusion"]["behaviours"], np.array(card["confusion"]["matrix"])
     shown = [at for at in range(len(names)) if matrix[at].sum() + matrix[:, at].sum() > 0] or [0]
-    matrix, names = matrix[np.ix_(shown, shown)], [_short(names[at]) for at in shown]
+    matrix, names = matrix[np.ix_(shown, shown)], [short(names[at], 90) for at in shown]
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     figure = Figure(figsize=(1.6 + 1.3 * len(names), 1.2 + 1.0 * len(names)), layout="constrained")
     axes = figure.subplots()
@@ -52,7 +38,7 @@ def _confusion(card: Mapping[str, Any]) -> Figure:
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("verdict (shares are of a label's row)")
     axes.set_ylabel("label")
-    axes.set_title(f"{_short(card['judge']['name'])} on {_short(card['labels']['name'])}", fontsize=9)
+    axes.set_title(f"{short(card['judge']['name'], 130)} on {short(card['labels']['name'], 130)}", fontsize=9)
     return figure
 
 
@@ -64,11 +50,11 @@ def _reliability(card: Mapping[str, Any]) -> Figure:
     figure = Figure(figsize=(4.2, 4.4), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     above.plot([start, 1], [start, 1], color="0.5", linestyle="--", linewidth=1, label="perfectly calibrated")
-    above.plot(said, [point["right"] for point in curve], "o-", color=_INK, linewidth=1, label="this judge")
+    above.plot(said, [point["right"] for point in curve], "o-", color=INK, linewidth=1, label="this judge")
     above.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, 1.18), ncols=2, fontsize=8)
     above.set_ylim(-0.03, 1.03)
     above.set_ylabel("share of verdicts\nthat the label confirms")
-    bars = below.bar(said, [point["n"] for point in curve], width=0.5 * (1 - start) / 10, color=_INK)
+    bars = below.bar(said, [point["n"] for point in curve], width=0.5 * (1 - start) / 10, color=INK)
     below.bar_label(bars, fontsize=7)
     below.margins(y=0.25)
     below.set_ylabel("verdicts")
@@ -76,9 +62,3 @@ def _reliability(card: Mapping[str, Any]) -> Figure:
     below.set_xlabel("probability that the judge gives its verdict")
     figure.suptitle(f"Brier {card['reliability']['brier']:.3f}, ECE {card['reliability']['ece']:.3f}", fontsize=9)
     return figure
-
-
-def _short(name: str) -> str:
-    """A name as a label: no mathematics, no more than it has room for."""
-    plain = name.replace("$", r"\$")
-    return plain if len(plain) <= 24 else f"{plain[:23]}…"

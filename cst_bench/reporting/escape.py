@@ -18,13 +18,13 @@ def cell(value: object) -> str:
         return str(value)
     if value is None:
         return "–"
-    text = html.escape("".join(_visible(character) for character in str(value)), quote=False)
+    text = html.escape("".join(visible(character) for character in str(value)), quote=False)
     text = _SPECIAL.sub(r"\\\1", text)
     text = _AUTOLINK.sub(lambda match: match[0][:-1] + f"&#{ord(match[0][-1])};", text)
     return "<br>".join(filter(None, map(str.strip, text.split("\n"))))
 
 
-def _visible(character: str) -> str:
+def visible(character: str) -> str:
     """Control and direction-changing characters by their number, so that they show and do nothing."""
     if character in "\n\t":
         return character
