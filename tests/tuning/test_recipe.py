@@ -27,9 +27,15 @@ def test_the_papers_models_have_the_authors_settings(name: str) -> None:
         "per_device_train_batch_size": 2,
         "gradient_accumulation_steps": 4,
         "num_train_epochs": 1,
+        # where their script was silent: the defaults of transformers and TRL in early 2024
+        "learning_rate": 5e-5,
+        "lr_scheduler_type": "linear",
+        "beta": 0.1,
+        "gradient_checkpointing": True,
     }
     assert recipe.quantization is not None
     assert recipe.quantization["load_in_4bit"] is True
+    assert recipe.quantization["bnb_4bit_quant_type"] == "fp4"
 
 
 @pytest.mark.parametrize(
