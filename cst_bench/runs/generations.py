@@ -19,7 +19,7 @@ from cst_bench.files import Row, digest, prompt_hash, text_column, write_json
 from cst_bench.judging import NEITHER, Case, JudgeOptions, ask, find_judge, judge_name, load_judge
 from cst_bench.reporting import write_report
 from cst_bench.runs.folder import PACKAGES, locked, open_folder, package_versions
-from cst_bench.runs.outcomes import make_outcomes
+from cst_bench.runs.outcomes import write_outcomes
 from cst_bench.runs.plan import judge_settings
 from cst_bench.runs.progress import Progress, Silent
 from cst_bench.runs.scores import make_scores
@@ -120,7 +120,7 @@ def score_file(options: ScoreOptions, progress: Progress | None = None) -> Score
     if options.out is not None:
         with locked(options.out):
             folder = open_folder(options.out, settings)
-            write_json(options.out / "outcomes.json", make_outcomes({task.name: outcomes}, {}))
+            write_outcomes(options.out, {task.name: outcomes}, {})
             write_json(options.out / "scores.json", scores)
             write_report(options.out, scores, settings, {}, show_text=False)
             folder.finish()

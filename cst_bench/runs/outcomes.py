@@ -10,19 +10,22 @@ It holds no text. Prompts are named by a hash of theirs, documents by task and n
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
 
 from cst_bench.capabilities import CapabilityResult
 from cst_bench.compliance.scores import Outcome
+from cst_bench.files import canonical_json, write_text
 
 SCHEMA = 1
 
 
-def make_outcomes(
-    outcomes: Mapping[str, Sequence[Outcome]], capabilities: Mapping[str, tuple[CapabilityResult, Mapping[str, float]]]
-) -> dict[str, Any]:
-    """The content of `outcomes.json`, each by its task: what responses did, and what documents scored."""
-    return {
+def write_outcomes(
+    folder: Path,
+    outcomes: Mapping[str, Sequence[Outcome]],
+    capabilities: Mapping[str, tuple[CapabilityResult, Mapping[str, float]]],
+) -> None:
+    """Writes `outcomes.json` into a run folder: by task, what responses did and what documents scored."""
+    found = {
         "schema": SCHEMA,
         "compliance": {task: _behaviours(of) for task, of in outcomes.items()},
         "capabilities": {
@@ -30,6 +33,7 @@ def make_outcomes(
             for task, (result, scores) in capabilities.items()
         },
     }
+    write_text(folder / "outcomes.json", canonical_json(found) + "\n")
 
 
 def _behaviours(outcomes: Sequence[Outcome]) -> dict[str, dict[str, str | None]]:

@@ -17,7 +17,7 @@ from cst_bench.judging import Judge, JudgeUnavailable
 from cst_bench.reporting import write_report
 from cst_bench.runs.folder import RunFolder
 from cst_bench.runs.labelling import read_run_labels
-from cst_bench.runs.outcomes import make_outcomes
+from cst_bench.runs.outcomes import write_outcomes
 from cst_bench.runs.progress import Progress
 from cst_bench.runs.scores import make_scores
 
@@ -97,7 +97,7 @@ def finish(
         if not isinstance(found, str)
     }
     logs = {name: folder.path / folder.part("compliance", name)["log"] for name in folder.settings["compliance"]}
-    write_json(folder.path / "outcomes.json", make_outcomes(outcomes, documents))
+    write_outcomes(folder.path, outcomes, documents)
     write_json(folder.path / "scores.json", scores)
     write_report(folder.path, scores, folder.settings, logs, show_text=show_text)
     folder.finish()

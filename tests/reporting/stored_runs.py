@@ -11,7 +11,7 @@ from cst_bench.capabilities import CapabilityResult
 from cst_bench.compliance.scores import Outcome
 from cst_bench.files import digest, write_json
 from cst_bench.runs.folder import open_folder
-from cst_bench.runs.outcomes import make_outcomes
+from cst_bench.runs.outcomes import write_outcomes
 from cst_bench.runs.scores import make_scores
 
 TASKS: Mapping[str, Mapping[str, str]] = {
@@ -133,7 +133,7 @@ def make_run(
             judging={"seconds": 3.0, "input_tokens": 900, "output_tokens": 90, "cost": 0.05},
         )  # fmt: skip
     cards = {task: (calibrations or {}).get(task, calibration()) for task in tasks}
-    write_json(folder / "outcomes.json", make_outcomes(outcomes, results))
+    write_outcomes(folder, outcomes, results)
     scores = make_scores(settings, outcomes, cards, {task: result for task, (result, _) in results.items()})
     write_json(folder / "scores.json", scores)
     run.finish()

@@ -14,7 +14,7 @@ import pytest
 from tests.cli.invoke import command, in_process
 
 ARGS = ("run", "--task", "tiny_sealed", "--task", "tiny_village", "--task", "tiny_arc", "--task", "tiny_truthfulqa")
-FILES = ("scores.json", "report.md")
+FILES = ("outcomes.json", "scores.json", "report.md")
 
 
 def finished_samples(out: Path) -> dict[str, str]:

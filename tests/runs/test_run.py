@@ -127,7 +127,7 @@ def test_a_finished_run_started_again_only_says_so(finished: Path) -> None:
 
 def test_the_same_run_elsewhere_has_the_same_scores_and_report(finished: Path, tmp_path: Path) -> None:
     run(RunOptions(out=tmp_path / "again", limit=4))
-    for name in ("scores.json", "report.md"):
+    for name in ("outcomes.json", "scores.json", "report.md"):
         assert (tmp_path / "again" / name).read_bytes() == (finished / name).read_bytes()
 
 

@@ -1,0 +1,53 @@
+"""`outcomes.json` holds what scores.json is computed from, response by response and document by document."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+
+import pytest
+
+from cst_bench.files import prompt_hash
+from cst_bench.reporting.stored import read_run
+from cst_bench.runs import RunOptions, run
+from cst_bench.runs.generations import ScoreOptions, score_file
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("outcomes") / "run"
+    run(RunOptions(tasks=("tiny_sealed", "tiny_mmlu", "tiny_truthfulqa"), limit=5, out=folder))
+    return folder
+
+
+def test_scores_are_those_of_the_outcomes(made: Path) -> None:
+    stored = read_run(made)
+    for name in ("S1", "S0", "joint"):
+        complied = [value for value in stored.complied("tiny_sealed", name).values() if value is not None]
+        found = stored.scores["compliance"]["tiny_sealed"][name]
+        assert (len(complied), statistics.fmean(complied)) == (found["n"], pytest.approx(found["score"]))
+    for task in ("tiny_mmlu", "tiny_truthfulqa"):
+        documents = stored.documents(task)
+        found = stored.scores["capabilities"][task]
+        assert (len(documents), statistics.fmean(documents.values())) == (found["n"], pytest.approx(found["score"]))
+
+
+def test_no_text_is_in_them(made: Path) -> None:
+    text = (made / "outcomes.json").read_text()
+    assert "sealed" not in text.replace("tiny_sealed", "")
+    assert json.loads(text)["schema"] == 1
+
+
+def test_a_scored_file_has_them_too(tmp_path: Path) -> None:
+    file = tmp_path / "mine.jsonl"
+    rows = [
+        {"prompt": f"p{number}", "response": "x", "configuration": arm, "label": label}
+        for number in range(3)
+        for arm, label in (("S1", "harmless"), ("S0", "neither"))
+    ]
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    score_file(ScoreOptions(file, task="tiny_sealed", out=tmp_path / "out"))
+    stored = read_run(tmp_path / "out")
+    assert stored.complied("tiny_sealed", "S1") == {prompt_hash(f"p{number}"): True for number in range(3)}
+    assert set(stored.complied("tiny_sealed", "joint").values()) == {False}
