@@ -228,7 +228,7 @@ def test_the_papers_chain_on_stand_ins_of_its_two_architectures(
     monkeypatch.setenv("OPENAI_API_KEY", "sk-made-up")
     recipe = yaml.safe_load((content_root() / "training/recipes/openhermes.yaml").read_text())
     del recipe["quantization"]
-    recipe |= {"dtype": "float32", "trl": {**recipe["trl"], "max_steps": 2, "gradient_checkpointing": False}}
+    recipe |= {"dtype": "float32", "trl": {**recipe["trl"], "max_steps": 2, "max_length": 4096}}
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     models = {
         name: {
