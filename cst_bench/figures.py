@@ -54,13 +54,18 @@ def svg_text(figure: Figure, title: str | None = None) -> str:
     return held.getvalue().decode()
 
 
-def save(figure: Figure, path: Path, title: str | None = None) -> list[Path]:
-    """Writes a figure beside `path` as SVG and PNG, whole or not at all."""
+def png_bytes(figure: Figure) -> bytes:
+    """A figure as a PNG file, 150 dots to the inch."""
     held = io.BytesIO()
     figure.savefig(held, format="png", dpi=150, metadata={"Software": None})
+    return held.getvalue()
+
+
+def save(figure: Figure, path: Path) -> list[Path]:
+    """Writes a figure beside `path` as SVG and PNG, each whole or not at all."""
     made = [path.with_name(f"{path.name}{suffix}") for suffix in (".svg", ".png")]
-    write_text(made[0], svg_text(figure, title))
-    write_bytes(made[1], held.getvalue())
+    write_text(made[0], svg_text(figure))
+    write_bytes(made[1], png_bytes(figure))
     return made
 
 

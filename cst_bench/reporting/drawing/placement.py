@@ -25,6 +25,16 @@ class Box(NamedTuple):
         high = min(self.top, other.top) - max(self.bottom, other.bottom)
         return max(0.0, wide) * max(0.0, high)
 
+    def nearest(self, point: tuple[float, float]) -> tuple[float, float]:
+        """The point of the box that is nearest to another."""
+        return min(max(point[0], self.left), self.right), min(max(point[1], self.bottom), self.top)
+
+    def holds(self, points: np.ndarray) -> np.ndarray:
+        """Which of some points, [points, 2], are inside."""
+        across, up = points[:, 0], points[:, 1]
+        inside: np.ndarray = (across > self.left) & (across < self.right) & (up > self.bottom) & (up < self.top)
+        return inside
+
     @property
     def area(self) -> float:
         """Width by height."""
@@ -58,9 +68,13 @@ def place(
     placed: dict[int, Box] = {}
     for at in sorted(range(len(anchors)), key=lambda at: (-round(float(crowd[at]), 6), at)):
         options = _options(anchors[at], sizes[at], gap)
-        costs = [cost + _covered(box, fixed, bounds, gap) + _crossed(box, lines, gap) for box, cost in options]
-        placed[at] = options[int(np.argmin(costs))][0]
-        fixed.append(placed[at])
+        costs = [
+            cost + _covered(box, fixed, bounds, gap) + _crossed(box, anchors[at], lines, placed.values())
+            for box, cost in options
+        ]
+        box = placed[at] = options[int(np.argmin(np.round(costs, 6)))][0]
+        fixed.append(box)
+        lines = np.vstack([lines, _leader(box, anchors[at])])
     return [placed[at] for at in range(len(anchors))]
 
 
@@ -84,9 +98,11 @@ def _covered(box: Box, fixed: Sequence[Box], bounds: Box, gap: float) -> float:
     return 0.0 if lost < 1e-9 * box.area else 1000 + lost / gap**2
 
 
-def _crossed(box: Box, lines: np.ndarray, gap: float) -> float:
-    """What lies on a label, in points of lines."""
-    if not len(lines):
-        return 0.0
-    inside = (lines[:, 0] > box.left) & (lines[:, 0] < box.right) & (lines[:, 1] > box.bottom) & (lines[:, 1] < box.top)
-    return float(min(inside.sum(), 40)) / 4
+def _crossed(box: Box, anchor: tuple[float, float], lines: np.ndarray, labels: Iterable[Box]) -> float:
+    """What lines lie on the label, and what labels are on the line that leads from it to its point."""
+    leader = _leader(box, anchor)
+    return float(min(box.holds(lines).sum(), 40)) / 4 + 5 * sum(label.holds(leader).any() for label in labels)
+
+
+def _leader(box: Box, anchor: tuple[float, float]) -> np.ndarray:
+    return np.linspace(box.nearest(anchor), anchor, 8)

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from cst_bench.figures import short, width
+from cst_bench.figures import printable, short, width
 from cst_bench.reporting.drawing.models import (
     Drawing,
     Look,
@@ -26,13 +26,15 @@ from cst_bench.reporting.drawing.placement import Box, place
 from cst_bench.reporting.leaderboard import Cell, Column, ModelRow, Section
 
 _NAMED = 6
-"""Models that are named beside their points; more get numbers there, and a list of names."""
+"""Models up to which short names stand beside the points; else numbers do, and a list says whose they are."""
+_ROOM = 150
+"""For a name beside its point, in points."""
 _SIDE = 4.2
 """Of the square plot, in inches; what is around it follows."""
 _LEFT, _RIGHT, _TOP, _BELOW = 0.65, 0.15, 0.3, 1.0
 _LIST = 2.9
 """Width of a list of names, in inches."""
-_LINE = 0.178
+_LINE = 0.17
 """Height of one name of it."""
 _SMALL = 8
 
@@ -54,7 +56,7 @@ def controllability_plane(section: Section, task: str, title: str) -> Drawing | 
     points = [] if columns is None else _points(section, columns)
     if columns is None or not points:
         return None
-    listed = len(points) > _NAMED
+    listed = not _named(points)
     high = _TOP + _SIDE + _BELOW
     lists = -(-len(points) // int((high - 0.2) / _LINE)) if listed else 0
     wide = _LEFT + _SIDE + _RIGHT
@@ -89,6 +91,12 @@ def _points(section: Section, columns: tuple[Column, Column]) -> list[Point]:
             if across.score is not None and up.score is not None:
                 found.append(Point(row, look, across, up, (across.score, up.score)))
     return found
+
+
+def _named(points: Sequence[Point]) -> bool:
+    """Whether there is room for names: few, short and each at a place of its own."""
+    short_names = all(short(point.row.title, _ROOM, _SMALL) == printable(point.row.title) for point in points)
+    return len(points) <= _NAMED and short_names and len({point.at for point in points}) == len(points)
 
 
 def _arrows(points: Sequence[Point]) -> list[tuple[Point, Point]]:
@@ -165,9 +173,9 @@ def _label(axes: Any, points: Sequence[Point], arrows: Sequence[tuple[Point, Poi
     """Numbers or names beside points; models at the same point share a label. All lengths are in points."""
     shared: dict[tuple[float, float], list[str]] = {}
     for number, point in enumerate(points, 1):
-        label = str(number) if listed else short(point.row.title, 150, _SMALL)
+        label = str(number) if listed else short(point.row.title, _ROOM, _SMALL)
         shared.setdefault((round(point.at[0], 3), round(point.at[1], 3)), []).append(label)
-    texts = [(", " if listed else "\n").join(names) for names in shared.values()]
+    texts = [", ".join(names) for names in shared.values()]
     scale = 72 / axes.figure.dpi
     anchors = [tuple(scale * axes.transData.transform(where)) for where in shared]
     frame = axes.get_window_extent()
@@ -178,7 +186,7 @@ def _label(axes: Any, points: Sequence[Point], arrows: Sequence[tuple[Point, Poi
     lines = np.vstack([scale * axes.transData.transform(line) for line in _lines(points, arrows)])
     boxes = place(anchors, [_size(text) for text in texts], marks, lines, bounds, 6)
     for text, box, (x, y) in zip(texts, boxes, anchors, strict=True):
-        near = (min(max(x, box.left), box.right), min(max(y, box.bottom), box.top))
+        near = box.nearest((x, y))
         led = np.hypot(near[0] - x, near[1] - y) > 11
         line: dict[str, Any] = {"arrowstyle": "-", "color": "0.4", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3}
         axes.annotate(
@@ -207,8 +215,7 @@ def _lines(points: Sequence[Point], arrows: Sequence[tuple[Point, Point]]) -> It
 
 
 def _size(text: str) -> tuple[float, float]:
-    lines = text.split("\n")
-    return max(width(line, _SMALL) for line in lines) + 3, 10.5 * len(lines)
+    return width(text, _SMALL) + 3, 10.5
 
 
 def _alt(columns: tuple[Column, Column], points: Sequence[Point], section: Section) -> str:
