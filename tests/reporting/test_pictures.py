@@ -35,7 +35,7 @@ TASK = "harmful_behaviors"
 SHOWN = {task: ABILITIES[task] for task in ("arc_challenge", "mmlu")}
 BOUNDS = Box(0, 0, 300, 300)
 HOSTILE = [
-    "$x^2$ \\frac{1}{2",
+    "$x^2$ $\\frac{1}$",
     "a | b <script>alert(1)</script>",
     "x" * 200,
     "模型-7B",
@@ -268,7 +268,7 @@ def test_hostile_names_are_names(families: list[ModelRow]) -> None:
         kinds = {element.tag.rpartition("}")[2] for element in ElementTree.fromstring(picture.svg).iter()}
         assert not kinds & {"script", "foreignObject", "a", "image"}
         assert "onload" not in re.sub(r"<!--.*?-->|<title>.*?</title>", "", picture.svg, flags=re.DOTALL)
-    assert "<!-- $x^2$ \\frac{1}{2 -->" in pictures[1].svg
+    assert "<!-- $x^2$ $\\frac{1}$ -->" in pictures[1].svg
     assert printable(HOSTILE[0]) in pictures[0].alt
     assert "tab and\\u0000" in pictures[0].alt
 
