@@ -6,13 +6,17 @@ its cache rows go, and columns that are padding for every row left go too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cst_bench.checkpoint.row_cache import row_cache
 from cst_bench.checkpoint.sampling import Row, choose
 
 _PLAIN_ATTENTION = {"full_attention", "sliding_attention"}
+_PASS_TOKENS = {"cpu": 2048, "cuda": 16384}
+"""Most tokens of a pass that prefills: more gains nothing, and takes memory."""
+_PADDING = 256
+"""Most tokens of padding in such a pass: what another pass costs besides its tokens."""
 
 
 def can_compact(model: Any) -> bool:
@@ -50,17 +54,21 @@ class DecodeBatch:
     def add(self, rows: Sequence[Row]) -> list[Row]:
         """Prefills rows (with what they have generated already, if anything); returns those that ended at once."""
         import torch
+        from transformers import DynamicCache
 
-        tokens = [row.prompt + row.generated for row in rows]
-        width = max(map(len, tokens))
         device = self._model.device
-        ids = torch.tensor([[0] * (width - len(row)) + row for row in tokens], device=device)
-        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in tokens], device=device)
-        cache = row_cache()
-        logits = self._forward(ids, mask, cache)
-        keep = self._append(choose(logits, rows), rows)
-        self._merge([rows[index] for index in keep], cache, mask, keep)
-        return [row for index, row in enumerate(rows) if index not in set(keep)]
+        places = len(self.rows) + len(rows)
+        ended = []
+        for part in _alike(rows, _PASS_TOKENS.get(device.type, _PASS_TOKENS["cpu"])):
+            tokens = [row.prompt + row.generated for row in part]
+            width = len(tokens[0])
+            ids = torch.tensor([[0] * (width - len(row)) + row for row in tokens], device=device)
+            mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in tokens], device=device)
+            cache = DynamicCache()
+            keep = self._append(choose(self._forward(ids, mask, cache), part), part)
+            self._merge(part, cache, mask, keep, places)
+            ended += [row for index, row in enumerate(part) if index not in set(keep)]
+        return ended
 
     def step(self) -> list[Row]:
         """One more token for every row; returns the rows that ended with it."""
@@ -106,6 +114,8 @@ class DecodeBatch:
 
     def _keep(self, keep: list[int]) -> None:
         """Drops the other rows; the places of those in front are taken by rows from the end."""
+        import torch
+
         if not keep:
             self.clear()
             return
@@ -118,31 +128,45 @@ class DecodeBatch:
         self._mask = self._mask[order]
         unused = int(self._mask.any(0).int().argmax())
         self._mask = self._mask[:, unused:]
+        to, source = torch.tensor(moves, dtype=torch.long, device=self._mask.device).reshape(-1, 2).T
         for layer in self._cache.layers:
-            layer.keep(moves, len(keep), unused)
+            layer.keep(to, source, len(keep), unused)
 
-    def _merge(self, rows: list[Row], cache: Any, mask: Any, keep: list[int]) -> None:
-        """Puts freshly prefilled rows behind those in the batch, the narrower side padded on the left."""
+    def _merge(self, rows: Sequence[Row], cache: Any, mask: Any, keep: list[int], places: int) -> None:
+        """Puts what is kept of freshly prefilled rows behind the batch, the narrower side padded on the left."""
         import torch
         from torch.nn.functional import pad
 
-        if not rows:
+        if not keep:
             return
-        mask = mask[keep]
-        for layer in cache.layers:
-            layer.keys, layer.values = layer.keys[keep], layer.values[keep]
+        chosen = slice(None) if len(keep) == len(rows) else torch.tensor(keep, device=mask.device)
+        mask = mask[chosen]
         if self._cache is None:
-            self._cache = row_cache()
-            for index, layer in enumerate(cache.layers):
-                self._cache.update(layer.keys, layer.values, index)
-            self.rows, self._mask = rows, mask
-            return
+            self._cache, self._mask = row_cache(len(cache.layers)), mask[:0]
         for mine, theirs in zip(self._cache.layers, cache.layers):
-            mine.insert(theirs.keys, theirs.values)
+            mine.insert(theirs.keys[chosen], theirs.values[chosen], places)
         width = max(mask.shape[1], self._mask.shape[1])
-        widened = [pad(part, (width - part.shape[1], 0)) for part in (self._mask, mask)]
-        self._mask = torch.cat(widened)
-        self.rows = [*self.rows, *rows]
+        self._mask = torch.cat([pad(part, (width - part.shape[1], 0)) for part in (self._mask, mask)])
+        self.rows = [*self.rows, *(rows[index] for index in keep)]
+
+
+def _alike(rows: Sequence[Row], most: int) -> Iterator[list[Row]]:
+    """Rows by length, longest first, in passes of few tokens of padding and at most `most` tokens, or of one row."""
+    part: list[Row] = []
+    width = padding = 0
+    for row in sorted(rows, key=_length, reverse=True):
+        padding += width - _length(row)
+        if part and (padding > _PADDING or (len(part) + 1) * width > most):
+            yield part
+            part = []
+        if not part:
+            width, padding = _length(row), 0
+        part.append(row)
+    yield part
+
+
+def _length(row: Row) -> int:
+    return len(row.prompt) + len(row.generated)
 
 
 def decode_static(model: Any, rows: Sequence[Row], stop_ids: frozenset[int]) -> None:

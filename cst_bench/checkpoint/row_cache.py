@@ -7,8 +7,6 @@ come in take free places.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
@@ -24,15 +22,16 @@ class RowLayer(DynamicLayer):  # type: ignore[misc]
     are padded on the left.
     """
 
+    _stores: list[Tensor]
+    _rows: int
+    _start: int
+    _end: int
+
     @torch.inference_mode()
     def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
         """Appends columns to every row and returns the window."""
         new = key_states.shape[-2]
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-            self._rows, self._start, self._end = key_states.shape[0], 0, 0
-            self._stores = [_room(states, self._rows, new) for states in (key_states, value_states)]
-        elif self._end + new > self._stores[0].shape[2]:
+        if self._end + new > self._stores[0].shape[2]:
             self._move(self._rows, self._end - self._start, new)
         for store, states in zip(self._stores, (key_states, value_states)):
             store[: self._rows, :, self._end : self._end + new] = states
@@ -41,22 +40,29 @@ class RowLayer(DynamicLayer):  # type: ignore[misc]
         return self.keys, self.values
 
     @torch.inference_mode()
-    def keep(self, moves: Sequence[tuple[int, int]], rows: int, unused: int) -> None:
-        """Leaves the first `rows` rows, after each move (to, from), without the first `unused` columns."""
+    def keep(self, to: Tensor, source: Tensor, rows: int, unused: int) -> None:
+        """Leaves the first `rows` rows, after rows `source` went to places `to`, without the first `unused` columns."""
         self._start += unused
-        for to, source in moves:
-            for store in self._stores:
-                store[to, :, self._start : self._end] = store[source, :, self._start : self._end]
+        window = slice(self._start, self._end)
+        for store in self._stores:
+            store[to, :, window] = store[source, :, window]
         self._rows = rows
         self._look()
 
     @torch.inference_mode()
-    def insert(self, keys: Tensor, values: Tensor) -> None:
-        """Puts rows behind those that are there, their last columns aligned with the window's."""
+    def insert(self, keys: Tensor, values: Tensor, places: int) -> None:
+        """Puts rows behind those that are there, their last columns aligned with the window's.
+
+        `places` says how many rows there will be when all that are on their way have come.
+        """
+        if not self.is_initialized:
+            self.lazy_initialization(keys, values)
+            self._rows, self._start, self._end = 0, 0, keys.shape[2]
+            self._stores = [_room(states, places, self._end) for states in (keys, values)]
         rows, width = self._rows + keys.shape[0], keys.shape[2]
         missing = width - (self._end - self._start)
         if rows > self._stores[0].shape[0] or missing > self._start:
-            self._move(rows, max(width, self._end - self._start), 0)
+            self._move(max(rows, places), max(width, self._end - self._start), 0)
         elif missing > 0:
             self._start -= missing
         for store, states in zip(self._stores, (keys, values)):
@@ -68,7 +74,7 @@ class RowLayer(DynamicLayer):  # type: ignore[misc]
         self._look()
 
     def _move(self, rows: int, columns: int, new: int) -> None:
-        """Takes the window to another store, `columns` wide (zeros before what it holds), with room for more."""
+        """Takes the window to the end of another store, `columns` wide, with room for more behind it."""
         old = self._end - self._start
         stores = [_room(store, rows, columns + new) for store in self._stores]
         for store, before in zip(stores, self._stores):
@@ -79,12 +85,12 @@ class RowLayer(DynamicLayer):  # type: ignore[misc]
         self.keys, self.values = (store[: self._rows, :, self._start : self._end] for store in self._stores)
 
 
-def row_cache() -> Cache:
-    """An empty cache of such layers, one for each layer of the model that fills it."""
-    return Cache(layer_class_to_replicate=RowLayer)
+def row_cache(layers: int) -> Cache:
+    """A cache of so many such layers, empty; rows are inserted before columns are appended."""
+    return Cache(layers=[RowLayer() for _ in range(layers)])
 
 
 def _room(like: Tensor, rows: int, columns: int) -> Tensor:
-    """A store for so many rows and columns, and some columns more."""
+    """A store for so many rows and columns, and some columns more; what is in it means nothing yet."""
     shape = (rows, like.shape[1], columns + columns // 4 + _SLACK, like.shape[3])
-    return torch.zeros(shape, dtype=like.dtype, device=like.device)
+    return torch.empty(shape, dtype=like.dtype, device=like.device)
