@@ -22,6 +22,7 @@ from cst_bench.figures import printable, short, styled, width
 from cst_bench.files import digest
 from cst_bench.reporting.drawing.abilities import abilities_kept
 from cst_bench.reporting.drawing.flips import flip_strip
+from cst_bench.reporting.drawing.judges import judges_agreement
 from cst_bench.reporting.drawing.models import Drawing
 from cst_bench.reporting.drawing.placement import Box, place
 from cst_bench.reporting.drawing.plane import controllability_plane
@@ -255,6 +256,24 @@ def test_abilities_are_filled_where_a_test_shows_a_difference(families: list[Mod
         line for line in panels["MMLU"].lines if len(line.get_xdata()) == 2 and list(line.get_ydata()) == [1, 1]
     )
     assert list(interval.get_xdata()) == [100 * end for end in lost.interval or ()]
+
+
+@pytest.mark.usefixtures("style")
+def test_nothing_is_cut_off(families: list[ModelRow]) -> None:
+    long = [dataclasses.replace(row, title=name) for row, name in zip(families, ["W" * 300, "i" * 300], strict=False)]
+    judges = [dataclasses.replace(JUDGES[0], name="W" * 300, labels="W" * 300)]
+    for columns in (COLUMNS[:-1], COLUMNS[:4] + [COLUMNS[-1]] * 7):
+        section = board([*long, *families[2:]], columns=columns, judges=judges).sections[0]
+        figures = [
+            drawn(controllability_plane(section, TASK, "W" * 300)),
+            drawn(flip_strip(section, TASK, "W" * 300)),
+            drawn(abilities_kept(section, "W" * 300)),
+            drawn(judges_agreement([section], "W" * 300)),
+        ]
+        for figure in figures:
+            found = figure.get_tightbbox()  # in inches
+            wide, high = figure.get_size_inches()
+            assert min(found.x0, found.y0, wide - found.x1, high - found.y1) >= 0
 
 
 def test_hostile_names_are_names(families: list[ModelRow]) -> None:

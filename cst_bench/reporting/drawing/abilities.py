@@ -35,7 +35,9 @@ def abilities_kept(section: Section, title: str) -> Drawing | None:
     headings = [base_of(row, section.rows) for row in trained]
     rows = [row for row in section.rows if any(row is other for other in (*trained, *headings))]
     across, down = min(len(columns), _ABREAST), -(-len(columns) // _ABREAST)
-    figure = Figure(figsize=(2.6 + 1.15 * across, 0.9 + down * (0.4 + 0.22 * len(rows))), layout="constrained")
+    figure = Figure(
+        figsize=(max(5.6, 2.6 + 1.15 * across), 0.9 + down * (0.4 + 0.22 * len(rows))), layout="constrained"
+    )
     grid = figure.subplots(down, across, sharex=True, squeeze=False)
     for axes, column in zip(grid.flat, columns, strict=False):
         _panel(axes, column, [(rows.index(row), row, look) for row, look in shown], _proven(section))
