@@ -112,12 +112,12 @@ def make_report(scores: Mapping[str, Any]) -> RunReport:
         capabilities=_capability_row(scores),
         unavailable={name: value["unavailable"] for name, value in abilities.items() if "unavailable" in value},
         judges=[_judge(task, judge) for task, judge in scores["judges"].items()],
-        marks={mark: text for mark, text in _MARKS.items() if mark in used},
+        marks={mark: text for mark, text in MARKS.items() if mark in used},
         remarks=scores.get("remarks", []),
     )
 
 
-_MARKS = {
+MARKS = {
     "uncalibrated": (
         "no calibration card of the judge, or one with too low an F1: nobody has shown that its verdicts can be trusted"
     ),

@@ -1,0 +1,300 @@
+"""From finished runs to the content of a report: sections, columns, rows, what is really ahead, abilities kept or lost."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from cst_bench.reporting.comparable import common_tasks, differing
+from cst_bench.reporting.facts import run_facts
+from cst_bench.reporting.leaderboard import (
+    AbilityVerdict,
+    Cell,
+    Column,
+    JudgeRow,
+    Leaderboard,
+    ModelRow,
+    Section,
+)
+from cst_bench.reporting.model import MARKS, MAX_UNSCORED
+from cst_bench.reporting.paired import (
+    Difference,
+    abilities_average_difference,
+    ability_difference,
+    average_difference,
+    compliance_difference,
+    holm,
+)
+from cst_bench.reporting.published import paper_tables
+from cst_bench.reporting.stored import METHODS, StoredRun
+
+LEVEL = 0.05
+"""Of the Holm-corrected p value below which a difference counts as shown."""
+_ORDER = {method: at for at, method in enumerate(METHODS.values())}
+
+
+def make_leaderboard(runs: Sequence[StoredRun], remarks: Sequence[str] = (), title: str | None = None) -> Leaderboard:
+    """The content of a report of several runs, in an order that depends on the runs alone.
+
+    Runs whose tests or judges differ are in sections of their own and are not ranked against each other.
+    """
+    titles = _titles(runs)
+    sections: list[list[StoredRun]] = []
+    for run in runs:
+        fitting = (of for of in sections if all(_fits(run, one) for one in of))
+        found = next(fitting, None)
+        if found is None:
+            sections.append([run])
+        else:
+            found.append(run)
+    made = [_section(of, sections[0][0], titles, first=at == 0) for at, of in enumerate(sections)]
+    used = {mark for section in made for row in section.rows for cell in row.cells.values() for mark in cell.marks}
+    return Leaderboard(
+        title=title or "Does it do what its system prompt asks, and did it stay capable?",
+        sections=made,
+        marks={mark: text for mark, text in MARKS.items() if mark in used},
+        remarks=[*remarks, *(f"{titles[id(run)]}: {text}" for run in runs for text in run.scores.get("remarks", []))],
+        runs=[run_facts(run, titles[id(run)]) for run in runs],
+    )
+
+
+def _titles(runs: Sequence[StoredRun]) -> dict[int, str]:
+    """What reports call each run's model: its label, with the folder's name behind it where labels collide."""
+    labels = Counter(run.label for run in runs)
+    return {id(run): run.label if labels[run.label] == 1 else f"{run.label} ({run.folder.name})" for run in runs}
+
+
+def _fits(run: StoredRun, other: StoredRun) -> bool:
+    return bool(common_tasks(run, other)) and not differing(run, other)
+
+
+def _section(runs: Sequence[StoredRun], first_run: StoredRun, titles: Mapping[int, str], *, first: bool) -> Section:
+    columns = _columns(runs)
+    rows = _rows(runs, columns, titles)
+    why = [] if first else differing(runs[0], first_run) or ["no task in common with the models above"]
+    names = list(dict.fromkeys(str(run.scores["suite"]["title"]) for run in runs))
+    return Section(
+        title=", ".join(names),
+        why=why,
+        columns=columns,
+        rows=rows,
+        tables=paper_tables(columns, rows),
+        abilities=_abilities(columns, rows),
+        judges=list(dict.fromkeys(judge for run in runs for judge in _judges(run))),
+    )
+
+
+def _columns(runs: Sequence[StoredRun]) -> list[Column]:
+    """Averaged configurations, their mean, other configurations, joint compliance, abilities, their mean."""
+    arms: dict[str, list[str]] = {}
+    for run in runs:
+        for task, known in run.scores["compliance"].items():
+            of = arms.setdefault(task, [])
+            of += [name for name in known if name not in (*of, "joint", "reference")]
+    everything = [(task, name) for task, names in arms.items() for name in names]
+    averages = [run.scores["averages"]["compliance"] for run in runs]
+    over = next((average["over"] for average in averages if average is not None), [])
+    averaged = [one for name in over for one in everything if one[1] == name]
+    columns = [Column(f"{task}/{name}", name, "compliance", task) for task, name in averaged]
+    if over:
+        columns.append(Column("average/compliance", "Avg.", "compliance_average"))
+    columns += [Column(f"{task}/{name}", name, "compliance", task) for task, name in everything if name not in over]
+    joint = [task for task in arms if any("joint" in run.scores["compliance"].get(task, {}) for run in runs)]
+    columns += [
+        Column(f"{task}/joint", "joint" if len(joint) == 1 else f"joint {task}", "joint", task) for task in joint
+    ]
+    abilities: dict[str, str] = {}
+    for run in runs:
+        abilities |= {task: str(of["title"]) for task, of in run.scores["capabilities"].items()}
+    columns += [Column(task, title, "ability", task, percent=True) for task, title in abilities.items()]
+    if any(run.scores["averages"]["capabilities"] is not None for run in runs):
+        columns.append(Column("average/capabilities", "Avg.", "ability_average", percent=True))
+    return columns
+
+
+def _rows(runs: Sequence[StoredRun], columns: Sequence[Column], titles: Mapping[int, str]) -> list[ModelRow]:
+    """Bases in their order, each with what was trained on it below: DPO, CST, others, each by seed."""
+    groups: dict[str, list[StoredRun]] = {}
+    for run in runs:
+        groups.setdefault(run.base_sha256, []).append(run)
+    rows = []
+    for of in groups.values():
+        base = next((run for run in of if run.method is None), None)
+        ordered = sorted(of, key=lambda run: (run is not base, _ORDER.get(run.method or "", len(_ORDER)), _seed(run)))
+        for run in ordered:
+            cells = {column.key: cell for column in columns if (cell := _cell(run, column)) is not None}
+            if base is not None and run is not base:
+                cells = {
+                    column.key: dataclasses.replace(
+                        cells[column.key], difference=difference_of(run, base, column, _over(run))
+                    )
+                    for column in columns
+                    if column.key in cells
+                }
+            named = titles[id(run)] if base is None or run is base else _under_base(run, ordered, titles)
+            known_base = run.base if base is None else titles[id(base)]
+            rows.append(ModelRow(titles[id(run)], named, run.method, known_base, run.method is None, run, cells))
+    return _with_best(rows, columns)
+
+
+def _seed(run: StoredRun) -> int:
+    return 0 if run.training is None else int(run.training["seed"])
+
+
+def _under_base(run: StoredRun, group: Sequence[StoredRun], titles: Mapping[int, str]) -> str:
+    """`+ DPO`, with what tells it from another of the same method."""
+    if run.method not in METHODS.values():
+        return f"+ {titles[id(run)]}"
+    alike = [other for other in group if other.method == run.method]
+    if len(alike) == 1:
+        return f"+ {run.method}"
+    same_seed = [other for other in alike if _seed(other) == _seed(run)]
+    return f"+ {run.method}, seed {_seed(run)}" if len(same_seed) == 1 else f"+ {run.method}, {titles[id(run)]}"
+
+
+def _over(run: StoredRun) -> list[tuple[str, str]]:
+    """The (task, configuration) that a run's average of compliance is over."""
+    average = run.scores["averages"]["compliance"]
+    names = [] if average is None else average["over"]
+    return [(task, name) for name in names for task, of in run.scores["compliance"].items() if name in of]
+
+
+def difference_of(
+    run: StoredRun, base: StoredRun, column: Column, over: Sequence[tuple[str, str]]
+) -> Difference | None:
+    """`run` less `base` in one column, paired; None if one of them doesn't have it.
+
+    `over` says what the average of compliance is over.
+    """
+    if any(_value(one, column) is None for one in (run, base)):
+        return None
+    if column.kind == "compliance_average":
+        return average_difference(run, base, over)
+    if column.kind == "ability_average":
+        return abilities_average_difference(run, base, run.scores["averages"]["capabilities"]["over"])
+    assert column.task is not None
+    if column.kind == "ability":
+        return ability_difference(run, base, column.task)
+    return compliance_difference(run, base, column.task, column.key.rpartition("/")[2])
+
+
+def _value(run: StoredRun, column: Column) -> Mapping[str, Any] | None:
+    """What scores.json says of a column."""
+    averages = run.scores["averages"]
+    found: Mapping[str, Any] | None
+    if column.kind == "compliance_average":
+        found = averages["compliance"]
+    elif column.kind == "ability_average":
+        found = averages["capabilities"]
+    elif column.kind == "ability":
+        found = run.scores["capabilities"].get(column.task)
+    else:
+        found = run.scores["compliance"].get(column.task, {}).get(column.key.rpartition("/")[2])
+    return found
+
+
+def _cell(run: StoredRun, column: Column) -> Cell | None:
+    value = _value(run, column)
+    if value is None or "unavailable" in value:
+        return None
+    interval = None if value["interval"] is None else (value["interval"][0], value["interval"][1])
+    corrected = value.get("corrected") or {}
+    ends = corrected.get("interval")
+    n, unscored, marks = _counts(run, column, value)
+    return Cell(
+        value["score"],
+        interval,
+        n,
+        unscored,
+        marks,
+        corrected=corrected.get("score"),
+        corrected_interval=None if ends is None else (ends[0], ends[1]),
+        corrected_by=corrected.get("method"),
+    )
+
+
+def _counts(run: StoredRun, column: Column, value: Mapping[str, Any]) -> tuple[int, int, tuple[str, ...]]:
+    """n, unscored and marks; an average has those of what it is over."""
+    if column.kind == "compliance_average":
+        parts = [(task, run.scores["compliance"][task][name]) for task, name in _over(run)]
+    elif column.kind == "ability_average":
+        return sum(run.scores["capabilities"][task]["n"] for task in value["over"]), 0, ()
+    elif column.kind == "ability":
+        return value["n"], 0, ()
+    else:
+        parts = [(str(column.task), value)]
+    marks = dict.fromkeys(mark for task, of in parts for mark in _marks(run, task, of))
+    return sum(of["n"] for _, of in parts), sum(of["unscored"] for _, of in parts), tuple(marks)
+
+
+def _marks(run: StoredRun, task: str, value: Mapping[str, Any]) -> Iterable[str]:
+    if not run.scores["judges"][task]["calibrated"]:
+        yield "uncalibrated"
+    if value["unscored"] > MAX_UNSCORED * (value["n"] + value["unscored"]):
+        yield "unscored"
+
+
+def _with_best(rows: Sequence[ModelRow], columns: Sequence[Column]) -> list[ModelRow]:
+    """Marks the highest score of each column if it is ahead of every other by the paired test, Holm-corrected."""
+    best: set[tuple[int, str]] = set()
+    for column in columns:
+        ranked = [
+            (at, row)
+            for at, row in enumerate(rows)
+            if (cell := row.cells.get(column.key)) and cell.score is not None and "unscored" not in cell.marks
+        ]
+        if len(ranked) < 2:
+            continue
+        at, top = max(ranked, key=lambda one: one[1].cells[column.key].score or 0.0)
+        others = [row for other, row in ranked if other != at]
+        if any(row.cells[column.key].score == top.cells[column.key].score for row in others):
+            continue
+        found = [difference_of(top.run, row.run, column, _over(top.run)) for row in others]
+        ps = [1.0 if one is None or one.p is None else one.p for one in found]
+        if all(p < LEVEL for p in holm(ps)):
+            best.add((at, column.key))
+    return [
+        dataclasses.replace(
+            row,
+            cells={key: dataclasses.replace(cell, best=(at, key) in best) for key, cell in row.cells.items()},
+        )
+        for at, row in enumerate(rows)
+    ]
+
+
+def _abilities(columns: Sequence[Column], rows: Sequence[ModelRow]) -> list[AbilityVerdict]:
+    """Of each trained model whose base is there, each ability: lost, gained, or no difference shown."""
+    found = []
+    for row in rows:
+        pairs = [
+            (column, difference)
+            for column in columns
+            if column.kind == "ability" and (difference := row.cells.get(column.key)) and difference.difference
+        ]
+        differences = [(column, cell.difference) for column, cell in pairs if cell.difference is not None]
+        corrected = holm([1.0 if one.p is None else one.p for _, one in differences])
+        for (column, one), p in zip(differences, corrected, strict=True):
+            undefined = one.difference is None
+            shown = not undefined and p < LEVEL
+            kept = ("gained" if (one.difference or 0) > 0 else "lost") if shown else "no difference shown"
+            found.append(AbilityVerdict(row.label, row.base, column.title, one, None if undefined else p, kept))
+    return found
+
+
+def _judges(run: StoredRun) -> Iterable[JudgeRow]:
+    for task, judge in run.scores["judges"].items():
+        card = judge["calibration"]
+        interval = None if card is None or card["interval"] is None else (card["interval"][0], card["interval"][1])
+        yield JudgeRow(
+            task=task,
+            name=str(judge["name"]),
+            model=str(judge.get("model") or judge["kind"]),
+            f1=None if card is None else card["macro_f1"],
+            interval=interval,
+            n=0 if card is None else card["n"],
+            labels="" if card is None else str(card["labels"]),
+            labelled_by="" if card is None else ", ".join(card["by"]),
+            calibrated=bool(judge["calibrated"]),
+        )

@@ -1,0 +1,53 @@
+"""Whether two runs were asked the same, and judged by the same: only then may they be ranked or compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cst_bench.compliance.spec import REFERENCE
+from cst_bench.reporting.stored import StoredRun
+
+
+def common_tasks(run: StoredRun, other: StoredRun) -> list[str]:
+    """Compliance tasks and abilities that both runs have results of."""
+    compliance = [task for task in run.outcomes["compliance"] if task in other.outcomes["compliance"]]
+    return [*compliance, *(task for task in run.outcomes["capabilities"] if task in other.outcomes["capabilities"])]
+
+
+def differing(run: StoredRun, other: StoredRun) -> list[str]:
+    """Where the tests or judges of tasks that both have differ: `truthy: another judge (rules, not gpt)`."""
+    return [
+        f"{task}: {difference}"
+        for task in common_tasks(run, other)
+        for difference in (
+            _compliance(run, other, task) if task in run.outcomes["compliance"] else _ability(run, other, task)
+        )
+    ]
+
+
+def _compliance(run: StoredRun, other: StoredRun, task: str) -> Iterator[str]:
+    mine, theirs = run.settings["compliance"][task], other.settings["compliance"][task]
+    if (mine["version"], mine["sha256"]) != (theirs["version"], theirs["sha256"]):
+        yield f"another version of the task ({mine['version']}, not {theirs['version']})"
+    if mine["wording"] != theirs["wording"]:
+        yield f"another wording ({mine['wording']}, not {theirs['wording']})"
+    if mine["generation"] != theirs["generation"]:
+        yield "other generation settings"
+    if _prompts(run, task) != _prompts(other, task):
+        counts = len(run.prompts(task)), len(other.prompts(task))
+        yield f"other prompts ({counts[0]}, not {counts[1]})" if len(set(counts)) > 1 else "other prompts"
+    if mine["judge"]["sha256"] != theirs["judge"]["sha256"]:
+        names = [str(judge.get("model") or judge["name"]) for judge in (mine["judge"], theirs["judge"])]
+        said = f" ({names[0]}, not {names[1]})" if len(set(names)) > 1 else ""
+        yield f"another judge{said}"
+
+
+def _ability(run: StoredRun, other: StoredRun, task: str) -> Iterator[str]:
+    mine, theirs = run.outcomes["capabilities"][task], other.outcomes["capabilities"][task]
+    if mine["documents_sha256"] != theirs["documents_sha256"]:
+        yield "other documents or shots"
+
+
+def _prompts(run: StoredRun, task: str) -> dict[str, frozenset[str]]:
+    arms = run.outcomes["compliance"][task]
+    return {name: frozenset(arm) for name, arm in arms.items() if name != REFERENCE}
