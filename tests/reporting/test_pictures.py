@@ -241,7 +241,7 @@ def test_abilities_are_filled_where_a_test_shows_a_difference(families: list[Mod
     assert lost is not None
     assert lost.difference is not None
     assert lost.difference < -0.5
-    verdict = AbilityVerdict(families[1].label, families[1].base, "mmlu", lost, 0.001, "lost")
+    verdict = AbilityVerdict(families[1].label, families[1].base, "MMLU", lost, 0.001, "lost")
     figure = drawn(abilities_kept(board(families[:3], abilities=[verdict]).sections[0], "Abilities"))
     panels = {axes.get_title(): axes for axes in figure.axes}
     assert list(panels) == list(SHOWN.values())
@@ -249,7 +249,7 @@ def test_abilities_are_filled_where_a_test_shows_a_difference(families: list[Mod
         (title, float(line.get_xdata()[0]))
         for title, axes in panels.items()
         for line in axes.lines
-        if line.get_marker() == "^" and line.get_markerfacecolor() != "white"
+        if line.get_marker() == "^" and line.get_markerfacecolor() == line.get_color()
     ]
     assert filled == [("MMLU", 100 * lost.difference)]
     interval = next(

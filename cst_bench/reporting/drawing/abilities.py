@@ -39,8 +39,9 @@ def abilities_kept(section: Section, title: str) -> Drawing | None:
         figsize=(max(5.6, 2.6 + 1.15 * across), 0.9 + down * (0.4 + 0.22 * len(rows))), layout="constrained"
     )
     grid = figure.subplots(down, across, sharex=True, squeeze=False)
+    places = {id(row): at for at, row in enumerate(rows)}
     for axes, column in zip(grid.flat, columns, strict=False):
-        _panel(axes, column, [(rows.index(row), row, look) for row, look in shown], _proven(section))
+        _panel(axes, column, [(places[id(row)], row, look) for row, look in shown], section)
     for axes in grid.flat[len(columns) :]:
         axes.set_visible(False)
     for at, axes in enumerate(grid.flat[: len(columns)]):
@@ -50,7 +51,7 @@ def abilities_kept(section: Section, title: str) -> Drawing | None:
             axes.set_yticks([])
         line_up(axes, rows)
     figure.suptitle(short(title, 72 * figure.get_figwidth() - 20, 10), fontsize=10)
-    figure.legend(handles=_key(), loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    figure.legend(handles=_key(), loc="outside lower center", ncols=4 if across > 2 else 2, frameon=False, fontsize=8)
     return Drawing(figure, title, _alt(columns, trained, section))
 
 
@@ -60,18 +61,20 @@ def _difference(row: ModelRow, column: Column) -> Difference | None:
     return known if known is not None and known.difference is not None else None
 
 
-def _proven(section: Section) -> set[tuple[str, str, str]]:
-    """Label, base and column of the differences that a test shows."""
-    return {
-        (verdict.label, verdict.base, verdict.column)
-        for verdict in section.abilities
-        if verdict.kept in ("lost", "gained")
-    }
+def _kept(row: ModelRow, column: Column, section: Section) -> str | None:
+    """What the test says of an ability; None where there is none, as for the average."""
+    of = (row.label, row.base, column.title)
+    verdicts = (verdict.kept for verdict in section.abilities if (verdict.label, verdict.base, verdict.column) == of)
+    return next(verdicts, None) if column.kind == "ability" else None
 
 
-def _panel(
-    axes: Any, column: Column, shown: Sequence[tuple[int, ModelRow, Look]], proven: set[tuple[str, str, str]]
-) -> None:
+def _face(look: Look, kept: str | None) -> str:
+    if kept is None:
+        return "0.8"
+    return look.colour if kept in ("lost", "gained") else "white"
+
+
+def _panel(axes: Any, column: Column, shown: Sequence[tuple[int, ModelRow, Look]], section: Section) -> None:
     axes.axvline(0, color="0.45", linewidth=0.9, zorder=1)
     axes.grid(axis="x", color="0.92", linewidth=0.6)
     axes.set_axisbelow(True)
@@ -82,22 +85,16 @@ def _panel(
             continue
         if found.interval is not None:
             axes.plot([100 * end for end in found.interval], [at, at], color=look.colour, linewidth=1.3, zorder=2)
-        face = look.colour if (row.label, row.base, column.key) in proven else "white"
-        axes.plot(
-            [100 * found.difference],
-            [at],
-            **{**look.style, "markerfacecolor": face},
-            linestyle="",
-            clip_on=False,
-            zorder=3,
-        )
+        style = {**look.style, "markerfacecolor": _face(look, _kept(row, column, section))}
+        axes.plot([100 * found.difference], [at], **style, linestyle="", clip_on=False, zorder=3)
 
 
 def _key() -> list[Line2D]:
     grey: dict[str, Any] = {"color": "0.3", "marker": "o", "markersize": 6}
     return [
-        Line2D([], [], **grey, linestyle="", label="difference shown (Holm)"),
+        Line2D([], [], **grey, linestyle="", label="lost or gained (Holm)"),
         Line2D([], [], **grey, linestyle="", markerfacecolor="white", label="no difference shown"),
+        Line2D([], [], **grey, linestyle="", markerfacecolor="0.8", label="not tested"),
         Line2D([], [], color="0.3", linewidth=1.3, label="95 % interval, paired"),
     ]
 
@@ -105,15 +102,15 @@ def _key() -> list[Line2D]:
 def _alt(columns: Sequence[Column], rows: Sequence[ModelRow], section: Section) -> str:
     parts = ["Differences to the base in percentage points, 95 % intervals in brackets."]
     for row in rows:
-        differences = ((column, _difference(row, column)) for column in columns)
-        words = [f"{short(column.title, 60)} {_words(found)}" for column, found in differences if found is not None]
+        known = ((column, _difference(row, column)) for column in columns)
+        words = [_words(column, found, _kept(row, column, section)) for column, found in known if found is not None]
         base = base_of(row, section.rows)
         parts.append(f"{said(row)}{'' if base is None else f' less {said(base)}'}: {', '.join(words)}.")
     return " ".join(parts)
 
 
-def _words(found: Difference) -> str:
-    if found.difference is None:
-        return "unknown"
+def _words(column: Column, found: Difference, kept: str | None) -> str:
+    points = "unknown" if found.difference is None else f"{100 * found.difference:+.1f}"
     between = "" if found.interval is None else " ({:+.1f} to {:+.1f})".format(*(100 * end for end in found.interval))
-    return f"{100 * found.difference:+.1f}{between}"
+    verdict = f", {kept}" if kept in ("lost", "gained") else ""
+    return f"{short(column.title, 60)} {points}{between}{verdict}"

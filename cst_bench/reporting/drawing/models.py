@@ -60,10 +60,9 @@ def looks(rows: Sequence[ModelRow]) -> list[Look]:
 
 
 def base_of(row: ModelRow, rows: Sequence[ModelRow]) -> ModelRow | None:
-    """The row of the model that this one was trained on, if it is there."""
-    if row.is_base:
-        return None
-    return next((other for other in rows if other.is_base and other.base == row.base), None)
+    """The row that this one stands under: of the model that it was trained on, if that is there."""
+    base = next((other for other in rows if other.is_base and other.base == row.base), None)
+    return None if base is row else base
 
 
 def name(row: ModelRow, rows: Sequence[ModelRow], points: float, size: float = 9) -> str:

@@ -65,7 +65,7 @@ def controllability_plane(section: Section, task: str, title: str) -> Drawing | 
     axes = figure.add_axes((_LEFT / across, _BELOW / up, _SIDE / across, _SIDE / up))
     _frame(axes, columns, points[0].row, task)
     axes.set_title(short(title, 72 * wide - 30, 10), fontsize=10, loc="left", x=-0.08)
-    arrows = _arrows(points)
+    arrows = _arrows(points, section.rows)
     for point in points:
         _draw_point(axes, point)
     for base, model in arrows:
@@ -99,9 +99,11 @@ def _named(points: Sequence[Point]) -> bool:
     return len(points) <= _NAMED and short_names and len({point.at for point in points}) == len(points)
 
 
-def _arrows(points: Sequence[Point]) -> list[tuple[Point, Point]]:
-    bases = {point.row.base: point for point in points if point.row.is_base}
-    return [(bases[point.row.base], point) for point in points if not point.row.is_base and point.row.base in bases]
+def _arrows(points: Sequence[Point], rows: Sequence[ModelRow]) -> list[tuple[Point, Point]]:
+    """From bases to what was trained on them."""
+    of = {id(point.row): point for point in points}
+    ends = ((of.get(id(base_of(point.row, rows))), point) for point in points)
+    return [(base, point) for base, point in ends if base is not None]
 
 
 def _frame(axes: Any, columns: tuple[Column, Column], row: ModelRow, task: str) -> None:
