@@ -1,4 +1,4 @@
-"""From finished runs to the content of a report: sections, columns, rows, what is really ahead, abilities kept or lost."""
+"""From finished runs to the content of a report: sections, columns, rows, what is ahead, abilities kept or lost."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from cst_bench.reporting.comparable import common_tasks, differing
+from cst_bench.reporting.comparable import common_tasks, differing, same_tasks
 from cst_bench.reporting.facts import run_facts
 from cst_bench.reporting.leaderboard import (
     AbilityVerdict,
@@ -67,13 +67,15 @@ def _titles(runs: Sequence[StoredRun]) -> dict[int, str]:
 
 
 def _fits(run: StoredRun, other: StoredRun) -> bool:
-    return bool(common_tasks(run, other)) and not differing(run, other)
+    return bool(common_tasks(run, other)) and same_tasks(run, other) is None and not differing(run, other)
 
 
 def _section(runs: Sequence[StoredRun], first_run: StoredRun, titles: Mapping[int, str], *, first: bool) -> Section:
     columns = _columns(runs)
     rows = _rows(runs, columns, titles)
-    why = [] if first else differing(runs[0], first_run) or ["no task in common with the models above"]
+    why = (
+        [] if first else [other for other in (same_tasks(runs[0], first_run),) if other] + differing(runs[0], first_run)
+    )
     names = list(dict.fromkeys(str(run.scores["suite"]["title"]) for run in runs))
     return Section(
         title=", ".join(names),
@@ -95,7 +97,7 @@ def _columns(runs: Sequence[StoredRun]) -> list[Column]:
             of += [name for name in known if name not in (*of, "joint", "reference")]
     everything = [(task, name) for task, names in arms.items() for name in names]
     averages = [run.scores["averages"]["compliance"] for run in runs]
-    over = next((average["over"] for average in averages if average is not None), [])
+    over: list[str] = next((average["over"] for average in averages if average is not None), [])
     averaged = [one for name in over for one in everything if one[1] == name]
     columns = [Column(f"{task}/{name}", name, "compliance", task) for task, name in averaged]
     if over:
@@ -122,10 +124,11 @@ def _rows(runs: Sequence[StoredRun], columns: Sequence[Column], titles: Mapping[
     rows = []
     for of in groups.values():
         base = next((run for run in of if run.method is None), None)
-        ordered = sorted(of, key=lambda run: (run is not base, _ORDER.get(run.method or "", len(_ORDER)), _seed(run)))
+        ordered = sorted(of, key=lambda run: (run.method is not None, _ORDER.get(run.method or "", 2), _seed(run)))
         for run in ordered:
             cells = {column.key: cell for column in columns if (cell := _cell(run, column)) is not None}
-            if base is not None and run is not base:
+            trained = run.method is not None
+            if base is not None and trained:
                 cells = {
                     column.key: dataclasses.replace(
                         cells[column.key], difference=difference_of(run, base, column, _over(run))
@@ -133,9 +136,10 @@ def _rows(runs: Sequence[StoredRun], columns: Sequence[Column], titles: Mapping[
                     for column in columns
                     if column.key in cells
                 }
-            named = titles[id(run)] if base is None or run is base else _under_base(run, ordered, titles)
-            known_base = run.base if base is None else titles[id(base)]
-            rows.append(ModelRow(titles[id(run)], named, run.method, known_base, run.method is None, run, cells))
+            label = titles[id(run)]
+            named = label if base is None or not trained else _under_base(run, ordered, titles)
+            known_base = label if not trained else run.base if base is None else titles[id(base)]
+            rows.append(ModelRow(label, named, run.method, known_base, not trained, run, cells))
     return _with_best(rows, columns)
 
 

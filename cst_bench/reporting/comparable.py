@@ -14,6 +14,12 @@ def common_tasks(run: StoredRun, other: StoredRun) -> list[str]:
     return [*compliance, *(task for task in run.outcomes["capabilities"] if task in other.outcomes["capabilities"])]
 
 
+def same_tasks(run: StoredRun, other: StoredRun) -> str | None:
+    """None if both runs are of the same compliance tasks, else what they are of."""
+    mine, theirs = (sorted(one.settings["compliance"]) for one in (run, other))
+    return None if mine == theirs else f"other tasks ({', '.join(mine) or 'none'}, not {', '.join(theirs) or 'none'})"
+
+
 def differing(run: StoredRun, other: StoredRun) -> list[str]:
     """Where the tests or judges of tasks that both have differ: `truthy: another judge (rules, not gpt)`."""
     return [

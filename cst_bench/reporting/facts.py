@@ -59,8 +59,7 @@ def _facts(run: StoredRun) -> Iterator[tuple[str, Any]]:
     yield "limit", settings["limit"]
     yield "division", settings["division"]
     yield from _spent(status)
-    for name, version in settings["packages"].items():
-        yield name, version
+    yield from settings["packages"].items()
 
 
 def _spent(status: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""The paper's tables as forms that runs are put into, with what was published beside them (`reports/published.yaml`)."""
+"""The paper's tables as forms that runs are put into, with what was published (`reports/published.yaml`)."""
 
 from __future__ import annotations
 

@@ -9,7 +9,12 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from cst_bench.reporting.board_markdown import column_groups
+from cst_bench.reporting.leaderboard import Cell, Column, Leaderboard
 from cst_bench.reporting.model import Figure, make_report
+from cst_bench.reporting.numbers import ends, number
+
+_WIDTH, _MODEL, _CELL = 80, 16, 9
 
 
 def summary_table(scores: Mapping[str, Any]) -> RenderableType:
@@ -75,3 +80,45 @@ def reproduced_table(form: Any) -> Table:
             cells.append(f"{_number(cell.score, scale)}{ends}{published}")
         table.add_row(escape(row.arm), *cells)
     return table
+
+
+def leaderboard_table(board: Leaderboard) -> RenderableType:
+    """What a report of several runs ends with: models and scores, each section in tables of 80 columns at most."""
+    parts: list[RenderableType] = []
+    for section in board.sections:
+        if section.why:
+            parts.append(escape(f"Not ranked with the models above: {'; '.join(section.why)}"))
+        for group in column_groups(section):
+            for some in _in_width([column.title for column in group.columns]):
+                columns = [group.columns[at] for at in some]
+                table = Table(title=escape(f"{section.title}, {group.title}"), title_justify="left", title_style="bold")
+                table.add_column("Model", overflow="fold", max_width=_MODEL)
+                for column in columns:
+                    table.add_column(escape(column.title), justify="right", no_wrap=True)
+                for row in section.rows:
+                    table.add_row(escape(row.title), *(_score(row.cells.get(column.key), column) for column in columns))
+                parts.append(table)
+    parts.extend(f"[dim]{escape(mark)}: {escape(text)}[/dim]" for mark, text in board.marks.items())
+    parts.extend(f"[dim]{escape(remark)}[/dim]" for remark in board.remarks)
+    return Group(*parts)
+
+
+def _in_width(titles: Sequence[str]) -> list[range]:
+    """Columns by place, in tables that fit into 80 columns."""
+    parts, start, used = [], 0, _MODEL + 4
+    for at, title in enumerate(titles):
+        wide = max(len(title), _CELL) + 3
+        if used + wide > _WIDTH and at > start:
+            parts.append(range(start, at))
+            start, used = at, _MODEL + 4
+        used += wide
+    return [*parts, range(start, len(titles))]
+
+
+def _score(cell: Cell | None, column: Column) -> str:
+    """A score over its interval, bold where it is really ahead."""
+    if cell is None:
+        return "–"
+    scale = 100 if column.percent else 1
+    score = number(cell.score, scale)
+    return f"{f'[bold]{score}[/bold]' if cell.best else score}\n[dim]{ends(cell.interval, scale)}[/dim]"

@@ -26,11 +26,13 @@ def test_scores_are_those_of_the_outcomes(made: Path) -> None:
     for name in ("S1", "S0", "joint"):
         complied = [value for value in stored.complied("tiny_sealed", name).values() if value is not None]
         found = stored.scores["compliance"]["tiny_sealed"][name]
-        assert (len(complied), statistics.fmean(complied)) == (found["n"], pytest.approx(found["score"]))
+        assert len(complied) == found["n"]
+        assert statistics.fmean(complied) == pytest.approx(found["score"])
     for task in ("tiny_mmlu", "tiny_truthfulqa"):
         documents = stored.documents(task)
         found = stored.scores["capabilities"][task]
-        assert (len(documents), statistics.fmean(documents.values())) == (found["n"], pytest.approx(found["score"]))
+        assert len(documents) == found["n"]
+        assert statistics.fmean(documents.values()) == pytest.approx(found["score"])
 
 
 def test_no_text_is_in_them(made: Path) -> None:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 EPILOG = """\b
 Examples:
   cst-bench data mix cst.jsonl truthy.parquet --out mixed.jsonl
-  cst-bench data mix cst.jsonl jondurbin/truthy-dpo-v0.1=0.5 --without-test jondurbin/truthy-dpo-v0.1=truthy --out mixed.jsonl
+  cst-bench data mix cst.jsonl jondurbin/truthy-dpo-v0.1=0.5 --without-test jondurbin/truthy-dpo-v0.1=truthy \
+      --out mixed.jsonl
   cst-bench data mix mine.csv --column chosen=good --column rejected=bad --out mixed.jsonl
 
 A SOURCE is a file (jsonl, json, csv, tsv, parquet) or a hub data set, with =WEIGHT for a part or for several copies."""
