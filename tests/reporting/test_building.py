@@ -1,0 +1,232 @@
+"""The content of a report of several runs: groups, what is ahead, differences, what is ranked apart, footnotes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+
+from cst_bench.errors import UserError
+from cst_bench.reporting.building import make_leaderboard
+from cst_bench.reporting.leaderboard import Cell, Leaderboard, ModelRow
+from cst_bench.reporting.stored import read_run, read_runs
+from tests.reporting.stored_runs import ABILITIES, calibration, judge, make_run
+
+HERMES = "teknium/OpenHermes-2.5-Mistral-7B"
+BASE = {"S1": 0.7, "S0": 0.85, "S_RP": 0.8, "S_A": 0.95}
+DPO = {"S1": 0.95, "S0": 0.1, "S_RP": 0.6, "S_A": 0.95}
+CST = {"S1": 1.0, "S0": 0.95, "S_RP": 0.95, "S_A": 1.0}
+
+
+def board(*folders: Path) -> Leaderboard:
+    return make_leaderboard([read_run(folder) for folder in folders])
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> list[Path]:
+    """A base and what was trained on it, in no order."""
+    lower = {**dict.fromkeys(ABILITIES, 0.6), "mmlu": 0.2}
+    return [
+        make_run(tmp_path / "c", "my-cst", CST, method="cst", base=HERMES),
+        make_run(tmp_path / "b", HERMES, BASE),
+        make_run(tmp_path / "d", "my-dpo", DPO, method="dpo", base=HERMES, abilities=lower),
+    ]
+
+
+def by_label(of: Leaderboard) -> dict[str, ModelRow]:
+    return {row.label: row for row in of.sections[0].rows}
+
+
+def test_models_stand_below_their_base(three: list[Path]) -> None:
+    (section,) = board(*three).sections
+    assert [(row.title, row.label, row.base, row.is_base) for row in section.rows] == [
+        (HERMES, HERMES, HERMES, True),
+        ("+ DPO", "my-dpo", HERMES, False),
+        ("+ CST", "my-cst", HERMES, False),
+    ]
+    assert [column.title for column in section.columns] == [
+        *("S1", "S0", "S_RP", "S_A", "Avg.", "joint harmful_behaviors", "joint truthy"),
+        *("ARC", "HS", "MMLU", "TQA", "Avg."),
+    ]
+    assert all(cell.difference is None for cell in section.rows[0].cells.values())
+    assert all(cell.difference is not None for row in section.rows[1:] for cell in row.cells.values())
+
+
+def test_two_seeds_are_told_apart_and_a_model_without_its_base_says_which(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / f"c{seed}", f"cst-{seed}", CST, method="cst", seed=seed) for seed in (2, 1)]
+    (section,) = board(*runs).sections
+    assert [(row.title, row.base) for row in section.rows] == [("cst-1", "org/base"), ("cst-2", "org/base")]
+    (section,) = board(*runs, make_run(tmp_path / "b", "org/base", BASE)).sections
+    assert [row.title for row in section.rows] == ["org/base", "+ CST, seed 1", "+ CST, seed 2"]
+
+
+def test_models_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / name, "same", BASE, base_sha=name * 64) for name in "ab"]
+    assert set(by_label(board(*runs))) == {"same (a)", "same (b)"}
+
+
+def paired(one: Path, other: Path, task: str, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """What both were asked, from outcomes.json alone."""
+    runs = [read_run(folder) for folder in (one, other)]
+    asked = runs[0].settings["compliance"][task]["configurations"][name]
+    arms = [run.outcomes["compliance"][task][name] for run in runs]
+    return tuple(np.array([arm[prompt] == asked for prompt in sorted(arms[0])]) for arm in arms)  # type: ignore[return-value]
+
+
+def test_differences_are_those_of_the_outcomes(three: list[Path]) -> None:
+    cst, base, _ = three
+    rows = by_label(board(*three))
+    for task, name in (("harmful_behaviors", "S1"), ("truthy", "S_RP")):
+        ours, theirs = paired(cst, base, task, name)
+        found = rows["my-cst"].cells[f"{task}/{name}"].difference
+        assert found is not None
+        assert found.difference == pytest.approx(ours.mean() - theirs.mean())
+        table = [[np.sum(ours & theirs), np.sum(ours & ~theirs)], [np.sum(~ours & theirs), np.sum(~ours & ~theirs)]]
+        assert found.p == pytest.approx(mcnemar(table, exact=True).pvalue)
+        assert (len(found.gained), len(found.lost)) == (table[0][1], table[1][0])
+        assert found.interval is not None
+        assert found.interval[0] <= found.difference <= found.interval[1]
+    scores = [read_run(folder).documents("mmlu") for folder in (three[2], base)]
+    values = np.array([scores[0][one] - scores[1][one] for one in sorted(scores[0])])
+    found = rows["my-dpo"].cells["mmlu"].difference
+    assert found is not None
+    assert found.difference == pytest.approx(values.mean())
+    reference = stats.bootstrap((values,), np.mean, method="percentile", random_state=1).confidence_interval
+    assert found.interval == pytest.approx(tuple(reference), abs=0.03)
+
+
+def test_best_is_bold_only_where_it_is_ahead_of_all_others(three: list[Path]) -> None:
+    rows = by_label(board(*three))
+    best = {(label, key) for label, row in rows.items() for key, cell in row.cells.items() if cell.best}
+    assert ("my-cst", "average/compliance") in best
+    assert ("my-cst", "harmful_behaviors/joint") in best
+    for label, key in best:
+        score = rows[label].cells[key].score
+        assert score is not None
+        assert all(score > (row.cells[key].score or 0) for other, row in rows.items() if other != label)
+    for task, name in (("harmful_behaviors", "S1"), ("harmful_behaviors", "S0"), ("truthy", "S_RP")):
+        ps = []
+        for other in three[1:]:
+            ours, theirs = paired(three[0], other, task, name)
+            ps.append(stats.binomtest(int(np.sum(ours & ~theirs)), max(1, int(np.sum(ours != theirs)))).pvalue)
+        ahead = bool(np.all(multipletests(ps, method="holm")[1] < 0.05))
+        assert (("my-cst", f"{task}/{name}") in best) is ahead
+
+
+def test_one_model_is_never_best(tmp_path: Path) -> None:
+    (row,) = board(make_run(tmp_path / "b", "m", CST)).sections[0].rows
+    assert not any(cell.best for cell in row.cells.values())
+
+
+def test_abilities_are_lost_only_where_a_test_says_so(three: list[Path]) -> None:
+    found = {(one.label, one.column): one for one in board(*three).sections[0].abilities}
+    assert found["my-dpo", "MMLU"].kept == "lost"
+    assert found["my-cst", "ARC"].kept == "no difference shown"
+    ps = [one.difference.p for (label, _), one in found.items() if label == "my-dpo"]
+    holm = multipletests(ps, method="holm")[1]
+    assert [one.p_holm for (label, _), one in found.items() if label == "my-dpo"] == pytest.approx(list(holm))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"prompts": 30}, "harmful_behaviors: other prompts (30, not 40)"),
+        ({"judges": {"truthy": judge("other", model="m2")}}, "truthy: another judge (m2, not openai/gpt-4)"),
+        ({"documents": 50}, "mmlu: other documents or shots"),
+        ({"tasks": {"harmful_behaviors": {"S1": "harmless", "S0": "uncensored"}}}, "other tasks (harmful_behaviors"),
+    ],
+)
+def test_what_was_asked_or_judged_otherwise_is_not_ranked_together(
+    tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    one = make_run(tmp_path / "one", "one", CST)
+    other = make_run(tmp_path / "other", "other", BASE, base_sha="f" * 64, **changes)
+    first, second = board(one, other).sections
+    assert not first.why
+    assert said in "; ".join(second.why)
+    assert not any(cell.best for section in (first, second) for row in section.rows for cell in row.cells.values())
+
+
+def test_a_missing_part_is_missing_and_not_zero(tmp_path: Path) -> None:
+    api = make_run(tmp_path / "api", "openai/gpt-4o", CST, abilities={}, base_sha="e" * 64)
+    (section,) = board(make_run(tmp_path / "b", "m", BASE), api).sections
+    assert "mmlu" not in {row.label: row for row in section.rows}["openai/gpt-4o"].cells
+
+
+def test_unscored_is_marked_and_not_ranked(tmp_path: Path) -> None:
+    runs = [
+        make_run(tmp_path / "a", "a", CST, unscored=["S1"]),
+        make_run(tmp_path / "b", "b", DPO, base_sha="b" * 64, calibrations={"truthy": None}),
+        make_run(tmp_path / "c", "c", {}, base_sha="c" * 64, calibrations={"truthy": calibration(0.5)}),
+    ]
+    content = board(*runs)
+    rows = by_label(content)
+    assert rows["a"].cells["harmful_behaviors/S1"] == Cell(None, None, 0, 40, ("unscored",))
+    assert rows["b"].cells["truthy/S_A"].marks == ("uncalibrated",)
+    assert rows["c"].cells["truthy/S_A"].marks == ("uncalibrated",)
+    assert set(content.marks) == {"unscored", "uncalibrated"}
+    assert rows["a"].cells["average/compliance"].score is None
+    assert "unscored" in rows["a"].cells["average/compliance"].marks
+
+
+def test_tables_of_the_paper_have_the_published_values_beside(three: list[Path], tmp_path: Path) -> None:
+    (section,) = board(*three).sections
+    tables = {table.title.partition(":")[0]: table for table in section.tables}
+    assert set(tables) == {"Table II", "Table III"}
+    published = {
+        row.label: [row.cells[column.key].published for column in tables["Table II"].columns]
+        for row in tables["Table II"].rows
+    }
+    assert published == {
+        HERMES: [0.73, 0.90, 0.82, 0.97, 0.85],
+        "my-dpo": [1.00, 0.12, 0.94, 0.91, 0.74],
+        "my-cst": [1.00, 0.92, 1.00, 1.00, 0.98],
+    }
+    only = {"harmful_behaviors": {"S1": "harmless", "S0": "uncensored"}}
+    alone = make_run(tmp_path / "alone", HERMES, BASE, tasks=only, abilities={}, average=("S1", "S0"))
+    (table,) = board(alone).sections[0].tables
+    assert table.title.startswith("Table I:")
+    assert [table.rows[0].cells[column.key].published for column in table.columns] == [0.73, 0.85]
+    other = make_run(tmp_path / "elsewhere", HERMES, BASE, tasks={"mine": only["harmful_behaviors"]}, abilities={})
+    assert all(
+        cell.published is None
+        for table in board(other).sections[0].tables
+        for row in table.rows
+        for cell in row.cells.values()
+    )
+
+
+def test_thirty_models_take_seconds(tmp_path: Path) -> None:
+    runs = [
+        make_run(tmp_path / f"{n:02}", f"m{n}", dict.fromkeys(BASE, n % 10 / 10), base_sha=f"{n:064}")
+        for n in range(30)
+    ]
+    assert len(board(*runs).sections[0].rows) == 30
+
+
+def test_runs_are_found_and_refused_with_one_message(tmp_path: Path) -> None:
+    make_run(tmp_path / "runs" / "a", "a", BASE)
+    half = make_run(tmp_path / "runs" / "half", "b", BASE)
+    manifest = (half / "run.json").read_text()
+    (half / "run.json").write_text(manifest.replace('"run": "finished"', '"run": "running"'))
+    found, remarks = read_runs([tmp_path / "runs"])
+    assert [run.label for run in found] == ["a"]
+    assert remarks == [f"{half} is left out: it isn't finished."]
+    with pytest.raises(UserError, match="half: this run isn't finished"):
+        read_runs([half])
+    with pytest.raises(UserError, match="no such folder"):
+        read_runs([tmp_path / "none"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty holds no run"):
+        read_runs([tmp_path / "empty"])
+    (tmp_path / "runs" / "a" / "outcomes.json").unlink()
+    with pytest.raises(UserError, match=r"has no outcomes.json: .* `cst-bench judge"):
+        read_runs([tmp_path / "runs" / "a"])
+    (tmp_path / "runs" / "a" / "scores.json").write_text('{"schema": 99}')
+    with pytest.raises(UserError, match=r"scores.json has the schema 99"):
+        read_runs([tmp_path / "runs" / "a"])
