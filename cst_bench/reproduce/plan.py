@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from cst_bench import content
 from cst_bench.content import Content
 from cst_bench.errors import UserError, did_you_mean
+from cst_bench.reporting.published import forms
 from cst_bench.runs.suite import load_suite
 
 FOLDER = "training/reproductions"
@@ -34,8 +35,7 @@ class Arm(Content):
     """A way to train: which configurations the rows are of, and how often each row is seen."""
 
     title: str
-    method: str
-    """cst or dpo."""
+    method: Literal["cst", "dpo"]
     copies: Annotated[float, Field(gt=0)] = 1.0
     """DPO with 2 copies takes as many optimizer steps as CST, which has two rows for each pair."""
 
@@ -77,8 +77,8 @@ class TableForm(Content):
     average: bool = True
     """Whether a last column has the mean of the others."""
     percent: bool = False
-    published: dict[str, dict[str, list[float | None]]] = Field(default_factory=dict)
-    """Model → `base` or arm → the published values, in the order of the columns."""
+    published: str | None = None
+    """The table in reports/published.yaml whose values stand beside, for models by their hub id."""
 
 
 class Reproduction(Content):
@@ -110,6 +110,8 @@ class Reproduction(Content):
                 if task not in self.critiques:
                     raise ValueError(f"sets.{name}: no critique for task {task}")
         for table in self.tables:
+            if table.published is not None and table.published not in (known := [one.name for one in forms()]):
+                raise ValueError(f"tables: {table.title}: nothing published: {did_you_mean(table.published, known)}")
             if table.set not in self.sets:
                 raise ValueError(f"tables: {table.title}: no such set: {did_you_mean(table.set, self.sets)}")
         if BASE in self.arms:

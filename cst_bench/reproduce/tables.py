@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cst_bench.reporting.published import form as published_form
+from cst_bench.reporting.published import published_value
+from cst_bench.reporting.stored import METHODS
 from cst_bench.reproduce.plan import BASE, Reproduction, TableForm
 
 Scores = Mapping[str, Any]
@@ -62,15 +65,21 @@ def _table(
     for name, model in plan.models.items():
         for arm in (BASE, *plan.sets[form.set].arms):
             runs = scores[name, form.set, arm]
-            published = form.published.get(name, {}).get(arm, [])
+            method = None if arm == BASE else METHODS[plan.arms[arm].method]
             values = [_values(form, run) for run in runs]
             cells = [
-                _cell([row[at] for row in values], published[at] if at < len(published) else None)
-                for at in range(len(columns))
+                _cell([row[at] for row in values], _published(form, model.checkpoint, method, column))
+                for at, column in enumerate(columns)
             ]
             title = model.title if arm == BASE else f"+ {plan.arms[arm].title}"
             rows.append(TableRow(name, title, len(runs), cells))
     return ReproducedTable(form.title, columns, form.percent, rows)
+
+
+def _published(form: TableForm, checkpoint: str, method: str | None, column: str) -> float | None:
+    if form.published is None:
+        return None
+    return published_value(published_form(form.published), checkpoint, method, column)
 
 
 def _values(form: TableForm, run: Scores) -> list[tuple[float | None, list[float] | None]]:

@@ -66,6 +66,7 @@ def write_small(folder: Path, **changes: Any) -> Path:
         ({"sets": {"one": {**SMALL["sets"]["one"], "pairs": ["tiny_village"]}}}, "no critique for task tiny_village"),
         ({"sets": {"one": {**SMALL["sets"]["one"], "suite": "tiny"}}}, "give either suite or tasks"),
         ({"tables": [{"title": "T", "set": "on", "columns": ["S1"]}]}, "T: no such set: did you mean one"),
+        ({"tables": [{**SMALL["tables"][0], "published": "table_4"}]}, "nothing published: did you mean table_"),
         ({"seeds": []}, "seeds"),
         ({"epochs": 3}, "epochs"),
     ],
@@ -149,6 +150,22 @@ def test_tables_hold_means_over_seeds_with_students_intervals(tmp_path: Path) ->
         low, high = stats.t.interval(0.95, 2, statistics.fmean(values), stats.sem(values))
         assert dpo.cells[at].interval == pytest.approx((max(0, low), min(1, high)))
     assert cst.cells[0].interval == (1.0, 1.0)
+
+
+def test_published_values_stand_beside_the_papers_models(tmp_path: Path) -> None:
+    plan = load_reproduction("paper")
+    one = scores(0.5, 0.5)
+    one["compliance"]["tiny_village"] = {name: {"score": 0.5, "interval": None} for name in ("S_RP", "S_A")}
+    of = {(m, s, a): [one] for m in plan.models for s, of in plan.sets.items() for a in ("base", *of.arms)}
+    first, second, third = make_tables(plan, of)
+    assert [[cell.published for cell in row.cells] for row in first.rows][:3] == [
+        [0.73, 0.85],
+        [0.96, 0.12],
+        [1.0, 1.0],
+    ]
+    assert [cell.published for cell in second.rows[5].cells] == [0.96, 0.96, 0.94, 0.97, 0.96]
+    assert [cell.published for cell in third.rows[1].cells] == [None] * 5  # no DPO in Table III
+    assert [cell.published for cell in third.rows[2].cells] == [66.0, 84.3, 62.4, 61.7, 68.6]
 
 
 def test_a_step_that_fails_shows_what_it_said(tmp_path: Path) -> None:

@@ -2,9 +2,10 @@
 
     python training/tiny/choose.py [--work FOLDER]
 
-CST alone decides: the settings with the highest mean of S1, S0, S_RP and S_A on validation prompts, at seed 0. DPO
-takes them over. First learning rate and weight of the chosen response's own likelihood (sft) together, then the
-epochs. The result is in choice.json. Test prompts play no part.
+One recipe for both methods: each setting trains DPO and CST at seed 0, and what counts is how each does on validation
+prompts in the configurations that it is trained for (DPO: S1 and S_A; CST: those, S0 and S_RP), both methods alike.
+First learning rate and weight of the chosen response's own likelihood (sft) together, then the epochs. The result is
+in choice.json. Test prompts play no part.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from cst_bench.files import write_json
@@ -27,6 +29,8 @@ RATES = (2.5e-4, 5e-4, 1e-3)
 WEIGHTS = (0.2, 0.5, 1.0)
 EPOCHS = (1, 2, 4)
 FIRST_EPOCHS = 2
+AIMS = {"dpo": ("S1", "S_A"), "cst": ("S1", "S0", "S_RP", "S_A")}
+"""Method → the configurations that its rows are of."""
 
 
 def call(*command: str) -> None:
@@ -37,32 +41,36 @@ def call(*command: str) -> None:
     )
 
 
-def make_rows(work: Path) -> Path:
-    """CST's rows of all tasks, from the base's own pairs."""
-    rows = []
-    for task, critique in load_reproduction("tiny").critiques.items():
+def make_rows(work: Path) -> None:
+    """DPO's and CST's rows of all tasks, from the base's own pairs."""
+    critiques = load_reproduction("tiny").critiques
+    for task, critique in critiques.items():
         call("data", "critique", "tiny", "--task", task, "--critique", critique, "--out", str(work / task))
-        rows.append(str(work / f"{task}.jsonl"))
-        pairs = str(work / task / "pairs.jsonl")
-        call("data", "flip", pairs, "--task", task, "--method", "cst", "--out", rows[-1])
-    call("data", "mix", *rows, "--out", str(work / "rows.jsonl"))
-    return work / "rows.jsonl"
+    for method in AIMS:
+        rows = []
+        for task in critiques:
+            rows.append(str(work / f"{task}-{method}.jsonl"))
+            pairs = str(work / task / "pairs.jsonl")
+            call("data", "flip", pairs, "--task", task, "--method", method, "--out", rows[-1])
+        call("data", "mix", *rows, "--out", str(work / f"{method}.jsonl"))
 
 
-def measure(work: Path, rows: Path, settings: Mapping[str, float]) -> dict[str, Any]:
-    """Trains with the settings and measures on the validation division."""
-    name = "-".join(f"{value:g}" for value in settings.values())
+def measure(work: Path, settings: Mapping[str, float]) -> dict[str, Any]:
+    """Trains both methods with the settings and measures them on the validation division."""
     weights = f"trl.loss_weights=[1.0, {settings['sft_weight']}]"
     chosen = (f"trl.learning_rate={settings['learning_rate']}", f"trl.num_train_epochs={settings['epochs']}", weights)
     changes = [part for change in chosen for part in ("--set", change)]
-    call("train", "tiny", "--data", str(rows), *changes, "--out", str(work / name))
     tasks = [part for task in ("tiny_sealed", "tiny_village", "tiny_ordinary") for part in ("--task", task)]
-    call("run", str(work / name), *tasks, "--division", "validation", "--out", str(work / f"{name}.run"))
-    compliance = json.loads((work / f"{name}.run" / "scores.json").read_text())["compliance"]
-    scores = {name: task[name]["score"] for task in compliance.values() for name in task if name.startswith("S")}
-    mean = sum(scores[name] for name in ("S1", "S0", "S_RP", "S_A")) / 4
-    print(f"{dict(settings)}: {mean:.4f} {scores}", flush=True)
-    return {**settings, "mean": mean, "scores": scores}
+    found: dict[str, Any] = dict(settings)
+    for method in AIMS:
+        out = work / "-".join([method, *(f"{value:g}" for value in settings.values())])
+        call("train", "tiny", "--data", str(work / f"{method}.jsonl"), *changes, "--out", str(out))
+        call("run", str(out), *tasks, "--division", "validation", "--out", f"{out}.run")
+        compliance = json.loads(Path(f"{out}.run", "scores.json").read_text())["compliance"]
+        found[method] = {name: of[name]["score"] for of in compliance.values() for name in of if name.startswith("S")}
+    aims = {method: fmean(found[method][name] for name in names) for method, names in AIMS.items()}
+    print(f"{dict(settings)}: {aims}", flush=True)
+    return {**found, "aim": fmean(aims.values())}
 
 
 def main() -> None:
@@ -72,14 +80,14 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    rows = make_rows(options.work)
+    make_rows(options.work)
 
     def measure_all(some: list[dict[str, float]]) -> list[dict[str, Any]]:
         with ThreadPoolExecutor(options.workers) as pool:
-            return list(pool.map(lambda settings: measure(options.work, rows, settings), some))
+            return list(pool.map(lambda settings: measure(options.work, settings), some))
 
     def best(some: list[dict[str, Any]]) -> dict[str, Any]:
-        return max(some, key=lambda one: one["mean"])
+        return max(some, key=lambda one: one["aim"])
 
     tried = measure_all([{"learning_rate": r, "sft_weight": w, "epochs": FIRST_EPOCHS} for r in RATES for w in WEIGHTS])
     first = {key: best(tried)[key] for key in ("learning_rate", "sft_weight")}
