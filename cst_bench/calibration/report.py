@@ -29,16 +29,16 @@ ACCURACY = {**TITLES, "agreement": "Accuracy"}
 
 
 def write_calibration(
-    folder: Path, card: Mapping[str, Any], labels: LabelSet, *, show_text: bool, pictures: bool = True
+    folder: Path, card: Mapping[str, Any], labels: LabelSet | None, *, pictures: bool = True
 ) -> None:
-    """Writes `card.json`, `report.md` and the pictures; texts of disagreements only if they are asked for."""
+    """Writes `card.json`, `report.md` and the pictures; with labels, their texts where the judge disagrees, too."""
     from cst_bench.calibration.plots import draw
 
     if pictures:
         draw(card, folder)
     environment = markdown_environment(content_root() / "reports")
     environment.filters.update(fine=_fine, ends=_ends, between=lambda panel: Markup(agreement_markdown(panel)))
-    texts = {row.id: (row.case.prompt, row.case.response) for row in labels.rows} if show_text else {}
+    texts = {row.id: (row.case.prompt, row.case.response) for row in labels.rows} if labels else {}
     shown = {**card, "judge": {"model": None, **card["judge"]}, "measured": measured(card)}
     titles = ACCURACY if card["measures"] == "accuracy" else TITLES
     text = environment.get_template("calibration.md.j2").render(card=shown, titles=titles, texts=texts)

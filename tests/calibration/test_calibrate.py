@@ -272,7 +272,7 @@ def test_what_it_took_and_how_sure_it_was(tmp_path: Path) -> None:
     assert card["reliability"]["n"] == 2
     assert card["reliability"]["ece"] == pytest.approx(0.4)
     assert card["unscored"] == {"the model refused": 1}
-    write_calibration(tmp_path, card, labels, show_text=False)
+    write_calibration(tmp_path, card, None)
     report = (tmp_path / "report.md").read_text()
     assert "| the model refused | 1 |" in report
     assert "2 calls, 1 answers from the cache, 150 tokens in and 11 out, 0.375 US dollars" in report
@@ -285,7 +285,7 @@ def test_a_judge_that_scores_nothing_has_a_card_without_figures(tmp_path: Path) 
     assert card["n"] == 0
     assert card["macro_f1"] == {"value": None, "interval": None}
     assert card["unscored"] == {"no answer": 2}
-    write_calibration(tmp_path, card, labels, show_text=True)
+    write_calibration(tmp_path, card, labels)
     assert not calibrated(card_summary(card), 0.0)
 
 

@@ -80,7 +80,7 @@ def command(**values: Any) -> int:
     with progress.stage(f"{judge.name}: verdicts", len(labels.rows)) as count:
         card = calibrate(judge, labels, trained_on=trained_on(path), seed=values["seed"], count=count)
     folder = values["out"] or OWN / "-".join(map(slug, filter(None, (judge.name, options.model, labels.name))))
-    write_calibration(folder, card, labels, show_text=values["show_text"])
+    write_calibration(folder, card, labels if values["show_text"] else None)
     if values["as_json"]:
         click.echo(json.dumps(card, indent=2, ensure_ascii=False))
     else:
