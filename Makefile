@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test check format tiny-model
+.PHONY: run test check format tiny-model reports
 run: .venv/.installed
 	$(BIN)/cst-bench run
 
@@ -22,6 +22,12 @@ format: .venv/.installed
 # Rebuilds the embedded world's data and checkpoint from seeds (about ten minutes on one core).
 tiny-model: .venv/.installed
 	$(BIN)/python training/tiny/make.py
+
+# The published reports: the embedded world's whole chain (about a quarter of an hour on two cores, continued if it was
+# cut off), then the leaderboard, the judges' cards and the table of benchmarks.
+reports: .venv/.installed
+	$(BIN)/cst-bench reproduce tiny --out runs/reproduce-tiny
+	$(BIN)/python reports/make.py --reproduction runs/reproduce-tiny
 
 .venv/.installed: pyproject.toml
 	test -d .venv || $(PYTHON) -m venv .venv

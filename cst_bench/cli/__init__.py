@@ -22,6 +22,7 @@ class _Verbs(Verbs):
         "score": "Score generations made elsewhere.",
         "judge": "Judge a run again; calibrate, train and attack judges.",
         "report": "Leaderboard, tables and pictures of several runs.",
+        "compare": "Compare two runs, paired, with gates for CI.",
         "data": "Make training data: flips of preference pairs, mixes.",
         "train": "Train a model on preference rows: DPO or CST, with TRL.",
         "reproduce": "Run the paper's whole chain, and see Tables I to III.",

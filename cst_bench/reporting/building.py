@@ -20,6 +20,7 @@ from cst_bench.reporting.leaderboard import (
 )
 from cst_bench.reporting.model import MARKS, MAX_UNSCORED
 from cst_bench.reporting.paired import (
+    LEVEL,
     Difference,
     abilities_average_difference,
     ability_difference,
@@ -30,8 +31,6 @@ from cst_bench.reporting.paired import (
 from cst_bench.reporting.published import paper_tables
 from cst_bench.reporting.stored import METHODS, StoredRun
 
-LEVEL = 0.05
-"""Of the Holm-corrected p value below which a difference counts as shown."""
 _ORDER = {method: at for at, method in enumerate(METHODS.values())}
 
 
@@ -71,7 +70,7 @@ def _fits(run: StoredRun, other: StoredRun) -> bool:
 
 
 def _section(runs: Sequence[StoredRun], first_run: StoredRun, titles: Mapping[int, str], *, first: bool) -> Section:
-    columns = _columns(runs)
+    columns = columns_of(runs)
     rows = _rows(runs, columns, titles)
     why = (
         [] if first else [other for other in (same_tasks(runs[0], first_run),) if other] + differing(runs[0], first_run)
@@ -88,7 +87,7 @@ def _section(runs: Sequence[StoredRun], first_run: StoredRun, titles: Mapping[in
     )
 
 
-def _columns(runs: Sequence[StoredRun]) -> list[Column]:
+def columns_of(runs: Sequence[StoredRun]) -> list[Column]:
     """Averaged configurations, their mean, other configurations, joint compliance, abilities, their mean."""
     arms: dict[str, list[str]] = {}
     for run in runs:
@@ -126,12 +125,12 @@ def _rows(runs: Sequence[StoredRun], columns: Sequence[Column], titles: Mapping[
         base = next((run for run in of if run.method is None), None)
         ordered = sorted(of, key=lambda run: (run.method is not None, _ORDER.get(run.method or "", 2), _seed(run)))
         for run in ordered:
-            cells = {column.key: cell for column in columns if (cell := _cell(run, column)) is not None}
+            cells = {column.key: cell for column in columns if (cell := cell_of(run, column)) is not None}
             trained = run.method is not None
             if base is not None and trained:
                 cells = {
                     column.key: dataclasses.replace(
-                        cells[column.key], difference=difference_of(run, base, column, _over(run))
+                        cells[column.key], difference=difference_of(run, base, column, averaged_over(run))
                     )
                     for column in columns
                     if column.key in cells
@@ -158,7 +157,7 @@ def _under_base(run: StoredRun, group: Sequence[StoredRun], titles: Mapping[int,
     return f"+ {run.method}, seed {_seed(run)}" if len(same_seed) == 1 else f"+ {run.method}, {titles[id(run)]}"
 
 
-def _over(run: StoredRun) -> list[tuple[str, str]]:
+def averaged_over(run: StoredRun) -> list[tuple[str, str]]:
     """The (task, configuration) that a run's average of compliance is over."""
     average = run.scores["averages"]["compliance"]
     names = [] if average is None else average["over"]
@@ -199,7 +198,8 @@ def _value(run: StoredRun, column: Column) -> Mapping[str, Any] | None:
     return found
 
 
-def _cell(run: StoredRun, column: Column) -> Cell | None:
+def cell_of(run: StoredRun, column: Column) -> Cell | None:
+    """A run's score in a column; None if it doesn't have it."""
     value = _value(run, column)
     if value is None or "unavailable" in value:
         return None
@@ -222,7 +222,7 @@ def _cell(run: StoredRun, column: Column) -> Cell | None:
 def _counts(run: StoredRun, column: Column, value: Mapping[str, Any]) -> tuple[int, int, tuple[str, ...]]:
     """n, unscored and marks; an average has those of what it is over."""
     if column.kind == "compliance_average":
-        parts = [(task, run.scores["compliance"][task][name]) for task, name in _over(run)]
+        parts = [(task, run.scores["compliance"][task][name]) for task, name in averaged_over(run)]
     elif column.kind == "ability_average":
         return sum(run.scores["capabilities"][task]["n"] for task in value["over"]), 0, ()
     elif column.kind == "ability":
@@ -255,7 +255,7 @@ def _with_best(rows: Sequence[ModelRow], columns: Sequence[Column]) -> list[Mode
         others = [row for other, row in ranked if other != at]
         if any(row.cells[column.key].score == top.cells[column.key].score for row in others):
             continue
-        found = [difference_of(top.run, row.run, column, _over(top.run)) for row in others]
+        found = [difference_of(top.run, row.run, column, averaged_over(top.run)) for row in others]
         ps = [1.0 if one is None or one.p is None else one.p for one in found]
         if all(p < LEVEL for p in holm(ps)):
             best.add((at, column.key))

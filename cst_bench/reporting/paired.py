@@ -17,6 +17,8 @@ from cst_bench.compliance.scores import wilson
 from cst_bench.reporting.stored import StoredRun
 
 RESAMPLES = 9999
+LEVEL = 0.05
+"""Of the Holm-corrected p value below which a difference counts as shown."""
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
 from cst_bench.reporting.board_markdown import column_groups
+from cst_bench.reporting.compare import Comparison
 from cst_bench.reporting.leaderboard import Cell, Column, Leaderboard
 from cst_bench.reporting.model import Figure, make_report
-from cst_bench.reporting.numbers import ends, number
+from cst_bench.reporting.numbers import ends, number, p_value, signed, signed_ends
+from cst_bench.reporting.paired import LEVEL
 
 _WIDTH, _MODEL, _CELL = 80, 16, 9
 
@@ -122,3 +125,33 @@ def _score(cell: Cell | None, column: Column) -> str:
     scale = 100 if column.percent else 1
     score = number(cell.score, scale)
     return f"{f'[bold]{score}[/bold]' if cell.best else score}\n[dim]{ends(cell.interval, scale)}[/dim]"
+
+
+def comparison_table(found: Comparison) -> RenderableType:
+    """What a comparison of two runs ends with, 80 columns wide at most."""
+    parts: list[RenderableType] = [f"[bold]{escape(found.label)}[/bold] less [bold]{escape(found.reference)}[/bold]"]
+    parts.extend(f"[yellow]not alike: {escape(reason)}[/yellow]" for reason in found.different)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("Score", overflow="fold")
+    for title in ("before", "now", "difference", "95 %", "p", "n", "+/−"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for one in found.scores:
+        scale = 100 if one.column.percent else 1
+        difference = one.difference
+        flips = "" if one.column.kind.endswith("average") else f"{len(difference.gained)}/{len(difference.lost)}"
+        shown = one.p_holm is not None and one.p_holm < LEVEL
+        table.add_row(
+            escape(one.column.title),
+            number(one.reference, scale),
+            number(one.score, scale),
+            f"[bold]{signed(difference.difference, scale)}[/bold]" if shown else signed(difference.difference, scale),
+            signed_ends(difference.interval, scale).replace(" to ", " … "),
+            p_value(difference.p),
+            str(difference.n),
+            flips if one.column.kind != "ability" else "",
+        )
+    parts.append(table)
+    parts.append("[dim]bold: p below 0.05 after Holm's correction; +/−: prompts gained and lost; abilities in %[/dim]")
+    if found.missing:
+        parts.append(f"[dim]not compared: {escape(', '.join(found.missing))}[/dim]")
+    return Group(*parts)
