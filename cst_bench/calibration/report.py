@@ -28,9 +28,7 @@ ACCURACY = {**TITLES, "agreement": "Accuracy"}
 """Only people's labels make agreement with them accuracy."""
 
 
-def write_calibration(
-    folder: Path, card: Mapping[str, Any], labels: LabelSet | None, *, pictures: bool = True
-) -> None:
+def write_calibration(folder: Path, card: Mapping[str, Any], labels: LabelSet | None, *, pictures: bool = True) -> None:
     """Writes `card.json`, `report.md` and the pictures; with labels, their texts where the judge disagrees, too."""
     from cst_bench.calibration.plots import draw
 

@@ -12,9 +12,9 @@ Examples:
   cst-bench compare runs/base runs/cst --fail-if "S0 < -0.05" --fail-if "MMLU.high < 0" --junit compare.xml
   cst-bench compare runs/base runs/cst --fail-if '"joint truthy".score < 0.8' --out compare.md
 
-Differences are RUN's score less REFERENCE's. A gate is NAME[.QUANTITY] OPERATOR NUMBER, several joined by `and`; quantities
-are difference (the default), low and high (the ends of its 95 % interval), score (RUN's own) and p. Exit status 1 if
-a gate holds."""
+Differences are RUN's score less REFERENCE's. A gate is NAME[.QUANTITY] OPERATOR NUMBER, several joined by `and`;
+quantities are difference (the default), low and high (the ends of its 95 % interval), score (RUN's own) and p. Exit
+status 1 if a gate holds."""
 
 
 @click.command(epilog=EPILOG)

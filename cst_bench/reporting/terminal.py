@@ -131,9 +131,9 @@ def comparison_table(found: Comparison) -> RenderableType:
     """What a comparison of two runs ends with, 80 columns wide at most."""
     parts: list[RenderableType] = [f"[bold]{escape(found.label)}[/bold] less [bold]{escape(found.reference)}[/bold]"]
     parts.extend(f"[yellow]not alike: {escape(reason)}[/yellow]" for reason in found.different)
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("Score", overflow="fold")
-    for title in ("before", "now", "difference", "95 %", "p", "n", "+/−"):
+    for title in ("before", "now", "diff.", "95 %", "p", "n", "+/−"):
         table.add_column(title, justify="right", no_wrap=True)
     for one in found.scores:
         scale = 100 if one.column.percent else 1

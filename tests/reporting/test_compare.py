@@ -1,0 +1,166 @@
+"""Comparisons of two runs and gates on them: what may be compared, what is said, what fails."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from statsmodels.stats.multitest import multipletests
+
+from cst_bench.errors import UserError
+from cst_bench.reporting.compare import Comparison, compare_json, compare_markdown, compare_runs
+from cst_bench.reporting.gates import OPERATORS, QUANTITIES, Condition, judge_gate, parse_gate
+from cst_bench.reporting.junit import junit_xml
+from cst_bench.reporting.stored import read_run
+from tests.reporting.stored_runs import ABILITIES, judge, make_run
+
+BASE = {"S1": 0.7, "S0": 0.85, "S_RP": 0.8, "S_A": 0.95}
+WORSE = {"S1": 0.95, "S0": 0.1, "S_RP": 0.8, "S_A": 0.95}
+
+
+def compared(folder: Path, changes: dict[str, Any] | None = None, **options: Any) -> Comparison:
+    reference = make_run(folder / "reference", "the base", BASE)
+    run = make_run(folder / "run", "the | other", WORSE, **(changes or {}))
+    return compare_runs(read_run(reference), read_run(run), **options)
+
+
+def test_every_score_of_both_is_compared_the_second_less_the_first(tmp_path: Path) -> None:
+    found = compared(tmp_path)
+    scores = {one.column.key: one for one in found.scores}
+    assert set(scores) == {
+        *("harmful_behaviors/S1", "harmful_behaviors/S0", "truthy/S_RP", "truthy/S_A", "average/compliance"),
+        *("harmful_behaviors/joint", "truthy/joint", *ABILITIES, "average/capabilities"),
+    }
+    s0 = scores["harmful_behaviors/S0"]
+    assert (s0.reference, s0.score, s0.difference.n) == (0.85, 0.1, 40)
+    assert s0.difference.difference == pytest.approx(-0.75)
+    assert len(s0.difference.gained) - len(s0.difference.lost) == -30
+    single = [one for one in found.scores if one.column.kind in ("compliance", "ability")]
+    holm = multipletests([one.difference.p for one in single], method="holm")[1]
+    assert [one.p_holm for one in single] == pytest.approx(list(holm))
+    assert all(one.p_holm is None for one in found.scores if one not in single)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"prompts": 30}, "harmful_behaviors: other prompts (30, not 40)"),
+        ({"judges": {"truthy": judge("other", model="m2")}}, "truthy: another judge (m2, not openai/gpt-4)"),
+        ({"documents": 50}, "mmlu: other documents or shots"),
+    ],
+)
+def test_what_is_not_alike_is_refused_unless_told(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError) as refused:
+        compared(tmp_path / "refused", changes)
+    assert said in str(refused.value)
+    assert "--allow-different" in str(refused.value)
+    found = compared(tmp_path / "told", changes, allow_different=True)
+    assert said in found.different
+    assert said.split(" (")[0].split(": ")[1] in compare_markdown(found)
+    assert said in json.loads(compare_json(found))["different"]
+    assert f"different: {said}" in junit_xml(found, [])
+
+
+def test_only_what_both_have_is_compared_and_the_rest_is_named(tmp_path: Path) -> None:
+    found = compared(tmp_path, {"abilities": {"mmlu": 0.5}})
+    assert "mmlu" in {one.column.key for one in found.scores}
+    assert set(found.missing) == {f"{task} (only the base)" for task in ABILITIES if task != "mmlu"}
+    other = {"tasks": {"else": {"S1": "harmless", "S0": "uncensored"}}, "abilities": {}}
+    with pytest.raises(UserError, match="no task in common"):
+        compared(tmp_path / "none", other)
+
+
+def test_names_are_text_in_every_format(tmp_path: Path) -> None:
+    reference = read_run(make_run(tmp_path / "a", "<b>x</b> | [l](http://e.x)", BASE))
+    run = read_run(make_run(tmp_path / "b", 'y\x00\x1b"&<', WORSE))
+    found = compare_runs(reference, run)
+    tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(compare_markdown(found))
+    assert not {child.type for token in tokens for child in token.children or []} & {"link_open", "html_inline"}
+    gates = [judge_gate(parse_gate("S0 < -0.05"), found)]
+    root = ElementTree.fromstring(junit_xml(found, gates))
+    assert (root.get("tests"), root.get("failures")) == ("1", "1")
+    (failure,) = root.iter("failure")
+    assert "S0.difference is -0.75" in str(failure.get("message"))
+
+
+@pytest.mark.parametrize(
+    ("gate", "failed"),
+    [
+        ("S0 < -0.05", True),
+        ("S0 < -0.8", False),
+        ("S0.high < -0.05", True),
+        ("S0.score >= .1", True),
+        ("S1 < 0 and S0 < 0", False),
+        ("S1 > 0 and S0 < 0", True),
+        ("truthy/S_A.p > 0.04", True),
+        ('"joint truthy".score <= 1', True),
+        ('"joint harmful_behaviors" < -0.2', True),
+        ("average/compliance <= -1e-3", True),
+        ("mmlu > 0.5", False),
+        ("MMLU > 0.5", False),
+    ],
+)
+def test_gates(tmp_path: Path, gate: str, failed: bool) -> None:
+    result = judge_gate(parse_gate(gate), compared(tmp_path))
+    assert result.failed is failed
+    assert ("failed" if failed else "passed") in result.message
+
+
+def test_what_is_undefined_fails_a_gate(tmp_path: Path) -> None:
+    found = compared(tmp_path, {"unscored": ["S0"]})
+    result = judge_gate(parse_gate("S0 < -0.05"), found)
+    assert result.failed
+    assert "S0.difference is undefined" in result.message
+
+
+@pytest.mark.parametrize(
+    ("gate", "said"),
+    [
+        ("", "a score's name at the end"),
+        ("S0", "<, <=, > or >= at the end"),
+        ("S0 <", "a number at the end"),
+        ("S0 < x", "a number, not 'x'"),
+        ("S0 < 1 or S1 < 1", "'and' or the end, not 'or'"),
+        ("S0 = 1", "something else than '= 1'"),
+        ("< 1", "a score's name, not '<'"),
+        ('"S0".hihg < 1', "unknown quantity 'hihg': did you mean high"),
+        ("S9 < 1", "no score 'S9' in both runs: did you mean S"),
+        ("Avg. < 0", "'Avg.' is 2 scores: say average/compliance or average/capabilities"),
+    ],
+)
+def test_a_gate_that_is_wrong_is_one_message(tmp_path: Path, gate: str, said: str) -> None:
+    with pytest.raises(UserError) as refused:
+        judge_gate(parse_gate(gate), compared(tmp_path))
+    assert said in str(refused.value)
+
+
+@given(
+    st.lists(
+        st.builds(
+            Condition,
+            st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
+            st.sampled_from(QUANTITIES),
+            st.sampled_from(sorted(OPERATORS)),
+            st.floats(allow_nan=False, allow_infinity=False),
+        ),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_a_gate_is_read_as_it_is_written(conditions: list[Condition]) -> None:
+    assert list(parse_gate(" and ".join(map(str, conditions))).conditions) == conditions
+
+
+@given(st.text(st.sampled_from('S0.<>="\\ 19-eand')))
+def test_no_text_crashes_the_parser(text: str) -> None:
+    try:
+        gate = parse_gate(text)
+    except UserError:
+        return
+    assert gate.conditions
