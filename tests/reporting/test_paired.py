@@ -1,0 +1,99 @@
+"""Paired differences against other packages' figures, and their intervals against what they promise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+
+from cst_bench.reporting.paired import bootstrap_difference, holm, newcombe, shares_difference
+
+
+def keyed(values: np.ndarray) -> dict[str, float]:
+    return {f"p{at}": float(value) for at, value in enumerate(values)}
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
+def test_shares_are_compared_by_the_exact_mcnemar_test(pairs: list[tuple[bool, bool]]) -> None:
+    ours, theirs = (np.array(side, dtype=float) for side in zip(*pairs))
+    found = shares_difference(keyed(ours), keyed(theirs))
+    table = [[np.sum((ours == a) & (theirs == b)) for b in (1, 0)] for a in (1, 0)]
+    assert found.difference == pytest.approx(ours.mean() - theirs.mean())
+    assert found.p == pytest.approx(1.0 if table[0][1] + table[1][0] == 0 else mcnemar(table, exact=True).pvalue)
+    assert found.interval is not None
+    assert -1 <= found.interval[0] <= found.difference + 1e-12
+    assert found.difference - 1e-12 <= found.interval[1] <= 1
+    back = shares_difference(keyed(theirs), keyed(ours))
+    assert back.interval == pytest.approx((-found.interval[1], -found.interval[0]))
+
+
+def test_only_what_is_in_both_counts() -> None:
+    found = shares_difference({"a": 1.0, "b": 1.0, "c": 0.0}, {"b": 0.0, "c": 0.0, "d": 1.0})
+    assert (found.n, found.difference, found.gained, found.lost) == (2, 0.5, ("b",), ())
+    nothing = shares_difference({"a": 1.0}, {"b": 1.0})
+    assert (nothing.n, nothing.difference, nothing.interval, nothing.p) == (0, None, None, None)
+    assert bootstrap_difference([({}, {})]).difference is None
+
+
+@pytest.mark.parametrize(("n", "p1", "p2", "both"), [(40, 0.9, 0.7, 0.65), (100, 0.95, 0.9, 0.88), (30, 0.5, 0.5, 0.4)])
+def test_newcombes_interval_covers(n: int, p1: float, p2: float, both: float) -> None:
+    """2,000 tables drawn from known shares: the interval holds the true difference about as often as it says."""
+    draw = np.random.default_rng(0)
+    tables = draw.multinomial(n, [both, p1 - both, p2 - both, 1 - p1 - p2 + both], 2000)
+    held = [low <= p1 - p2 <= high for low, high in (newcombe(*map(int, table[:3]), n) for table in tables)]
+    assert 0.93 <= np.mean(held) <= 0.99
+
+
+def test_the_bootstrap_is_that_of_scipy() -> None:
+    draw = np.random.default_rng(3)
+    ours, theirs = draw.random(80), draw.random(80) * 0.8
+    found = bootstrap_difference([(keyed(ours), keyed(theirs))])
+    reference = stats.bootstrap((ours - theirs,), np.mean, method="percentile", n_resamples=9999, random_state=1)
+    assert found.difference == pytest.approx(np.mean(ours - theirs))
+    assert found.interval == pytest.approx(tuple(reference.confidence_interval), abs=0.01)
+
+    test = stats.permutation_test(
+        (ours - theirs,), np.mean, permutation_type="samples", n_resamples=9999, random_state=1, vectorized=True
+    )
+    assert found.p == pytest.approx(test.pvalue, abs=0.015)
+
+
+def test_a_mean_over_tasks_draws_a_prompt_for_all_its_configurations() -> None:
+    """Two configurations that always err together tell no more than one; two of different prompts do."""
+    draw = np.random.default_rng(5)
+    one, other = (draw.integers(0, 2, 60).astype(float) for _ in range(2))
+    zero = np.zeros(60)
+    alone = bootstrap_difference([(keyed(one), keyed(zero))])
+    twice = bootstrap_difference([(keyed(one), keyed(zero)), (keyed(one), keyed(zero))])
+    apart = bootstrap_difference(
+        [({f"a/{key}": v for key, v in keyed(one).items()}, {f"a/{key}": v for key, v in keyed(zero).items()}),
+         ({f"b/{key}": v for key, v in keyed(other).items()}, {f"b/{key}": v for key, v in keyed(zero).items()})]
+    )  # fmt: skip
+    widths = [found.interval[1] - found.interval[0] for found in (alone, twice, apart) if found.interval]
+    assert widths[1] == pytest.approx(widths[0], rel=0.05)
+    assert widths[2] == pytest.approx(widths[0] / np.sqrt(2), rel=0.1)
+    assert apart.difference == pytest.approx((one.mean() + other.mean()) / 2)
+
+
+def test_nothing_that_differs_is_no_difference() -> None:
+    same = keyed(np.array([1.0, 0.0, 1.0]))
+    assert bootstrap_difference([(same, same)]).p == 1.0
+    found = shares_difference(same, same)
+    assert (found.difference, found.p) == (0.0, 1.0)
+    assert found.interval is not None
+    assert found.interval[0] < 0 < found.interval[1]  # three prompts prove nothing
+
+
+def test_the_same_runs_give_the_same_figures() -> None:
+    draw = np.random.default_rng(7)
+    ours, theirs = keyed(draw.random(50)), keyed(draw.random(50))
+    assert bootstrap_difference([(ours, theirs)]) == bootstrap_difference([(dict(reversed(ours.items())), theirs)])
+
+
+@given(st.lists(st.floats(0, 1), max_size=12))
+def test_holm_is_that_of_statsmodels(ps: list[float]) -> None:
+    assert holm(ps) == pytest.approx(list(multipletests(ps, method="holm")[1]) if ps else [])
