@@ -26,6 +26,8 @@ class _Verbs(Verbs):
         "data": "Make training data: flips of preference pairs, mixes.",
         "train": "Train a model on preference rows: DPO or CST, with TRL.",
         "reproduce": "Run the paper's whole chain, and see Tables I to III.",
+        "ls": "List runs: state, model, suite, scores.",
+        "view": "Open Inspect's viewer on a run.",
         "doctor": "Show what is installed and usable, and put a checkpoint's chat template through the gate.",
     }
 

@@ -55,11 +55,12 @@ def _example(sample: EvalSample, show_text: bool) -> Example:
         outcome.configuration,
         outcome.behaviour,
         verdict,
-        user if show_text else _redacted(user),
-        sample.output.completion if show_text else _redacted(sample.output.completion),
+        user if show_text else redacted(user),
+        sample.output.completion if show_text else redacted(sample.output.completion),
     )
 
 
-def _redacted(text: str) -> str:
+def redacted(text: str) -> str:
+    """How long a text is, in place of it."""
     words = len(text.split())
     return f"({words} word{'' if words == 1 else 's'}, not shown)"

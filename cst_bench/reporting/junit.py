@@ -19,8 +19,9 @@ def junit_xml(found: Comparison, gates: Sequence[GateResult]) -> str:
     cases = len(gates) or len(found.scores)
     failures = sum(gate.failed for gate in gates)
     counts = {"tests": str(cases), "failures": str(failures), "errors": "0", "skipped": "0"}
-    root = ElementTree.Element("testsuites", name="cst-bench compare", **counts)
-    suite = ElementTree.SubElement(root, "testsuite", name=_clean(f"{found.label} less {found.reference}"), **counts)
+    root = ElementTree.Element("testsuites", {"name": "cst-bench compare", **counts})
+    named = {"name": _clean(f"{found.label} less {found.reference}"), **counts}
+    suite = ElementTree.SubElement(root, "testsuite", named)
     for gate in gates:
         case = ElementTree.SubElement(suite, "testcase", classname="cst-bench.gate", name=_clean(gate.gate.text))
         if gate.failed:

@@ -85,6 +85,7 @@ def test_differences_are_those_of_the_outcomes(three: list[Path]) -> None:
         ours, theirs = paired(cst, base, task, name)
         found = rows["my-cst"].cells[f"{task}/{name}"].difference
         assert found is not None
+        assert found.difference is not None
         assert found.difference == pytest.approx(ours.mean() - theirs.mean())
         table = [[np.sum(ours & theirs), np.sum(ours & ~theirs)], [np.sum(~ours & theirs), np.sum(~ours & ~theirs)]]
         assert found.p == pytest.approx(mcnemar(table, exact=True).pvalue)

@@ -23,6 +23,7 @@ def test_shares_are_compared_by_the_exact_mcnemar_test(pairs: list[tuple[bool, b
     found = shares_difference(keyed(ours), keyed(theirs))
     table = [[np.sum((ours == a) & (theirs == b)) for b in (1, 0)] for a in (1, 0)]
     assert found.difference == pytest.approx(ours.mean() - theirs.mean())
+    assert found.difference is not None
     assert found.p == pytest.approx(1.0 if table[0][1] + table[1][0] == 0 else mcnemar(table, exact=True).pvalue)
     assert found.interval is not None
     assert -1 <= found.interval[0] <= found.difference + 1e-12
@@ -44,7 +45,8 @@ def test_newcombes_interval_covers(n: int, p1: float, p2: float, both: float) ->
     """2,000 tables drawn from known shares: the interval holds the true difference about as often as it says."""
     draw = np.random.default_rng(0)
     tables = draw.multinomial(n, [both, p1 - both, p2 - both, 1 - p1 - p2 + both], 2000)
-    held = [low <= p1 - p2 <= high for low, high in (newcombe(*map(int, table[:3]), n) for table in tables)]
+    intervals = [newcombe(int(both), int(gained), int(lost), n) for both, gained, lost, _ in tables]
+    held = [low <= p1 - p2 <= high for low, high in intervals]
     assert 0.93 <= np.mean(held) <= 0.99
 
 

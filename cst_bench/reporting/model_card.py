@@ -1,0 +1,109 @@
+"""Scores in a model card's metadata (`model-index`), by huggingface_hub's own classes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cst_bench.errors import UserError
+from cst_bench.files import write_text
+from cst_bench.reporting.building import cell_of, columns_of
+from cst_bench.reporting.leaderboard import Cell, Column
+from cst_bench.reporting.stored import StoredRun
+
+_BLOCK = re.compile(r"\A(\ufeff?---[ \t]*\r?\n)(.*?)(^---[ \t]*$\r?\n?)", re.DOTALL | re.MULTILINE)
+SOURCE = "cst-bench"
+
+
+def update_model_card(path: Path, run: StoredRun) -> None:
+    """Writes a run's scores into a README.md's `model-index`, or makes the file.
+
+    Our own results of before are replaced, those of others and all other metadata and text stay as they are.
+
+    Raises:
+        UserError: the run has no score, or the file's metadata can't be read; the file stays as it is.
+    """
+    from huggingface_hub.repocard_data import eval_results_to_model_index
+
+    results = list(_results(run))
+    if not results:
+        raise UserError(f"{run.folder} has no score to put into {path}")
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    metadata, before, after = _split(path, text)
+    known = metadata.get("model-index") or []
+    if not isinstance(known, list) or not all(isinstance(one, dict) for one in known):
+        raise UserError(f"{path}: its model-index must be a list of models: correct it, or take it out")
+    name = str(known[0].get("name", run.label)) if known else run.label
+    ours = eval_results_to_model_index(name, results)[0]["results"]
+    others = [one for one in (known[0].get("results") or [] if known else []) if not _is_ours(one)]
+    index = [{**(known[0] if known else {"name": name}), "results": [*others, *ours]}, *known[1:]]
+    written = yaml.safe_dump({"model-index": index}, sort_keys=False, allow_unicode=True)
+    write_text(path, f"{before}{written}{after}")
+
+
+def _split(path: Path, text: str) -> tuple[dict[str, Any], str, str]:
+    """The metadata, what stands before its model-index, and what stands behind."""
+    found = _BLOCK.match(text)
+    if found is None:
+        return {}, "---\n", f"---\n{text}"
+    try:
+        metadata = yaml.safe_load(found[2]) or {}
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: its metadata is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(metadata, dict):
+        raise UserError(f"{path}: its metadata must be keys and values, not {type(metadata).__name__}")
+    lines = found[2].splitlines(keepends=True)
+    first = next((at for at, line in enumerate(lines) if re.match(r"""["']?model-index["']?\s*:""", line)), len(lines))
+    last = next((at for at in range(first + 1, len(lines)) if re.match(r"[^\s#-]", lines[at])), len(lines))
+    head, tail = "".join(lines[:first]), "".join(lines[last:])
+    if head and not head.endswith("\n"):
+        head += "\n"
+    return metadata, f"{found[1]}{head}", f"{tail}{found[3]}{text[found.end() :]}"
+
+
+def _is_ours(result: Any) -> bool:
+    return isinstance(result, dict) and (result.get("source") or {}).get("name") == SOURCE
+
+
+def _results(run: StoredRun) -> Iterator[Any]:
+    """One result for each configuration and ability; the interval, n and judge are in the metric's args."""
+    from huggingface_hub import EvalResult
+
+    for column in columns_of([run]):
+        cell = cell_of(run, column)
+        if cell is None or cell.score is None or column.task is None:
+            continue
+        compliance = column.kind != "ability"
+        settings = run.settings["compliance" if compliance else "capabilities"][column.task]
+        yield EvalResult(
+            task_type="text-generation",
+            task_name=str(settings["title"]),
+            dataset_type=str(settings.get("data", column.task)),
+            dataset_name=str(settings["title"]),
+            dataset_split=str(run.settings["division"]) if compliance else None,
+            metric_type="compliance" if compliance else str(run.scores["capabilities"][column.task]["metric"]),
+            metric_name=column.title,
+            metric_value=round(cell.score, 4),
+            metric_args=_args(run, column, cell),
+            source_name=SOURCE,
+            source_url="https://arxiv.org/abs/2404.00495",
+        )
+
+
+def _args(run: StoredRun, column: Column, cell: Cell) -> dict[str, Any]:
+    args: dict[str, Any] = {"n": cell.n}
+    if cell.interval is not None:
+        args["interval_95"] = [round(end, 4) for end in cell.interval]
+    if column.kind == "ability":
+        return args
+    judge = run.scores["judges"][column.task]
+    args |= {"unscored": cell.unscored, "judge": str(judge.get("model") or judge["name"])}
+    if judge["calibration"] is not None:
+        args["judge_macro_f1"] = round(judge["calibration"]["macro_f1"], 4)
+    if cell.corrected is not None:
+        args["corrected"] = round(cell.corrected, 4)
+    return args
