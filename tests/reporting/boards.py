@@ -1,0 +1,134 @@
+"""Contents of reports of several runs, made from run folders that no model was needed for, and names that do harm."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+from cst_bench.files import digest
+from cst_bench.reporting.building import make_leaderboard
+from cst_bench.reporting.leaderboard import Cell, Column, Leaderboard, ModelRow, PaperTable, RunFacts, Section
+from cst_bench.reporting.stored import read_run
+from tests.reporting.stored_runs import calibration, judge, make_run
+
+PAPER_BASE = "teknium/OpenHermes-2.5-Mistral-7B"
+RATES = {
+    None: {"S1": 0.73, "S0": 0.9, "S_RP": 0.82, "S_A": 0.97},
+    "dpo": {"S1": 1.0, "S0": 0.12, "S_RP": 0.94, "S_A": 0.9},
+    "cst": {"S1": 1.0, "S0": 0.92, "S_RP": 1.0, "S_A": 1.0},
+}
+ABLE = {
+    None: {"arc_challenge": 0.65, "hellaswag": 0.84, "mmlu": 0.9, "truthfulqa_mc2": 0.5},
+    "dpo": {"arc_challenge": 0.64, "hellaswag": 0.84, "mmlu": 0.4, "truthfulqa_mc2": 0.6},
+    "cst": {"arc_challenge": 0.66, "hellaswag": 0.84, "mmlu": 0.9, "truthfulqa_mc2": 0.6},
+}
+HOSTILE = [
+    "a | b <script>document.title = 'run'</script>",
+    "\"><img src=http://127.0.0.1:9/x onerror=document.title='run'>",
+    "{{ 7 * 7 }} {% raw %} << 7 >> <% raw %>",
+    "</style></script></title><!-- ]]> -->",
+    "$x^2$ \\frac{1}{2 \\end{document} \\input{/etc/passwd}",
+    "a_b&c%d#e~f^g",
+    "[3pt]",
+    "*",
+    "--''``,,<<>>?`!`\"",
+    "x" * 200,
+    "模型 Ünï–“ß” \U0001f600",
+    "tab\tand\x00\x1b[31m\n\u202egnirts\ud800",
+    "",
+]
+
+
+def family(folder: Path, base: str = PAPER_BASE) -> Leaderboard:
+    """A base and its DPO and CST models, in two sections: the second has other prompts and another judge."""
+    runs = [
+        make_run(folder / f"{method}", base if method is None else f"{base}-{method}", rates, method=method, base=base,
+                 base_sha=digest(base), abilities=ABLE[method])
+        for method, rates in RATES.items()
+    ]  # fmt: skip
+    runs.append(
+        make_run(folder / "other", "org/other", {"S1": 0.5, "S0": 0.5}, judges={"truthy": judge("rules")}, prompts=10,
+                 unscored=("S_A",), abilities={}, calibrations={"harmful_behaviors": None, "truthy": calibration(0.5)})
+    )  # fmt: skip
+    board = make_leaderboard([read_run(run) for run in runs], ["A remark."])
+    first = board.sections[0]
+    corrected = [
+        dataclasses.replace(row, cells={key: _corrected(cell, key) for key, cell in row.cells.items()})
+        for row in first.rows
+    ]
+    return dataclasses.replace(board, sections=[dataclasses.replace(first, rows=corrected), *board.sections[1:]])
+
+
+def _corrected(cell: Cell, key: str) -> Cell:
+    if not key.endswith("/S1"):
+        return cell
+    return dataclasses.replace(cell, corrected=0.61, corrected_interval=(0.52, 0.69), corrected_by="rogan-gladen")
+
+
+def of_size(board: Leaderboard, models: int) -> Leaderboard:
+    """As many models as wanted, in one section: the first ones again and again, under names of their own."""
+    section = board.sections[0]
+
+    def again(rows: list[ModelRow]) -> list[ModelRow]:
+        copies = [rows[at % len(rows)] for at in range(models)]
+        return [
+            dataclasses.replace(row, label=f"{row.label} {at}", title=row.title if at % 3 else f"{row.title} {at}")
+            for at, row in enumerate(copies)
+        ]
+
+    tables = [dataclasses.replace(table, rows=again(list(table.rows))) for table in section.tables]
+    made = dataclasses.replace(section, rows=again(list(section.rows)), tables=tables)
+    runs = [RunFacts(f"{board.runs[0].label} {at}", board.runs[0].facts) for at in range(models)]
+    return dataclasses.replace(board, sections=[made], runs=runs)
+
+
+def renamed(board: Leaderboard, name: Callable[[], str]) -> Leaderboard:
+    """The same figures under other names: each text in it is called anew, and none where there was none."""
+
+    def row(old: ModelRow) -> ModelRow:
+        label = name()
+        title = label if old.title == old.label else name() + "'"
+        return dataclasses.replace(
+            old, label=label, title=title, base=name(), method=None if old.method is None else name()
+        )
+
+    def column(old: Column) -> Column:
+        return dataclasses.replace(old, title=name(), task=None if old.task is None else name())
+
+    def table(old: PaperTable) -> PaperTable:
+        return PaperTable(name(), [column(one) for one in old.columns], [row(one) for one in old.rows])
+
+    def section(old: Section) -> Section:
+        return Section(
+            title=name(),
+            why=[name() for _ in old.why],
+            columns=[column(one) for one in old.columns],
+            rows=[row(one) for one in old.rows],
+            tables=[table(one) for one in old.tables],
+            abilities=[
+                dataclasses.replace(one, label=name(), base=name(), column=name()) for one in old.abilities
+            ],
+            judges=[
+                dataclasses.replace(one, task=name(), name=name(), model=name(), labels=name(), labelled_by=name())
+                for one in old.judges
+            ],
+        )  # fmt: skip
+
+    return Leaderboard(
+        title=name(),
+        sections=[section(one) for one in board.sections],
+        marks={mark: name() for mark in board.marks},
+        remarks=[name() for _ in board.remarks],
+        runs=[RunFacts(name(), [(name(), name()) for _ in run.facts]) for run in board.runs],
+    )
+
+
+def bare(board: Leaderboard) -> Leaderboard:
+    """Without anything that may be missing: no abilities, no judges, no tables, cells without a score, or none."""
+    section = board.sections[0]
+    columns = [column for column in section.columns if not column.percent]
+    empty = {column.key: Cell(None, None, 0) for column in columns[1:]}
+    rows = [dataclasses.replace(row, cells=empty) for row in section.rows]
+    made = Section("", (), columns, rows, (), (), ())
+    return Leaderboard(board.title, [made, Section("nothing", ["no task"], (), rows, (), (), ())], {}, (), ())
