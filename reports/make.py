@@ -23,6 +23,7 @@ from cst_bench.calibration.report import write_calibration
 from cst_bench.content import content_root
 from cst_bench.files import canonical_json, write_json, write_text
 from cst_bench.reporting.formats import FORMATS
+from cst_bench.reporting.numbers import ends, number
 from cst_bench.reporting.report import write_reports
 from cst_bench.reporting.stored import read_run
 
@@ -32,7 +33,6 @@ STORED = TINY / "runs"
 CARDS = ROOT / "judges" / "cards"
 BENCHMARKS = ROOT / "reports" / "benchmarks"
 SET, SEED = "multi", 0
-BEGIN, END = "<!-- benchmarks: made by reports/make.py -->", "<!-- end of benchmarks -->"
 
 
 def store(reproduction: Path) -> None:
@@ -78,17 +78,40 @@ def _fill(text: str, names: Mapping[str, Sequence[str]], figures: Mapping[str, A
     return text.format(**{name: value(path) for name, path in names.items()})
 
 
-def with_benchmarks(readme: str) -> str:
-    """The README with the table between its marks.
+def reproduction_table() -> str:
+    """The reproduction's Tables II and III in one: means over seeds with their intervals."""
+    tables = json.loads((TINY / "reproduction" / "tables.json").read_text(encoding="utf-8"))["tables"]
+    shown = [tables[1], tables[3], {**tables[2], "columns": ["Abilities, %"]}]
+    titles = [title for table in shown for title in table["columns"]]
+    lines = [f"| Model | Runs | {' | '.join(titles)} |", f"|---|---:|{'---:|' * len(titles)}"]
+    for rows in zip(*(table["rows"] for table in shown), strict=True):
+        cells = [cell(row, at) for row in rows[:2] for at in range(len(row["scores"]))]
+        cells.append(cell(rows[2], -1, percent=True))
+        lines.append(f"| {rows[0]['arm']} | {rows[0]['runs']} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def cell(row: Mapping[str, Any], at: int, *, percent: bool = False) -> str:
+    """A score above its interval."""
+    scale = 100 if percent else 1
+    low_high = row["intervals"][at]
+    return f"{number(row['scores'][at], scale)}<br><sub>{ends(low_high and tuple(low_high), scale)}</sub>"
+
+
+def with_tables(readme: str) -> str:
+    """The README with its tables between their marks.
 
     Raises:
         ValueError: the marks aren't there.
     """
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"README.md lacks the marks {BEGIN} and {END}")
-    return f"{before}{begin}\n{benchmark_table()}{end}{after}"
+    for name, table in (("benchmarks", benchmark_table()), ("reproduce tiny", reproduction_table())):
+        begin, end = f"<!-- {name}: made by reports/make.py -->", f"<!-- end of {name} -->"
+        before, found, rest = readme.partition(begin)
+        _, ended, after = rest.partition(end)
+        if not found or not ended:
+            raise ValueError(f"README.md lacks the marks {begin} and {end}")
+        readme = f"{before}{begin}\n{table}{end}{after}"
+    return readme
 
 
 def main() -> None:
@@ -100,7 +123,7 @@ def main() -> None:
         store(options.reproduction)
     publish(ROOT / "reports")
     readme = ROOT / "README.md"
-    write_text(readme, with_benchmarks(readme.read_text(encoding="utf-8")))
+    write_text(readme, with_tables(readme.read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from cst_bench.compliance.spec import REFERENCE
 from cst_bench.reporting.stored import StoredRun
@@ -42,10 +43,15 @@ def _compliance(run: StoredRun, other: StoredRun, task: str) -> Iterator[str]:
     if _prompts(run, task) != _prompts(other, task):
         counts = len(run.prompts(task)), len(other.prompts(task))
         yield f"other prompts ({counts[0]}, not {counts[1]})" if len(set(counts)) > 1 else "other prompts"
-    if mine["judge"]["sha256"] != theirs["judge"]["sha256"]:
+    if _judge(mine["judge"]) != _judge(theirs["judge"]):
         names = [str(judge.get("model") or judge["name"]) for judge in (mine["judge"], theirs["judge"])]
         said = f" ({names[0]}, not {names[1]})" if len(set(names)) > 1 else ""
         yield f"another judge{said}"
+
+
+def _judge(settings: Mapping[str, Any]) -> str:
+    """What names a judge. Labels that came with a file go by who gave them: each file's have a hash of their own."""
+    return str(settings["name"] if settings["kind"] == "labels" else settings["sha256"])
 
 
 def _ability(run: StoredRun, other: StoredRun, task: str) -> Iterator[str]:

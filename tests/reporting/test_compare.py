@@ -18,6 +18,7 @@ from cst_bench.reporting.compare import Comparison, compare_json, compare_markdo
 from cst_bench.reporting.gates import OPERATORS, QUANTITIES, Condition, judge_gate, parse_gate
 from cst_bench.reporting.junit import junit_xml
 from cst_bench.reporting.stored import read_run
+from cst_bench.runs.generations import ScoreOptions, score_file
 from tests.reporting.stored_runs import ABILITIES, judge, make_run
 
 BASE = {"S1": 0.7, "S0": 0.85, "S_RP": 0.8, "S_A": 0.95}
@@ -65,6 +66,24 @@ def test_what_is_not_alike_is_refused_unless_told(tmp_path: Path, changes: dict[
     assert said.split(" (")[0].split(": ")[1] in compare_markdown(found)
     assert said in json.loads(compare_json(found))["different"]
     assert f"different: {said}" in junit_xml(found, [])
+
+
+def test_labels_of_two_files_by_the_same_hand_are_one_judge(tmp_path: Path) -> None:
+    for name, labels in (("one", ("harmless", "harmless")), ("other", ("neither", "harmless"))):
+        rows = [
+            {"prompt": f"p{at}", "response": name, "configuration": "S1", "label": label}
+            for at, label in enumerate(labels)
+        ]
+        (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        for by in ("ann", "ben"):
+            score_file(
+                ScoreOptions(tmp_path / f"{name}.jsonl", "tiny_sealed", labelled_by=by, out=tmp_path / f"{name}-{by}")
+            )
+    one, other, another = (read_run(tmp_path / name) for name in ("one-ann", "other-ann", "other-ben"))
+    (s1,) = [score for score in compare_runs(one, other).scores if score.column.title == "S1"]
+    assert s1.difference.difference == -0.5
+    with pytest.raises(UserError, match="another judge"):
+        compare_runs(one, another)
 
 
 def test_only_what_both_have_is_compared_and_the_rest_is_named(tmp_path: Path) -> None:
