@@ -2,10 +2,10 @@
 
     python training/tiny/choose.py [--work FOLDER]
 
-One recipe for both methods: each setting trains DPO and CST at seed 0, and what counts is how each does on validation
-prompts in the configurations that it is trained for (DPO: S1 and S_A; CST: those, S0 and S_RP), both methods alike.
-First learning rate and weight of the chosen response's own likelihood (sft) together, then the epochs. The result is
-in choice.json. Test prompts play no part.
+One recipe for both methods, so that each does well what it is for: each setting trains DPO and CST at seed 0, and what
+counts is the mean of DPO's S1 and S_A, which its rows are of, and CST's S1, S0, S_RP, S_A and help with ordinary
+requests, on validation prompts, both methods alike. First learning rate and weight of the chosen response's own
+likelihood (sft) together, then the epochs. The result is in choice.json. Test prompts play no part.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ RATES = (2.5e-4, 5e-4, 1e-3)
 WEIGHTS = (0.2, 0.5, 1.0)
 EPOCHS = (1, 2, 4)
 FIRST_EPOCHS = 2
-AIMS = {"dpo": ("S1", "S_A"), "cst": ("S1", "S0", "S_RP", "S_A")}
-"""Method → the configurations that its rows are of."""
+AIMS = {"dpo": ("S1", "S_A"), "cst": ("S1", "S0", "S_RP", "S_A", "S1_ordinary")}
+"""Method → what it is to be good at."""
 
 
 def call(*command: str) -> None:
