@@ -24,7 +24,7 @@ from cst_bench.reporting.pictures import Picture
 _WIDE = 400
 """In points."""
 _WIDTH = re.compile(r'<svg\b[^>]*?\swidth="([0-9.]+)pt"')
-_PIECE = re.compile(r"[^/_.:]+[/_.:]*|[/_.:]+")
+_PIECE = re.compile(r"[^/_:]+[/_:]*|[/_:]+")
 
 
 def html_report(board: Leaderboard, pictures: Sequence[Picture] = ()) -> str:

@@ -47,9 +47,9 @@ _COMMANDS = {
     "−": "$-$",
 }
 _LIGATURE = re.compile(r"([-,])(?=\1)")
-_LONG = 12
-"""Characters of a word that may stand in a narrow column without a place to break it."""
-_PIECE = re.compile(rf"[^/_.:-]{{1,{_LONG}}}[/_.:-]?|[/_.:-]")
+_LONG, _LONGEST = 8, 12
+"""Characters of a word that needs places to break it, and of a part of one without any, in a narrow column."""
+_PIECE = re.compile(rf"[^/_:-]{{1,{_LONGEST}}}[/_:-]?|[/_:-]")
 
 
 def latex_report(board: Leaderboard) -> str:

@@ -289,6 +289,15 @@ def test_headers_order_the_rows_by_click_and_by_key_with_undefined_last(
     assert labels == sorted(row.label for row in rows)
 
 
+def test_differences_are_ordered_as_numbers_with_their_signs(page: Page, board: Leaderboard, tmp_path: Path) -> None:
+    page.open(written(tmp_path / "report.html", board), 1280)
+    page.run("table = document.querySelector('#abilities table'); table.tHead.querySelectorAll('button')[3].click()")
+    found = page.run("[...table.tBodies[0].rows].map((row) => Number(row.cells[3].dataset.value))")
+    differences = [verdict.difference.difference or 0.0 for verdict in board.sections[0].abilities]
+    assert min(differences) < -0.1 < 0.05 < max(differences)
+    assert found == sorted(differences, reverse=True)
+
+
 def test_a_sorted_model_says_which_base_it_is_under(page: Page, board: Leaderboard, tmp_path: Path) -> None:
     page.open(written(tmp_path / "report.html", board), 1280)
     shown = "getComputedStyle(document.querySelector('tr.under .of')).display !== 'none'"
