@@ -60,9 +60,15 @@ def make_leaderboard(runs: Sequence[StoredRun], remarks: Sequence[str] = (), tit
 
 
 def _titles(runs: Sequence[StoredRun]) -> dict[int, str]:
-    """What reports call each run's model: its label, with the folder's name behind it where labels collide."""
+    """What reports call each run's model: its label; where labels collide, with what tells its folder apart, too."""
     labels = Counter(run.label for run in runs)
-    return {id(run): run.label if labels[run.label] == 1 else f"{run.label} ({run.folder.name})" for run in runs}
+    titles = {id(run): run.label for run in runs if labels[run.label] == 1}
+    alike = [run for run in runs if labels[run.label] > 1]
+    for depth in range(1, 1 + max((len(run.folder.parts) for run in alike), default=0)):
+        names = {id(run): f"{run.label} ({'/'.join(run.folder.parts[-depth:])})" for run in alike}
+        if len(set(names.values())) == len(alike):
+            return titles | names
+    return titles | {id(run): f"{run.label} ({run.folder})" for run in alike}
 
 
 def _fits(run: StoredRun, other: StoredRun) -> bool:

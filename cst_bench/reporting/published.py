@@ -87,7 +87,7 @@ def _in_average(column: Column, columns: Sequence[Column]) -> bool:
 
 
 def _with_published(table: Form, columns: Sequence[Column], row: ModelRow) -> ModelRow:
-    base = row.label if row.is_base else row.base
+    base = row.run.label if row.is_base else row.run.base
     cells = dict(row.cells)
     for column in columns:
         if column.key in cells:

@@ -68,6 +68,8 @@ def test_two_seeds_are_told_apart_and_a_model_without_its_base_says_which(tmp_pa
 def test_models_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
     runs = [make_run(tmp_path / name, "same", BASE, base_sha=name * 64) for name in "ab"]
     assert set(by_label(board(*runs))) == {"same (a)", "same (b)"}
+    runs = [make_run(tmp_path / name / "x", "same", BASE, base_sha=name * 64) for name in "cd"]
+    assert set(by_label(board(*runs))) == {"same (c/x)", "same (d/x)"}
 
 
 def paired(one: Path, other: Path, task: str, name: str) -> tuple[np.ndarray, np.ndarray]:
