@@ -6,9 +6,9 @@ BIN := .venv/bin
 run: .venv/.installed
 	$(BIN)/cst-bench run
 
-# The fast tests; SLOW=1 adds the slow ones (as .ci/run does).
+# The fast tests, in two processes; SLOW=1 adds the slow ones (as .ci/run does).
 test: .venv/.installed
-	$(BIN)/python -m pytest $(if $(SLOW),-m "slow or not slow") $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(if $(SLOW),-m "slow or not slow") $(ARGS)
 
 check: .venv/.installed
 	$(BIN)/ruff format --check .
@@ -27,7 +27,7 @@ tiny-model: .venv/.installed
 # cut off), then the leaderboard, the judges' cards and the table of benchmarks.
 reports: .venv/.installed
 	$(BIN)/cst-bench reproduce tiny --out runs/reproduce-tiny
-	$(BIN)/python reports/make.py --reproduction runs/reproduce-tiny
+	$(BIN)/python reports/publish.py --reproduction runs/reproduce-tiny
 
 .venv/.installed: pyproject.toml
 	test -d .venv || $(PYTHON) -m venv .venv

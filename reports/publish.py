@@ -1,6 +1,6 @@
 """Makes the published reports again; `make reports` calls it after `cst-bench reproduce tiny`.
 
-    python reports/make.py [--reproduction runs/reproduce-tiny]
+    python reports/publish.py [--reproduction runs/reproduce-tiny]
 
 With a reproduction, its runs of seed 0 and its own report are stored in reports/tiny/ first. Everything else follows
 from what is stored: the leaderboard of the embedded checkpoint's base, DPO and CST, the cards of the judges that come
@@ -105,7 +105,7 @@ def with_tables(readme: str) -> str:
         ValueError: the marks aren't there.
     """
     for name, table in (("benchmarks", benchmark_table()), ("reproduce tiny", reproduction_table())):
-        begin, end = f"<!-- {name}: made by reports/make.py -->", f"<!-- end of {name} -->"
+        begin, end = f"<!-- {name}: made by reports/publish.py -->", f"<!-- end of {name} -->"
         before, found, rest = readme.partition(begin)
         _, ended, after = rest.partition(end)
         if not found or not ended:
