@@ -52,7 +52,7 @@ def store(reproduction: Path) -> None:
 
 def publish(out: Path) -> None:
     """Writes all that follows from what is stored, into a folder laid out as reports/."""
-    write_reports([STORED], out / "tiny" / "leaderboard", FORMATS)
+    write_reports([STORED], out / "tiny" / "leaderboard", list(FORMATS))
     for path in sorted(CARDS.glob("*.json")):
         write_calibration(out / "judges" / path.stem, read_card(path), None)
     write_text(out / "benchmarks" / "README.md", f"# Benchmarks\n\n{benchmark_table()}")

@@ -20,20 +20,20 @@ from matplotlib.text import Text
 
 from cst_bench.figures import printable, short, styled, width
 from cst_bench.files import digest
+from cst_bench.reporting.building import make_leaderboard
 from cst_bench.reporting.drawing.abilities import abilities_kept
 from cst_bench.reporting.drawing.flips import flip_strip
 from cst_bench.reporting.drawing.judges import judges_agreement
 from cst_bench.reporting.drawing.models import Drawing
 from cst_bench.reporting.drawing.placement import Box, place
 from cst_bench.reporting.drawing.plane import controllability_plane
-from cst_bench.reporting.leaderboard import AbilityVerdict, Cell, Column, JudgeRow, Leaderboard, ModelRow, Section
-from cst_bench.reporting.paired import ability_difference
+from cst_bench.reporting.leaderboard import Cell, JudgeRow, Leaderboard, ModelRow
 from cst_bench.reporting.pictures import draw_pictures
-from cst_bench.reporting.stored import StoredRun, read_run
-from tests.reporting.stored_runs import ABILITIES, TASKS, make_run
+from cst_bench.reporting.stored import read_run
+from tests.reporting.stored_runs import TASKS, make_run
 
 TASK = "harmful_behaviors"
-SHOWN = {task: ABILITIES[task] for task in ("arc_challenge", "mmlu")}
+Board = Callable[..., Leaderboard]
 BOUNDS = Box(0, 0, 300, 300)
 HOSTILE = [
     "$x^2$ $\\frac{1}$",
@@ -46,53 +46,56 @@ HOSTILE = [
     "]]>\ufffe",
     "",
 ]
-COLUMNS = [
-    *(Column(f"{task}/{name}", name, "compliance", task) for task, arms in TASKS.items() for name in arms),
-    *(Column(task, title, "ability", task, percent=True) for task, title in SHOWN.items()),
-]
 JUDGES = [
     JudgeRow(TASK, "gpt", "openai/gpt-4", 0.97, (0.94, 0.99), 200, "english_refusals", "people", True),
     JudgeRow("truthy", "rules", "rules", None, None, 0, "", "", False),
 ]
 
 
-def row(run: StoredRun, base: StoredRun | None) -> ModelRow:
-    cells = {}
-    for column in COLUMNS:
-        if column.kind == "ability":
-            part = run.scores["capabilities"][column.key]
-            difference = None if base is None else ability_difference(run, base, column.key)
-            cells[column.key] = Cell(part["score"], None, part["n"], difference=difference)
-        else:
-            part = run.scores["compliance"][column.task][column.title]
-            cells[column.key] = Cell(part["score"], part["interval"] and tuple(part["interval"]), part["n"])
-    title = run.label if base is None else f"+ {run.method}"
-    return ModelRow(run.label, title, run.method, (base or run).label, base is None, run, cells)
-
-
-def board(rows: Sequence[ModelRow], **changes: Any) -> Leaderboard:
-    section = Section("All", (), COLUMNS, rows, (), (), JUDGES)
-    return Leaderboard("Report", [dataclasses.replace(section, **changes)], {}, (), ())
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Leaderboard:
+    """Of two bases, each with a DPO and a CST model."""
+    folder, runs = tmp_path_factory.mktemp("runs"), []
+    for at in range(2):
+        base, asked = f"org/base-{at}", {"S1": 0.6 + 0.05 * at, "S0": 0.8 - 0.1 * at, "S_RP": 0.8, "S_A": 0.9}
+        models: list[tuple[str, str | None, Mapping[str, float], float]] = [
+            (base, None, asked, 0.9),
+            (f"{base}-dpo", "dpo", {"S1": 1.0, "S0": 0.05 * at, "S_RP": 0.9, "S_A": 0.9}, 0.2),
+            (f"{base}-cst", "cst", {"S1": 1.0, "S0": 1 - 0.025 * at, "S_RP": 1.0, "S_A": 1.0}, 0.85),
+        ]
+        for label, method, rates, mmlu in models:
+            made = make_run(
+                folder / label.replace("/", "-"), label, rates, method=method, base=base, base_sha=digest(base),
+                abilities={"arc_challenge": 0.6, "mmlu": mmlu},
+            )  # fmt: skip
+            runs.append(read_run(made))
+    return make_leaderboard(runs)
 
 
 @pytest.fixture(scope="module")
-def families(tmp_path_factory: pytest.TempPathFactory) -> list[ModelRow]:
-    """Four bases, each with a DPO and a CST model: the last two of each base are close to those of the others."""
-    folder, rows = tmp_path_factory.mktemp("runs"), []
-    for at in range(4):
-        base, asked = f"org/base-{at}", {"S1": 0.6 + 0.05 * at, "S0": 0.8 - 0.1 * at, "S_RP": 0.8, "S_A": 0.9}
-        models: list[tuple[str, str | None, Mapping[str, float]]] = [
-            (base, None, asked),
-            (f"{base}-dpo", "dpo", {"S1": 1.0, "S0": 0.05 * at, "S_RP": 0.9, "S_A": 0.9}),
-            (f"{base}-cst", "cst", {"S1": 1.0, "S0": 1 - 0.025 * at, "S_RP": 1.0, "S_A": 1.0}),
-        ]
-        runs = [
-            read_run(make_run(folder / label.replace("/", "-"), label, rates, method=method, base=base,
-                              base_sha=digest(base), abilities={"arc_challenge": 0.6, "mmlu": mmlu}))
-            for (label, method, rates), mmlu in zip(models, (0.9, 0.2, 0.85), strict=True)
-        ]  # fmt: skip
-        rows += [row(runs[0], None), *(row(run, runs[0]) for run in runs[1:])]
-    return rows
+def families(report: Leaderboard) -> list[ModelRow]:
+    return list(report.sections[0].rows)
+
+
+@pytest.fixture(scope="module")
+def dozen(families: list[ModelRow]) -> list[ModelRow]:
+    """Two bases more, whose models did nearly as well."""
+    others = []
+    for row in families:
+        cells = {key: dataclasses.replace(cell, score=0.96 * (cell.score or 0)) for key, cell in row.cells.items()}
+        others.append(dataclasses.replace(row, label=f"{row.label}-v2", base=f"{row.base}-v2", cells=cells))
+    return [*families, *others]
+
+
+@pytest.fixture(scope="module")
+def board(report: Leaderboard) -> Board:
+    """The report of some of its models, changed."""
+
+    def changed(rows: Sequence[ModelRow], **changes: Any) -> Leaderboard:
+        changes = {"judges": JUDGES, **changes}
+        return dataclasses.replace(report, sections=[dataclasses.replace(report.sections[0], rows=rows, **changes)])
+
+    return changed
 
 
 @pytest.fixture
@@ -120,7 +123,7 @@ def overlapping(boxes: Sequence[Any]) -> list[tuple[int, int]]:
     return [(a, b) for a, b in itertools.combinations(range(len(boxes)), 2) if boxes[a].overlaps(boxes[b])]
 
 
-def test_all_pictures_are_made_and_written(families: list[ModelRow], tmp_path: Path) -> None:
+def test_all_pictures_are_made_and_written(board: Board, families: list[ModelRow], tmp_path: Path) -> None:
     pictures = draw_pictures(board(families[:3]), tmp_path)
     names = [
         "plane-harmful_behaviors",
@@ -139,8 +142,12 @@ def test_all_pictures_are_made_and_written(families: list[ModelRow], tmp_path: P
         assert "\n" not in picture.title + picture.alt
 
 
-def test_the_same_content_gives_the_same_bytes_whatever_the_user_set(families: list[ModelRow], tmp_path: Path) -> None:
-    content = board(families[:3], columns=[*COLUMNS[:2], *COLUMNS[-1:]])
+def test_the_same_content_gives_the_same_bytes_whatever_the_user_set(
+    board: Board, families: list[ModelRow], tmp_path: Path
+) -> None:
+    wanted = (f"{TASK}/S1", f"{TASK}/S0", "mmlu")
+    columns = [column for column in board(families).sections[0].columns if column.key in wanted]
+    content = board(families[:3], columns=columns)
     first = draw_pictures(content, tmp_path / "one")
     with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "black", "svg.fonttype": "none"}):
         assert draw_pictures(content, tmp_path / "two") == first
@@ -149,9 +156,9 @@ def test_the_same_content_gives_the_same_bytes_whatever_the_user_set(families: l
     assert not any(re.search(r"dc:date|/work|/tmp", picture.svg) for picture in first)
 
 
-def test_alternative_texts_name_every_model_with_its_figures(families: list[ModelRow]) -> None:
-    pictures = {picture.name: picture.alt for picture in draw_pictures(board(families))}
-    for model in families:
+def test_alternative_texts_name_every_model_with_its_figures(board: Board, dozen: list[ModelRow]) -> None:
+    pictures = {picture.name: picture.alt for picture in draw_pictures(board(dozen))}
+    for model in dozen:
         s1, s0 = (model.cells[f"{TASK}/{name}"] for name in ("S1", "S0"))
         assert f"S1 {s1.score:.2f}" in said_of(model, pictures["plane-harmful_behaviors"])
         assert f"S0 {s0.score:.2f}" in said_of(model, pictures["plane-harmful_behaviors"])
@@ -171,8 +178,8 @@ def said_of(model: ModelRow, alt: str) -> str:
 
 @pytest.mark.parametrize("models", [1, 3, 6, 12])
 @pytest.mark.usefixtures("style")
-def test_labels_of_the_plane_lie_on_nothing(families: list[ModelRow], models: int) -> None:
-    figure = drawn(controllability_plane(board(families[:models]).sections[0], TASK, "Plane"))
+def test_labels_of_the_plane_lie_on_nothing(board: Board, dozen: list[ModelRow], models: int) -> None:
+    figure = drawn(controllability_plane(board(dozen[:models]).sections[0], TASK, "Plane"))
     axes = figure.axes[0]
     labels = [text for text in axes.texts if text.get_text()]
     boxes = [Text.get_window_extent(text) for text in labels]  # without its line
@@ -191,17 +198,17 @@ def test_labels_of_the_plane_lie_on_nothing(families: list[ModelRow], models: in
 
 
 @pytest.mark.usefixtures("style")
-def test_many_models_are_numbered_and_the_list_says_whose_the_numbers_are(families: list[ModelRow]) -> None:
-    figure = drawn(controllability_plane(board(families).sections[0], TASK, "Plane"))
+def test_many_models_are_numbered_and_the_list_says_whose_the_numbers_are(board: Board, dozen: list[ModelRow]) -> None:
+    figure = drawn(controllability_plane(board(dozen).sections[0], TASK, "Plane"))
     listed = [" ".join(text.get_text().split()) for text in figure.legends[1].get_texts()]
-    assert listed == [f"{at} {row.title}" for at, row in enumerate(families, 1)]
+    assert listed == [f"{at} {row.title}" for at, row in enumerate(dozen, 1)]
     labels = {number for text in figure.axes[0].texts for number in re.findall(r"\d+", text.get_text())}
     assert labels == {str(at) for at in range(1, 13)}
 
 
 @pytest.mark.usefixtures("style")
-def test_arrows_lead_from_a_base_to_each_model_that_was_trained_on_it(families: list[ModelRow]) -> None:
-    figure = drawn(controllability_plane(board(families[:6]).sections[0], TASK, "Plane"))
+def test_arrows_lead_from_a_base_to_each_model_that_was_trained_on_it(board: Board, families: list[ModelRow]) -> None:
+    figure = drawn(controllability_plane(board(families).sections[0], TASK, "Plane"))
     arrows = [text for text in figure.axes[0].texts if not text.get_text()]
     ends = [(tuple(arrow.xyann), tuple(arrow.xy)) for arrow in arrows]
     where = [tuple(row.cells[f"{TASK}/{name}"].score for name in ("S1", "S0")) for row in families]
@@ -209,22 +216,22 @@ def test_arrows_lead_from_a_base_to_each_model_that_was_trained_on_it(families: 
 
 
 @pytest.mark.usefixtures("style")
-def test_a_model_is_told_apart_without_colour(families: list[ModelRow]) -> None:
-    figure = drawn(controllability_plane(board(families[:6]).sections[0], TASK, "Plane"))
+def test_a_model_is_told_apart_without_colour(board: Board, families: list[ModelRow]) -> None:
+    figure = drawn(controllability_plane(board(families).sections[0], TASK, "Plane"))
     axes = figure.axes[0]
     arrows = [text.arrow_patch.get_linestyle() for text in axes.texts if not text.get_text()]
     assert arrows == ["-", "-", "--", "--"]
     points = [line for line in axes.lines if line.get_marker() in "o^s"]
     assert [line.get_marker() for line in points] == ["o", "^", "s"] * 2
     assert [line.get_markerfacecolor() == "white" for line in points] == [True, False, False] * 2
-    strip = drawn(flip_strip(board(families[:6]).sections[0], TASK, "Strip"))
+    strip = drawn(flip_strip(board(families).sections[0], TASK, "Strip"))
     looks = {(patch.get_hatch(), patch.get_facecolor()[:3]) for patch in strip.axes[0].patches}
     grey = sorted((hatch or "", float(np.dot(colour, (0.299, 0.587, 0.114)))) for hatch, colour in looks)
     assert all(one[0] != two[0] or two[1] - one[1] > 0.2 for one, two in itertools.pairwise(grey))
 
 
 @pytest.mark.usefixtures("style")
-def test_the_strip_is_as_long_as_the_prompts_of_each_kind(families: list[ModelRow]) -> None:
+def test_the_strip_is_as_long_as_the_prompts_of_each_kind(board: Board, families: list[ModelRow]) -> None:
     strip = drawn(flip_strip(board(families[:3]).sections[0], TASK, "Strip"))
     for at, model in enumerate(families[:3]):
         s1, s0 = (model.run.complied(TASK, name) for name in ("S1", "S0"))
@@ -236,15 +243,13 @@ def test_the_strip_is_as_long_as_the_prompts_of_each_kind(families: list[ModelRo
 
 
 @pytest.mark.usefixtures("style")
-def test_abilities_are_filled_where_a_test_shows_a_difference(families: list[ModelRow]) -> None:
+def test_abilities_are_filled_where_a_test_shows_a_difference(board: Board, families: list[ModelRow]) -> None:
     lost = families[1].cells["mmlu"].difference
     assert lost is not None
     assert lost.difference is not None
-    assert lost.difference < -0.5
-    verdict = AbilityVerdict(families[1].label, families[1].base, "MMLU", lost, 0.001, "lost")
-    figure = drawn(abilities_kept(board(families[:3], abilities=[verdict]).sections[0], "Abilities"))
+    figure = drawn(abilities_kept(board(families[:3]).sections[0], "Abilities"))
     panels = {axes.get_title(): axes for axes in figure.axes}
-    assert list(panels) == list(SHOWN.values())
+    assert list(panels) == ["ARC", "MMLU", "Avg."]
     filled = [
         (title, float(line.get_xdata()[0]))
         for title, axes in panels.items()
@@ -259,10 +264,12 @@ def test_abilities_are_filled_where_a_test_shows_a_difference(families: list[Mod
 
 
 @pytest.mark.usefixtures("style")
-def test_nothing_is_cut_off(families: list[ModelRow]) -> None:
+def test_nothing_is_cut_off(board: Board, families: list[ModelRow]) -> None:
     long = [dataclasses.replace(row, title=name) for row, name in zip(families, ["W" * 300, "i" * 300], strict=False)]
     judges = [dataclasses.replace(JUDGES[0], name="W" * 300, labels="W" * 300)]
-    for columns in (COLUMNS[:-1], COLUMNS[:4] + [COLUMNS[-1]] * 7):
+    known = list(board(families).sections[0].columns)
+    one, seven = known[:-2], [*known[:4], *known[-2:-1] * 7]
+    for columns in (one, seven):
         section = board([*long, *families[2:]], columns=columns, judges=judges).sections[0]
         figures = [
             drawn(controllability_plane(section, TASK, "W" * 300)),
@@ -276,8 +283,8 @@ def test_nothing_is_cut_off(families: list[ModelRow]) -> None:
             assert min(found.x0, found.y0, wide - found.x1, high - found.y1) >= 0
 
 
-def test_hostile_names_are_names(families: list[ModelRow]) -> None:
-    rows = titled(families, HOSTILE)
+def test_hostile_names_are_names(board: Board, dozen: list[ModelRow]) -> None:
+    rows = titled(dozen, HOSTILE)
     judges = [dataclasses.replace(JUDGES[0], name=HOSTILE[1], task=HOSTILE[5], labels=HOSTILE[0])]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -323,28 +330,29 @@ def without(change: Callable[[Cell], Cell]) -> Callable[[ModelRow], ModelRow]:
     return lambda row: dataclasses.replace(row, cells={key: change(cell) for key, cell in row.cells.items()})
 
 
-def test_scores_without_intervals_are_drawn_without(families: list[ModelRow]) -> None:
+def test_scores_without_intervals_are_drawn_without(board: Board, families: list[ModelRow]) -> None:
     rows = list(map(without(lambda cell: dataclasses.replace(cell, interval=None)), families[:3]))
     plane = draw_pictures(board(rows))[0]
     assert "S1 0.60, S0 0.80." in plane.alt
 
 
-def test_models_without_a_score_are_named_as_not_shown(families: list[ModelRow]) -> None:
+def test_models_without_a_score_are_named_as_not_shown(board: Board, families: list[ModelRow]) -> None:
     rows = [families[0], without(lambda cell: dataclasses.replace(cell, score=None))(families[1])]
     plane = draw_pictures(board(rows))[0]
     assert plane.alt.endswith("Not shown, without a score: org/base-0-dpo.")
 
 
-def test_nothing_is_drawn_without_data(families: list[ModelRow], tmp_path: Path) -> None:
+def test_nothing_is_drawn_without_data(board: Board, families: list[ModelRow], tmp_path: Path) -> None:
     assert draw_pictures(board([], judges=[])) == []
-    assert draw_pictures(board(families[:1], columns=COLUMNS[:1], judges=JUDGES[1:])) == []
-    run = read_run(make_run(tmp_path / "run", "m", {}, unscored=[column.title for column in COLUMNS[:4]]))
-    unscored = draw_pictures(board([row(run, None)], judges=[]))
-    assert [picture.name for picture in unscored] == ["flips-harmful_behaviors", "flips-truthy"]
+    one = board(families).sections[0].columns[:1]
+    assert draw_pictures(board(families[:1], columns=one, judges=JUDGES[1:])) == []
+    names = [name for arms in TASKS.values() for name in arms]
+    unscored = draw_pictures(make_leaderboard([read_run(make_run(tmp_path / "run", "m", {}, unscored=names))]))
+    assert [picture.name for picture in unscored] == ["flips-harmful_behaviors", "flips-truthy", "judges"]
     assert unscored[0].alt.endswith("m: unscored 40 of 40.")
 
 
-def test_sections_have_pictures_of_their_own(families: list[ModelRow]) -> None:
+def test_sections_have_pictures_of_their_own(board: Board, families: list[ModelRow]) -> None:
     one, two = board(families[:1], title="First").sections[0], board(families[3:4], title="Second").sections[0]
     pictures = draw_pictures(Leaderboard("Report", [one, two], {}, (), ()))
     assert [picture.name for picture in pictures][0::4] == [
@@ -358,16 +366,12 @@ def test_sections_have_pictures_of_their_own(families: list[ModelRow]) -> None:
     ]
 
 
-def test_a_task_of_other_names_is_drawn_in_its_first_two_configurations(tmp_path: Path) -> None:
+def test_a_task_of_other_names_is_drawn_in_its_first_two_configurations(board: Board, tmp_path: Path) -> None:
     arms = {"polite": "as_assistant", "pirate": "in_persona", "mute": "neither"}
     run = read_run(
         make_run(tmp_path / "run", "m", {"polite": 0.5, "pirate": 0.25}, tasks={"Tone / $": arms}, average=())
     )
-    columns = [Column(f"Tone / $/{name}", name, "compliance", "Tone / $") for name in arms]
-    parts = run.scores["compliance"]["Tone / $"]
-    cells = {column.key: Cell(parts[column.title]["score"], None, 40) for column in columns}
-    model = ModelRow("m", "m", None, "m", True, run, cells)
-    plane, strip = draw_pictures(board([model], columns=columns, judges=[]))
+    plane, strip, *_ = draw_pictures(make_leaderboard([run]))
     assert (plane.name, strip.name) == ("plane-tone", "flips-tone")
-    assert "m: polite 0.50, pirate 0.25." in plane.alt
+    assert "m: polite 0.50 (0.35 to 0.65), pirate 0.25 (0.14 to 0.40)." in plane.alt
     assert "only polite" in strip.alt

@@ -92,4 +92,4 @@ def _alt(rows: Sequence[JudgeRow]) -> str:
 
 
 def _labels_of(row: JudgeRow) -> str:
-    return "" if row.f1 is None else f"{row.n} labels ({short(row.labels, 200)}, by {short(row.labelled_by, 200)}), "
+    return "" if row.f1 is None else f"{row.n} labels ({short(row.labels, 200)}, {short(row.labelled_by, 200)}), "
