@@ -268,7 +268,7 @@ def test_nothing_is_cut_off(board: Board, families: list[ModelRow]) -> None:
     long = [dataclasses.replace(row, title=name) for row, name in zip(families, ["W" * 300, "i" * 300], strict=False)]
     judges = [dataclasses.replace(JUDGES[0], name="W" * 300, labels="W" * 300)]
     known = list(board(families).sections[0].columns)
-    one, seven = known[:-2], [*known[:4], *known[-2:-1] * 7]
+    one, seven = known[:-2], [*known[:4], *[known[-2]] * 7]
     for columns in (one, seven):
         section = board([*long, *families[2:]], columns=columns, judges=judges).sections[0]
         figures = [
