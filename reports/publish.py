@@ -13,6 +13,7 @@ import argparse
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ def publish(out: Path) -> None:
     write_reports([STORED], out / "tiny" / "leaderboard", list(FORMATS))
     for path in sorted(CARDS.glob("*.json")):
         write_calibration(out / "judges" / path.stem, read_card(path), None)
+    write_json(out / "made_with.json", {"matplotlib": version("matplotlib")})
     write_text(out / "benchmarks" / "README.md", f"# Benchmarks\n\n{benchmark_table()}")
 
 
@@ -73,7 +75,7 @@ def _fill(text: str, names: Mapping[str, Sequence[str]], figures: Mapping[str, A
         found: Any = figures
         for key in path:
             found = found[key]
-        return found
+        return ("no", "yes")[found] if isinstance(found, bool) else found
 
     return text.format(**{name: value(path) for name, path in names.items()})
 

@@ -1,0 +1,338 @@
+"""Seconds a preference pair: TRL's DPO trainer at every batch size, reference live or before, against packed pairs.
+
+python benchmarks/training.py [--model FOLDER] [--device cuda --dtype bfloat16 --shape 7b] [--json FILE]
+
+An optimizer step is of 8 pairs for all, whatever the batch (the rest is accumulation). Without `--model`, a random
+Llama. The pairs are random tokens of lengths like those of the pairs released with the paper (harmful prompts, 1.3
+tokens a word): prompts of 43 tokens, an answer around 350 and a refusal around 110, either of which may be the chosen
+one. Settings run in turns, each starting with another one. Seconds are medians: of processor time on a CPU, which other
+work on the machine hardly changes, and of wall time elsewhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TQDM_DISABLE", "1")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+Row = dict[str, Any]
+STEP = 8
+"""Pairs of an optimizer step."""
+BATCHES = (1, 2, 4, 8)
+SHAPES: dict[str, dict[str, int]] = {
+    "tiny": {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 4, "num_attention_heads": 4,
+             "num_key_value_heads": 2, "vocab_size": 2048},
+    "1b": {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32,
+           "num_key_value_heads": 8, "vocab_size": 128256},
+    "7b": {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+           "num_key_value_heads": 8, "vocab_size": 32000},
+}  # fmt: skip
+"""Random Llamas."""
+
+
+@dataclass
+class Setting:
+    """A way to train, and what was measured of it."""
+
+    label: str
+    packed: bool
+    batch: int
+    before: bool
+    """Whether reference log-probabilities are computed before training."""
+    trainer: Any = None
+    training: list[float] = field(default_factory=list)
+    reference: list[float] = field(default_factory=list)
+    peak_memory: int | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Of one epoch, the reference included."""
+        return statistics.median(self.training) + (statistics.median(self.reference) if self.before else 0.0)
+
+
+def settings() -> list[Setting]:
+    """All that are compared."""
+    stock = [
+        Setting(f"TRL, batch {batch} × {STEP // batch}{', reference before' if before else ''}", False, batch, before)
+        for batch in BATCHES
+        for before in (False, True)
+    ]
+    return [*stock, *(Setting(f"packed, batch {batch} × {STEP // batch}", True, batch, True) for batch in BATCHES)]
+
+
+def make_rows(count: int, vocabulary: int) -> list[dict[str, list[int]]]:
+    """Pairs of random tokens."""
+    draw = random.Random(0)
+
+    def ids(median: float, spread: float, most: int) -> list[int]:
+        length = min(most, max(6, round(draw.lognormvariate(0, spread) * median)))
+        return [draw.randrange(3, vocabulary) for _ in range(length)]
+
+    rows = []
+    for _ in range(count):
+        responses = [ids(350, 0.5, 500), ids(110, 0.37, 480)]
+        draw.shuffle(responses)
+        rows.append({"prompt_ids": ids(43, 0.12, 63), "chosen_ids": responses[0], "rejected_ids": responses[1]})
+    return rows
+
+
+def load(options: argparse.Namespace) -> tuple[Any, Any]:
+    """The model and its tokenizer (of a random one: a stand-in)."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    dtype = getattr(torch, options.dtype)
+    if options.model:
+        model = AutoModelForCausalLM.from_pretrained(options.model, dtype=dtype).to(options.device)
+        return model, AutoTokenizer.from_pretrained(options.model)
+    torch.manual_seed(0)
+    with torch.device(options.device):
+        torch.set_default_dtype(dtype)
+        model = LlamaForCausalLM(LlamaConfig(**SHAPES[options.shape], max_position_embeddings=2048))
+        torch.set_default_dtype(torch.float32)
+    return model, _tokenizer()
+
+
+def _tokenizer() -> Any:
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.WordLevel({"<pad>": 0, "<s>": 1, "</s>": 2}, unk_token="</s>"))
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>")
+
+
+def make_trainer(setting: Setting, options: argparse.Namespace, rows: list[Row], work: Path) -> Any:
+    """TRL's trainer or ours; LoRA on all linear layers, or all weights."""
+    from datasets import Dataset
+    from peft import LoraConfig
+    from trl import DPOConfig
+
+    from cst_bench.tuning.packed import PackedDPOTrainer, RenderedDPOTrainer
+
+    model, tokenizer = load(options)
+    args = DPOConfig(
+        str(work),
+        per_device_train_batch_size=setting.batch,
+        gradient_accumulation_steps=STEP // setting.batch,
+        precompute_ref_log_probs=setting.before,
+        precompute_ref_batch_size=setting.batch,
+        gradient_checkpointing=options.gradient_checkpointing,
+        use_cpu=options.device == "cpu",
+        bf16=options.dtype == "bfloat16",
+        report_to="none",
+        dataloader_pin_memory=options.device != "cpu",
+    )
+    lora = LoraConfig(r=options.lora, lora_alpha=2 * options.lora, target_modules="all-linear", task_type="CAUSAL_LM")
+    trainer = (PackedDPOTrainer if setting.packed else RenderedDPOTrainer)(
+        model,
+        args=args,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        peft_config=lora if options.lora else None,
+    )
+    if options.gradient_checkpointing:
+        trainer.model.gradient_checkpointing_enable(args.gradient_checkpointing_kwargs)
+    trainer.model.train()
+    return trainer
+
+
+def train_epoch(trainer: Any) -> None:
+    """Forward and backward over all pairs, as TRL's training step does it."""
+    for batch in trainer.get_train_dataloader():
+        prepared = trainer._prepare_inputs(batch)
+        with trainer.compute_loss_context_manager():
+            loss = trainer.compute_loss(trainer.model, prepared)
+        trainer.accelerator.backward(loss)
+    trainer.model.zero_grad()
+
+
+def compute_reference(trainer: Any) -> None:
+    """Reference log-probabilities of all pairs."""
+    for batch in trainer.get_train_dataloader():
+        trainer.compute_ref_log_probs(trainer.model, trainer._prepare_inputs(batch))
+
+
+def measure(all_settings: list[Setting], repeat: int, device: str) -> None:
+    """Times every setting, in turns."""
+    clock = make_clock(device)
+
+    def timed(work: Callable[[Any], None], trainer: Any) -> float:
+        started = clock()
+        work(trainer)
+        return clock() - started
+
+    for setting in all_settings:
+        train_epoch(setting.trainer)  # to warm up
+    for turn in range(repeat):
+        shift = turn % len(all_settings)
+        for setting in all_settings[shift:] + all_settings[:shift]:
+            _reset_peak(device)
+            setting.training.append(timed(train_epoch, setting.trainer))
+            setting.peak_memory = _peak(device)
+            if setting.before:
+                setting.reference.append(timed(compute_reference, setting.trainer))
+
+
+def make_clock(device: str) -> Callable[[], float]:
+    """Processor time on a CPU, wall time with everything finished elsewhere."""
+    if device == "cpu":
+        return time.process_time
+
+    def clock() -> float:
+        import torch
+
+        torch.cuda.synchronize()
+        return time.perf_counter()
+
+    return clock
+
+
+def _reset_peak(device: str) -> None:
+    import torch
+
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+
+
+def _peak(device: str) -> int | None:
+    import torch
+
+    return None if device == "cpu" else int(torch.cuda.max_memory_allocated())
+
+
+def differences(stock: Any, packed: Any) -> tuple[float, float]:
+    """Of the loss, and of the gradients (largest norm of a difference, relative), on one batch and moved weights."""
+    import torch
+
+    found = []
+    for trainer in (stock, packed):
+        generator = torch.Generator().manual_seed(1)
+        for name, parameter in sorted(trainer.model.named_parameters()):
+            if parameter.requires_grad and "lora_A" not in name:
+                noise = 0.01 * torch.randn(parameter.shape, generator=generator)
+                parameter.data.add_(noise.to(parameter.device, parameter.dtype))
+        rows = [trainer.train_dataset[i] for i in range(STEP)]
+        batch = trainer._prepare_inputs(trainer.data_collator(rows))
+        with trainer.compute_loss_context_manager():
+            loss = trainer.compute_loss(trainer.model, batch)
+        loss.backward()
+        gradients = {n: p.grad.float() for n, p in trainer.model.named_parameters() if p.grad is not None}
+        found.append((loss.item(), gradients))
+    (loss, gradients), (ours, mine) = found
+    relative = max(float((mine[n] - g).norm() / g.norm().clamp(min=1e-12)) for n, g in gradients.items())
+    return abs(ours - loss), relative
+
+
+def summary(all_settings: list[Setting], pairs: int, options: argparse.Namespace) -> Row:
+    """What is written as JSON."""
+    import torch
+    import transformers
+    import trl
+
+    best = min((one for one in all_settings if not one.packed), key=lambda one: one.seconds)
+    ours = min((one for one in all_settings if one.packed), key=lambda one: one.seconds)
+    quickest = min(statistics.median(one.training) for one in all_settings if not one.packed)
+    stock = next(one for one in all_settings if not one.packed and one.batch == STEP and one.before)
+    packed = next(one for one in all_settings if one.packed and one.batch == STEP)
+    loss, gradient = differences(stock.trainer, packed.trainer)
+    return {
+        "speedup_vs_best": best.seconds / ours.seconds,
+        "speedup_reference_known": quickest / statistics.median(ours.training),
+        "speedup_vs_default": all_settings[len(BATCHES) * 2 - 2].seconds / ours.seconds,
+        "loss_diff": loss,
+        "grad_rel_diff": gradient,
+        "best_stock": best.label,
+        "best_packed": ours.label,
+        "settings": [
+            {
+                "label": one.label,
+                "seconds_per_pair": one.seconds / pairs,
+                "training_per_pair": statistics.median(one.training) / pairs,
+                "reference_per_pair": statistics.median(one.reference) / pairs if one.before else None,
+                "training_runs": one.training,
+                "reference_runs": one.reference,
+                "peak_memory": one.peak_memory,
+            }
+            for one in all_settings
+        ],
+        "pairs": pairs,
+        "model": options.model or f"random Llama, {options.shape}",
+        "lora": options.lora,
+        "device": options.device,
+        "dtype": options.dtype,
+        "gradient_checkpointing": options.gradient_checkpointing,
+        "threads": torch.get_num_threads(),
+        "packages": {"torch": torch.__version__, "transformers": transformers.__version__, "trl": trl.__version__},
+    }
+
+
+def show(result: Row) -> None:
+    """Prints the table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("setting", "s a pair", "training", "reference", "peak GB", title="Training, one epoch")
+    for row in result["settings"]:
+        reference, memory = row["reference_per_pair"], row["peak_memory"]
+        table.add_row(
+            row["label"], f"{row['seconds_per_pair']:.4f}", f"{row['training_per_pair']:.4f}",
+            "in training" if reference is None else f"{reference:.4f}",
+            "–" if memory is None else f"{memory / 1e9:.2f}",
+        )  # fmt: skip
+    console = Console(width=100)
+    console.print(table)
+    console.print(
+        f"{result['speedup_vs_best']:.2f} times as quick as TRL at its best ({result['best_stock']}), "
+        f"{result['speedup_reference_known']:.2f} where the reference is known to both; "
+        f"loss differs by {result['loss_diff']:.1e}, gradients by {result['grad_rel_diff']:.1e}"
+    )
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="a checkpoint instead of a random Llama")
+    parser.add_argument("--shape", choices=SHAPES, default="tiny", help="of the random Llama")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--lora", type=int, default=16, metavar="R", help="rank; 0 trains all weights")
+    parser.add_argument("--gradient-checkpointing", action="store_true")
+    parser.add_argument("--pairs", type=int, default=24)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    import torch
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    torch.set_num_threads(options.threads)
+    vocabulary = load(options)[0].config.vocab_size
+    rows = make_rows(options.pairs, vocabulary)
+    all_settings = settings()
+    with tempfile.TemporaryDirectory() as folder:
+        for index, setting in enumerate(all_settings):
+            setting.trainer = make_trainer(setting, options, rows, Path(folder) / str(index))
+        measure(all_settings, options.repeat, options.device)
+        result = summary(all_settings, options.pairs, options)
+    show(result)
+    if options.json is not None:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
