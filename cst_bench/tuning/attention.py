@@ -6,7 +6,6 @@ the layers again in the backward pass, on another thread.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import torch
@@ -60,38 +59,41 @@ def pair_attention(
         raise UnsupportedAttentionError(f"its attention uses {', '.join(sorted(extra))}")
     cst_pack.calls += 1
     grouped = query.shape[1] != key.shape[1]
-    if grouped and query.device.type != "cpu":  # of the GPU's kernels, those that take a mask take no grouped heads
+    if grouped and query.device.type != "cpu":  # not all of the GPU's kernels take grouped heads
         repeats = query.shape[1] // key.shape[1]
         key, value = (states.repeat_interleave(repeats, dim=1) for states in (key, value))
         grouped = False
-    attend = partial(scaled_dot_product_attention, dropout_p=dropout, scale=scaling, enable_gqa=grouped)
     sizes = [size for pair in cst_pack.pairs for size in (pair.prompt + pair.chosen, pair.rejected)]
-    queries, keys, values = (torch.split(states, sizes, dim=2) for states in (query, key, value))
+    queries, keys, values = (torch.split(each, sizes, dim=2) for each in (query, key, value))
+
+    def attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        length = queries.shape[2]
+        window = sliding_window if sliding_window is not None and sliding_window < length else None
+        mask = None if window is None else _mask(cst_pack, length, window, queries.device)
+        return scaled_dot_product_attention(
+            queries, keys, values, mask, dropout, is_causal=mask is None, scale=scaling, enable_gqa=grouped
+        )
+
     parts = []
     for index, pair in enumerate(cst_pack.pairs):
         first, second = 2 * index, 2 * index + 1
-        whole = sliding_window is None or sizes[first] <= sliding_window
-        mask = None if whole else _mask(cst_pack, 0, sizes[first], sliding_window, query)
-        parts.append(attend(queries[first], keys[first], values[first], attn_mask=mask, is_causal=whole))
-        if pair.rejected:
-            mask = _mask(cst_pack, pair.prompt, pair.rejected, sliding_window, query)
-            seen = [torch.cat([states[first][:, :, : pair.prompt], states[second]], dim=2) for states in (keys, values)]
-            parts.append(attend(queries[second], seen[0], seen[1], attn_mask=mask))
+        parts.append(attend(queries[first], keys[first], values[first]))
+        if pair.rejected:  # with the prompt's rows once more: kernels are quicker at that than at a mask
+            whole = [
+                torch.cat([states[first][:, :, : pair.prompt], states[second]], dim=2)
+                for states in (queries, keys, values)
+            ]
+            parts.append(attend(whole[0], whole[1], whole[2])[:, :, pair.prompt :])
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
 
 
-def _mask(pack: Pack, before: int, rows: int, window: int | None, query: torch.Tensor) -> torch.Tensor:
-    """Of rows that follow on `before` others: what is added to the dot products [rows, before + rows]."""
-    name = (before, rows, window, query.dtype, query.device)
-    found = pack.masks.get(name)
+def _mask(pack: Pack, length: int, window: int, device: torch.device) -> torch.Tensor:
+    """Of a sequence longer than the sliding window: what a row sees, [length, length]."""
+    found = pack.masks.get((length, window))
     if found is None:
-        row = torch.arange(before, before + rows, device=query.device)[:, None]
-        column = torch.arange(before + rows, device=query.device)[None]
-        hidden = column > row
-        if window is not None:
-            hidden |= column <= row - window
-        found = torch.zeros(hidden.shape, dtype=query.dtype, device=query.device).masked_fill_(hidden, float("-inf"))
-        pack.masks[name] = found
+        row = torch.arange(length, device=device)[:, None]
+        column = torch.arange(length, device=device)[None]
+        found = pack.masks[length, window] = (column <= row) & (column > row - window)
     return found
 
 

@@ -44,8 +44,8 @@ class Pack:
     """[targets], where each stands in the flattened per-token results."""
     shape: tuple[int, int]
     """Of the per-token results."""
-    masks: dict[Any, torch.Tensor] = field(default_factory=dict)
-    """Of `rejected`, made when the first layer needs them."""
+    masks: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict)
+    """Of sequences longer than a sliding window, by length and window; made when the first layer needs them."""
     calls: int = 0
     """How often a layer has asked for attention over this pack."""
 

@@ -167,8 +167,12 @@ def test_a_model_whose_numbers_differ_is_trained_by_trl(
     """The one fake: attention over a pack that sees wrong rows."""
     from cst_bench.tuning import attention
 
-    real = attention._mask
-    monkeypatch.setattr(attention, "_mask", lambda *args: torch.zeros_like(real(*args)))
+    real = attention.scaled_dot_product_attention
+    monkeypatch.setattr(
+        attention,
+        "scaled_dot_product_attention",
+        lambda *args, **options: real(*args, **options | {"is_causal": False}),
+    )
     result = run(tmp_path, llama)
     assert not result.training["packed"]
     assert "differ by" in result.training["why_not_packed"]
