@@ -167,12 +167,12 @@ def test_a_model_whose_numbers_differ_is_trained_by_trl(
     """The one fake: attention over a pack that sees wrong rows."""
     from cst_bench.tuning import attention
 
-    real = attention.scaled_dot_product_attention
-    monkeypatch.setattr(
-        attention,
-        "scaled_dot_product_attention",
-        lambda *args, **options: real(*args, **options | {"is_causal": False}),
-    )
+    real = torch.nn.functional.scaled_dot_product_attention
+
+    def see_all(*args: Any, **options: Any) -> torch.Tensor:
+        return real(*args, **options | {"is_causal": False})
+
+    monkeypatch.setattr(attention, "scaled_dot_product_attention", see_all)
     result = run(tmp_path, llama)
     assert not result.training["packed"]
     assert "differ by" in result.training["why_not_packed"]
