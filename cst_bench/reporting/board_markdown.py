@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from cst_bench.content import content_root
+from cst_bench.reporting.escape import html_text
 from cst_bench.reporting.leaderboard import Cell, Column, Leaderboard, ModelRow, PaperTable, Section
 from cst_bench.reporting.markdown import markdown_environment
+from cst_bench.reporting.model import LETTERS
 from cst_bench.reporting.numbers import ends, number, p_value, signed, signed_ends
 from cst_bench.reporting.pictures import Picture
 
-LETTERS = {"uncalibrated": "u", "unscored": "x"}
-"""Footnote letters."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -40,6 +40,7 @@ def markdown_report(board: Leaderboard, pictures: Sequence[Picture]) -> str:
         signed_ends=lambda interval, scale: Markup(signed_ends(interval, scale)),
         ends=lambda interval: Markup(ends(interval, 1)),
         p_value=lambda value: Markup(p_value(value)),
+        html_text=html_text,
         letter=lambda mark: Markup(f"<sup>{LETTERS[mark]}</sup>"),
         filename=lambda name: Markup(name),
         short_hash=short_hash,

@@ -18,7 +18,7 @@ from cst_bench.reporting.leaderboard import (
     ModelRow,
     Section,
 )
-from cst_bench.reporting.model import MARKS, MAX_UNSCORED
+from cst_bench.reporting.model import MARKS, MAX_UNSCORED, PARTIAL, UNRANKED
 from cst_bench.reporting.paired import (
     LEVEL,
     Difference,
@@ -48,7 +48,7 @@ def make_leaderboard(runs: Sequence[StoredRun], remarks: Sequence[str] = (), tit
             sections.append([run])
         else:
             found.append(run)
-    made = [_section(of, sections[0][0], titles, first=at == 0) for at, of in enumerate(sections)]
+    made = [_section(of, sections[0] if at else [], titles) for at, of in enumerate(sections)]
     used = {mark for section in made for row in section.rows for cell in row.cells.values() for mark in cell.marks}
     return Leaderboard(
         title=title or "Does it do what its system prompt asks, and did it stay capable?",
@@ -72,15 +72,21 @@ def _titles(runs: Sequence[StoredRun]) -> dict[int, str]:
 
 
 def _fits(run: StoredRun, other: StoredRun) -> bool:
-    return bool(common_tasks(run, other)) and same_tasks(run, other) is None and not differing(run, other)
+    return not _why_apart(run, other)
 
 
-def _section(runs: Sequence[StoredRun], first_run: StoredRun, titles: Mapping[int, str], *, first: bool) -> Section:
+def _why_apart(run: StoredRun, other: StoredRun) -> list[str]:
+    """Why two runs can't be ranked together; empty if they can."""
+    if not common_tasks(run, other):
+        return ["no task in common"]
+    return [tasks for tasks in (same_tasks(run, other),) if tasks] + differing(run, other)
+
+
+def _section(runs: Sequence[StoredRun], above: Sequence[StoredRun], titles: Mapping[int, str]) -> Section:
+    """A section of runs that were asked the same; `above` are those of the first section, if this isn't it."""
     columns = columns_of(runs)
     rows = _rows(runs, columns, titles)
-    why = (
-        [] if first else [other for other in (same_tasks(runs[0], first_run),) if other] + differing(runs[0], first_run)
-    )
+    why = next((found for run in runs for other in above if (found := _why_apart(run, other))), [])
     names = list(dict.fromkeys(str(run.scores["suite"]["title"]) for run in runs))
     return Section(
         title=", ".join(names),
@@ -132,12 +138,14 @@ def _rows(runs: Sequence[StoredRun], columns: Sequence[Column], titles: Mapping[
         ordered = sorted(of, key=lambda run: (run.method is not None, _ORDER.get(run.method or "", 2), _seed(run)))
         for run in ordered:
             cells = {column.key: cell for column in columns if (cell := cell_of(run, column)) is not None}
+            if {column.key for column in columns if column.kind == "ability"} - cells.keys():
+                for column in columns:
+                    if column.kind == "ability_average" and column.key in cells:
+                        cells[column.key] = dataclasses.replace(cells[column.key], marks=(PARTIAL,))
             trained = run.method is not None
             if base is not None and trained:
                 cells = {
-                    column.key: dataclasses.replace(
-                        cells[column.key], difference=difference_of(run, base, column, averaged_over(run))
-                    )
+                    column.key: dataclasses.replace(cells[column.key], difference=difference_of(run, base, column))
                     for column in columns
                     if column.key in cells
                 }
@@ -170,19 +178,17 @@ def averaged_over(run: StoredRun) -> list[tuple[str, str]]:
     return [(task, name) for name in names for task, of in run.scores["compliance"].items() if name in of]
 
 
-def difference_of(
-    run: StoredRun, base: StoredRun, column: Column, over: Sequence[tuple[str, str]]
-) -> Difference | None:
-    """`run` less `base` in one column, paired; None if one of them doesn't have it.
-
-    `over` says what the average of compliance is over.
-    """
-    if any(_value(one, column) is None for one in (run, base)):
+def difference_of(run: StoredRun, base: StoredRun, column: Column) -> Difference | None:
+    """`run` less `base` in one column, paired; None if one doesn't have it, or an average is over other scores."""
+    ours, theirs = _value(run, column), _value(base, column)
+    if ours is None or theirs is None or "unavailable" in ours or "unavailable" in theirs:
         return None
     if column.kind == "compliance_average":
-        return average_difference(run, base, over)
+        over = averaged_over(run)
+        return average_difference(run, base, over) if over == averaged_over(base) else None
     if column.kind == "ability_average":
-        return abilities_average_difference(run, base, run.scores["averages"]["capabilities"]["over"])
+        same = sorted(ours["over"]) == sorted(theirs["over"])
+        return abilities_average_difference(run, base, ours["over"]) if same else None
     assert column.task is not None
     if column.kind == "ability":
         return ability_difference(run, base, column.task)
@@ -253,7 +259,7 @@ def _with_best(rows: Sequence[ModelRow], columns: Sequence[Column]) -> list[Mode
         ranked = [
             (at, row)
             for at, row in enumerate(rows)
-            if (cell := row.cells.get(column.key)) and cell.score is not None and "unscored" not in cell.marks
+            if (cell := row.cells.get(column.key)) and cell.score is not None and not UNRANKED & set(cell.marks)
         ]
         if len(ranked) < 2:
             continue
@@ -261,9 +267,11 @@ def _with_best(rows: Sequence[ModelRow], columns: Sequence[Column]) -> list[Mode
         others = [row for other, row in ranked if other != at]
         if any(row.cells[column.key].score == top.cells[column.key].score for row in others):
             continue
-        found = [difference_of(top.run, row.run, column, averaged_over(top.run)) for row in others]
+        found = [difference_of(top.run, row.run, column) for row in others]
+        # what is scored in both decides: over all, a score may be higher for what the other's judge left unscored
+        ahead = [one is not None and one.difference is not None and one.difference > 0 for one in found]
         ps = [1.0 if one is None or one.p is None else one.p for one in found]
-        if all(p < LEVEL for p in holm(ps)):
+        if all(ahead) and all(p < LEVEL for p in holm(ps)):
             best.add((at, column.key))
     return [
         dataclasses.replace(
@@ -284,12 +292,15 @@ def _abilities(columns: Sequence[Column], rows: Sequence[ModelRow]) -> list[Abil
             if column.kind == "ability" and (difference := row.cells.get(column.key)) and difference.difference
         ]
         differences = [(column, cell.difference) for column, cell in pairs if cell.difference is not None]
-        corrected = holm([1.0 if one.p is None else one.p for _, one in differences])
-        for (column, one), p in zip(differences, corrected, strict=True):
-            undefined = one.difference is None
-            shown = not undefined and p < LEVEL
-            kept = ("gained" if (one.difference or 0) > 0 else "lost") if shown else "no difference shown"
-            found.append(AbilityVerdict(row.label, row.base, column.title, one, None if undefined else p, kept))
+        ps = [one.p for _, one in differences if one.p is not None]
+        corrected = iter(holm(ps))
+        for column, one in differences:
+            if one.difference is None:
+                found.append(AbilityVerdict(row.label, row.base, column.title, one, None, "undefined"))
+                continue
+            p = next(corrected)
+            kept = ("gained" if one.difference > 0 else "lost") if p < LEVEL else "no difference shown"
+            found.append(AbilityVerdict(row.label, row.base, column.title, one, p, kept))
     return found
 
 

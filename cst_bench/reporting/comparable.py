@@ -55,9 +55,20 @@ def _judge(settings: Mapping[str, Any]) -> str:
 
 
 def _ability(run: StoredRun, other: StoredRun, task: str) -> Iterator[str]:
-    mine, theirs = run.outcomes["capabilities"][task], other.outcomes["capabilities"][task]
-    if mine["documents_sha256"] != theirs["documents_sha256"]:
+    if not same_documents(run, other, task):
         yield "other documents or shots"
+    metrics = [one.scores["capabilities"][task].get("metric") for one in (run, other)]
+    if metrics[0] != metrics[1]:
+        yield f"another metric ({metrics[0]}, not {metrics[1]})"
+    mine, theirs = (one.settings["capabilities"][task] for one in (run, other))
+    if any(mine[name] != theirs[name] for name in ("version", "sha256", "definitions_sha256")):
+        yield f"another version of the task ({mine['version']}, not {theirs['version']})"
+
+
+def same_documents(run: StoredRun, other: StoredRun, task: str) -> bool:
+    """Whether two runs have results of an ability on the same documents: only then can it be paired by document."""
+    mine, theirs = (one.outcomes["capabilities"].get(task) for one in (run, other))
+    return None not in (mine, theirs) and mine["documents_sha256"] == theirs["documents_sha256"]
 
 
 def _prompts(run: StoredRun, task: str) -> dict[str, frozenset[str]]:

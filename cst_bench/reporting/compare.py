@@ -12,10 +12,11 @@ from markupsafe import Markup
 
 from cst_bench.content import content_root
 from cst_bench.errors import UserError
-from cst_bench.reporting.building import averaged_over, cell_of, columns_of, difference_of
-from cst_bench.reporting.comparable import common_tasks, differing
+from cst_bench.reporting.building import cell_of, columns_of, difference_of
+from cst_bench.reporting.comparable import common_tasks, differing, same_documents
 from cst_bench.reporting.leaderboard import Column
 from cst_bench.reporting.markdown import markdown_environment
+from cst_bench.reporting.model import LETTERS, MARKS
 from cst_bench.reporting.numbers import number, p_value, signed, signed_ends
 from cst_bench.reporting.paired import Difference, holm
 from cst_bench.reporting.stored import StoredRun
@@ -34,7 +35,11 @@ class ComparedScore:
     """Of the second run."""
     difference: Difference
     """The second less the first."""
-    p_holm: float | None
+    unscored: tuple[int, int]
+    """Responses without a verdict, of the first run and of the second."""
+    marks: tuple[str, ...]
+    """Footnotes of either run's score, such as `unscored`."""
+    p_holm: float | None = None
     """Corrected for the number of scores, averages and joint compliance left out: they follow from the others."""
 
 
@@ -48,7 +53,13 @@ class Comparison:
     different: Sequence[str]
     """Where tests or judges differ, if that was allowed."""
     missing: Sequence[str]
-    """Tasks that only one of the runs has."""
+    """Tasks that only one of the runs has, or that both have and can't be paired in."""
+
+    @property
+    def marks(self) -> dict[str, str]:
+        """Footnotes that are used, and what they mean."""
+        used = {mark for one in self.scores for mark in one.marks}
+        return {mark: text for mark, text in MARKS.items() if mark in used}
 
 
 def compare_runs(reference: StoredRun, run: StoredRun, *, allow_different: bool = False) -> Comparison:
@@ -66,19 +77,27 @@ def compare_runs(reference: StoredRun, run: StoredRun, *, allow_different: bool 
             f"{run.folder} can't be compared with {reference.folder}: {'; '.join(different)}; "
             "--allow-different compares what both have, and says so"
         )
+    unpaired = [task for task in _abilities_of_both(reference, run) if not same_documents(reference, run, task)]
     found = []
     for column in columns_of([reference, run]):
         ours, theirs = cell_of(run, column), cell_of(reference, column)
-        over = averaged_over(run)
-        if ours is None or theirs is None or (column.kind == "compliance_average" and over != averaged_over(reference)):
+        if ours is None or theirs is None or column.task in unpaired:
             continue
-        difference = difference_of(run, reference, column, over)
+        if column.kind == "ability_average" and unpaired:
+            continue
+        difference = difference_of(run, reference, column)
         if difference is not None:
-            found.append(ComparedScore(column, theirs.score, ours.score, difference, None))
+            marks = tuple(dict.fromkeys((*theirs.marks, *ours.marks)))
+            unscored = (theirs.unscored, ours.unscored)
+            found.append(ComparedScore(column, theirs.score, ours.score, difference, unscored, marks))
     labels = [one.label for one in (reference, run)]
     if labels[0] == labels[1]:
         labels = [f"{one.label} ({one.folder.name})" for one in (reference, run)]
-    return Comparison(labels[0], labels[1], _corrected(found), different, _missing(reference, run))
+    return Comparison(labels[0], labels[1], _corrected(found), different, _missing(reference, run, unpaired))
+
+
+def _abilities_of_both(reference: StoredRun, run: StoredRun) -> list[str]:
+    return [task for task in run.outcomes["capabilities"] if task in reference.outcomes["capabilities"]]
 
 
 def _corrected(scores: Sequence[ComparedScore]) -> list[ComparedScore]:
@@ -88,9 +107,9 @@ def _corrected(scores: Sequence[ComparedScore]) -> list[ComparedScore]:
     return [dataclasses.replace(one, p_holm=corrected.get(id(one))) for one in scores]
 
 
-def _missing(reference: StoredRun, run: StoredRun) -> list[str]:
+def _missing(reference: StoredRun, run: StoredRun, unpaired: Sequence[str]) -> list[str]:
     both = set(common_tasks(run, reference))
-    return [
+    return [f"{task} (other documents)" for task in unpaired] + [
         f"{task} (only {one.label})"
         for one in (reference, run)
         for part in ("compliance", "capabilities")
@@ -107,6 +126,7 @@ def compare_markdown(found: Comparison, gates: Sequence[str] = ()) -> str:
         signed=lambda value, column: Markup(signed(value, 100 if column.percent else 1)),
         signed_ends=lambda interval, column: Markup(signed_ends(interval, 100 if column.percent else 1)),
         p_value=lambda value: Markup(p_value(value)),
+        letters=lambda marks: Markup("".join(f"<sup>{LETTERS[mark]}</sup>" for mark in marks)),
     )
     return environment.get_template("compare.md.j2").render(found=found, gates=gates)
 
@@ -119,6 +139,7 @@ def compare_json(found: Comparison, gates: Sequence[dict[str, Any]] = ()) -> str
         "run": found.label,
         "different": list(found.different),
         "missing": list(found.missing),
+        "marks": found.marks,
         "scores": {one.column.key: _plain(one) for one in found.scores},
         "gates": list(gates),
     }
@@ -132,6 +153,8 @@ def _plain(one: ComparedScore) -> dict[str, Any]:
         "kind": one.column.kind,
         "reference": one.reference,
         "score": one.score,
+        "unscored": list(one.unscored),
+        "marks": list(one.marks),
         **asdict(one.difference),
         "p_holm": one.p_holm,
     }

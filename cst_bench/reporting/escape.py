@@ -24,6 +24,11 @@ def cell(value: object) -> str:
     return "<br>".join(filter(None, map(str.strip, text.split("\n"))))
 
 
+def html_text(value: str) -> Markup:
+    """Text for an element of HTML, where Markdown isn't read: on one line, and it brings no markup."""
+    return Markup(html.escape(" ".join("".join(map(visible, value)).split())))
+
+
 def visible(character: str) -> str:
     """Control and direction-changing characters by their number, so that they show and do nothing."""
     if character in "\n\t":

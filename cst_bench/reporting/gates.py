@@ -132,7 +132,7 @@ def _fault(text: str, wanted: str) -> UserError:
 
 
 def judge_gate(gate: Gate, found: Comparison) -> GateResult:
-    """Whether a gate has failed; one that asks for something undefined has.
+    """Whether a gate has failed; one that asks for something undefined, or too often unscored to be believed, has.
 
     Raises:
         UserError: it names no score of the comparison, or more than one.
@@ -141,7 +141,11 @@ def judge_gate(gate: Gate, found: Comparison) -> GateResult:
     for condition in gate.conditions:
         one = _named(gate, condition.name, found)
         value = _quantity(one, condition.quantity)
-        shown = "undefined" if value is None else f"{value:+.4f}" if condition.quantity != "p" else f"{value:.4f}"
+        if "unscored" in one.marks:
+            before, now = one.unscored
+            shown, value = f"not to be believed, {before} and {now} responses unscored", None
+        else:
+            shown = "undefined" if value is None else f"{value:+.4f}" if condition.quantity != "p" else f"{value:.4f}"
         said.append(f"{condition.name}.{condition.quantity} is {shown}")
         holding.append(value is None or OPERATORS[condition.operator](value, condition.number))
     failed = all(holding)

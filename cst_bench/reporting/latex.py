@@ -11,8 +11,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from cst_bench.content import content_root
-from cst_bench.reporting.board_markdown import LETTERS, column_groups, corrected_cells
+from cst_bench.reporting.board_markdown import column_groups, corrected_cells
 from cst_bench.reporting.leaderboard import Leaderboard
+from cst_bench.reporting.model import LETTERS
 from cst_bench.reporting.numbers import DASH, ends, number, p_value, signed, signed_ends
 
 _COMMANDS = {

@@ -67,6 +67,11 @@ class ModelRow:
     cells: Mapping[str, Cell]
     """By the column's key. A column that the run doesn't have is not in it."""
 
+    @property
+    def family(self) -> str:
+        """The same for all models of one base's weights."""
+        return self.run.base_sha256
+
 
 @dataclass(frozen=True)
 class AbilityVerdict:
@@ -78,7 +83,7 @@ class AbilityVerdict:
     difference: Difference
     p_holm: float | None
     kept: str
-    """lost, gained (both: Holm-corrected p below 0.05) or `no difference shown`."""
+    """lost, gained (both: Holm-corrected p below 0.05), `no difference shown`, or undefined."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from cst_bench.content import content_root
 from cst_bench.files import write_text
 from cst_bench.reporting.escape import cell
 from cst_bench.reporting.examples import examples
-from cst_bench.reporting.model import Figure, JudgeLine, make_report
+from cst_bench.reporting.model import LETTERS, Figure, JudgeLine, make_report
 
 
 class ReproducedCell(Protocol):
@@ -91,8 +91,7 @@ def _interval(figure: Figure | JudgeLine, scale: int = 1) -> Markup:
 
 def _marks(figure: Figure) -> Markup:
     """Footnote letters behind a number."""
-    letters = {"uncalibrated": "u", "unscored": "x"}
-    return Markup("".join(f"<sup>{letters[mark]}</sup>" for mark in figure.marks))
+    return Markup("".join(f"<sup>{LETTERS[mark]}</sup>" for mark in figure.marks))
 
 
 def _copies(copies: float) -> str:

@@ -117,12 +117,18 @@ def make_report(scores: Mapping[str, Any]) -> RunReport:
     )
 
 
+PARTIAL = "partial"
 MARKS = {
     "uncalibrated": (
         "no calibration card of the judge, or one with too low an F1: nobody has shown that its verdicts can be trusted"
     ),
     "unscored": f"more than {MAX_UNSCORED:.0%} of the responses are unscored: not to be ranked",
+    PARTIAL: "the mean of fewer abilities than there are columns: not to be ranked",
 }
+LETTERS = {"uncalibrated": "u", "unscored": "x", PARTIAL: "p"}
+"""Footnote letters."""
+UNRANKED = {"unscored", PARTIAL}
+"""Marks of scores that are not ranked."""
 
 
 def _configuration(scores: Mapping[str, Any], task: str, name: str, value: Mapping[str, Any]) -> ConfigurationFigure:

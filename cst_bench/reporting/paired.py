@@ -144,11 +144,19 @@ def bootstrap_difference(parts: Sequence[tuple[Mapping[str, float], Mapping[str,
     moved = np.flatnonzero(np.abs(weights) > 1e-12)
     draw = np.random.default_rng(0)
     if not len(moved):
-        p = 1.0
-    else:
-        signs = draw.integers(0, 2, (RESAMPLES, len(moved))) * 2 - 1
-        p = float((1 + np.sum(np.abs(signs @ weights[moved]) >= abs(difference) - 1e-12)) / (RESAMPLES + 1))
+        most = float(np.mean(_unseen(size)))
+        return Difference(0.0, (-most, most), 1.0, len(keys), "permutation")
+    signs = draw.integers(0, 2, (RESAMPLES, len(moved))) * 2 - 1
+    p = float((1 + np.sum(np.abs(signs @ weights[moved]) >= abs(difference) - 1e-12)) / (RESAMPLES + 1))
     return Difference(difference, _bootstrap(values, present, draw, difference), p, len(keys), "permutation")
+
+
+def _unseen(n: np.ndarray) -> np.ndarray:
+    """Largest share of keys that may differ where none of n does (Clopper and Pearson 1934, 95 %); scores are in 0–1.
+
+    Resampling what doesn't differ would say that nothing ever will.
+    """
+    return 1 - 0.025 ** (1 / n)
 
 
 def _bootstrap(

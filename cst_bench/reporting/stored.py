@@ -13,6 +13,12 @@ from cst_bench.errors import UserError
 
 _FILES = ("run.json", "scores.json", "outcomes.json")
 _SCHEMAS = {"run.json": 2, "scores.json": 1, "outcomes.json": 1}
+_NEEDED = {
+    "run.json": ("settings", "settings/compliance", "settings/capabilities", "settings/suite", "status"),
+    "scores.json": ("checkpoint", "suite", "judges", "compliance", "capabilities", "averages"),
+    "outcomes.json": ("compliance", "capabilities"),
+}
+"""What the files hold, each an object."""
 METHODS = {"dpo": "DPO", "cst": "CST"}
 
 
@@ -118,6 +124,14 @@ def read_run(folder: Path) -> StoredRun:
     if manifest.get("status", {}).get("run") != "finished":
         raise UserError(f"{folder}: this run isn't finished: run the command that began it again")
     scores, outcomes = (_read(folder / name) for name in _FILES[1:])
+    for part in ("compliance", "capabilities"):
+        tasks = set(manifest["settings"][part])
+        if set(scores[part]) != tasks or not set(outcomes[part]) <= tasks:
+            raise UserError(f"{folder}: its files tell of different tasks: they were not written by one run")
+    if not set(scores["judges"]) >= set(scores["compliance"]) or not {"compliance", "capabilities"} <= set(
+        scores["averages"]
+    ):
+        raise UserError(f"{folder / 'scores.json'} is damaged: it lacks judges or averages")
     return StoredRun(folder, manifest, scores, outcomes)
 
 
@@ -177,4 +191,10 @@ def _read(path: Path) -> dict[str, Any]:
     wanted = _SCHEMAS[path.name]
     if value["schema"] != wanted:
         raise UserError(f"{path} has the schema {value['schema']!r}, and this cst-bench reads {wanted}")
+    for place in _NEEDED[path.name]:
+        found: Any = value
+        for key in place.split("/"):
+            found = found.get(key) if isinstance(found, dict) else None
+        if not isinstance(found, dict):
+            raise UserError(f"{path} is damaged: it has no {place!r}")
     return value

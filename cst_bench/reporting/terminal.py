@@ -13,7 +13,7 @@ from rich.table import Table
 from cst_bench.reporting.board_markdown import column_groups
 from cst_bench.reporting.compare import Comparison
 from cst_bench.reporting.leaderboard import Cell, Column, Leaderboard
-from cst_bench.reporting.model import Figure, make_report
+from cst_bench.reporting.model import LETTERS, Figure, make_report
 from cst_bench.reporting.numbers import ends, number, p_value, signed, signed_ends
 from cst_bench.reporting.paired import LEVEL
 
@@ -101,7 +101,7 @@ def leaderboard_table(board: Leaderboard) -> RenderableType:
                 for row in section.rows:
                     table.add_row(escape(row.title), *(_score(row.cells.get(column.key), column) for column in columns))
                 parts.append(table)
-    parts.extend(f"[dim]{escape(mark)}: {escape(text)}[/dim]" for mark, text in board.marks.items())
+    parts.extend(f"[dim]({LETTERS[mark]}) {mark}: {escape(text)}[/dim]" for mark, text in board.marks.items())
     parts.extend(f"[dim]{escape(remark)}[/dim]" for remark in board.remarks)
     return Group(*parts)
 
@@ -124,7 +124,8 @@ def _score(cell: Cell | None, column: Column) -> str:
         return "–"
     scale = 100 if column.percent else 1
     score = number(cell.score, scale)
-    return f"{f'[bold]{score}[/bold]' if cell.best else score}\n[dim]{ends(cell.interval, scale)}[/dim]"
+    marks = "".join(f" [dim]({LETTERS[mark]})[/dim]" for mark in cell.marks)
+    return f"{f'[bold]{score}[/bold]' if cell.best else score}{marks}\n[dim]{ends(cell.interval, scale)}[/dim]"
 
 
 def comparison_table(found: Comparison) -> RenderableType:
@@ -141,7 +142,7 @@ def comparison_table(found: Comparison) -> RenderableType:
         flips = "" if one.column.kind.endswith("average") else f"{len(difference.gained)}/{len(difference.lost)}"
         shown = one.p_holm is not None and one.p_holm < LEVEL
         table.add_row(
-            escape(one.column.title),
+            escape(one.column.title + "".join(f" ({LETTERS[mark]})" for mark in one.marks)),
             number(one.reference, scale),
             number(one.score, scale),
             f"[bold]{signed(difference.difference, scale)}[/bold]" if shown else signed(difference.difference, scale),
@@ -151,6 +152,7 @@ def comparison_table(found: Comparison) -> RenderableType:
             flips if one.column.kind != "ability" else "",
         )
     parts.append(table)
+    parts.extend(f"[yellow]({LETTERS[mark]}) {mark}: {escape(text)}[/yellow]" for mark, text in found.marks.items())
     parts.append("[dim]bold: p below 0.05 after Holm's correction; +/−: prompts gained and lost; abilities in %[/dim]")
     if found.missing:
         parts.append(f"[dim]not compared: {escape(', '.join(found.missing))}[/dim]")

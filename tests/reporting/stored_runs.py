@@ -48,6 +48,7 @@ def make_run(
     abilities: Mapping[str, float] | None = None,
     prompts: int = 40,
     unscored: Sequence[str] = (),
+    behaviours: Mapping[str, Sequence[str | None]] | None = None,
     judges: Mapping[str, Mapping[str, Any]] | None = None,
     calibrations: Mapping[str, Mapping[str, Any] | None] | None = None,
     suite: str = "paper",
@@ -69,6 +70,7 @@ def make_run(
         abilities: Ability → share of documents that are right; the same for all if None.
         prompts: Of each task.
         unscored: Configurations without any verdict.
+        behaviours: Configuration → what each prompt's response did, None if unscored, in place of its rate.
         judges: By task, in place of `judge()`.
         calibrations: By task, in place of `calibration()`.
         suite: Name.
@@ -117,7 +119,11 @@ def make_run(
         task: [
             outcome
             for name, asked in arms.items()
-            for outcome in _outcomes(task, name, asked, rates.get(name, 0.5), prompts, name in unscored, draw)
+            for outcome in (
+                _outcomes(task, name, asked, rates.get(name, 0.5), prompts, name in unscored, draw)
+                if name not in (behaviours or {})
+                else _given(task, name, asked, (behaviours or {})[name])
+            )
         ]
         for task, arms in tasks.items()
     }
@@ -148,6 +154,13 @@ def _outcomes(
     reason = "the judge gave no verdict" if unscored else None
     return [
         Outcome(one, name, asked, None if unscored else asked if one in right else "neither", reason) for one in ids
+    ]
+
+
+def _given(task: str, name: str, asked: str, behaviours: Sequence[str | None]) -> list[Outcome]:
+    return [
+        Outcome(digest([task, at])[:16], name, asked, behaviour, None if behaviour else "the judge gave no verdict")
+        for at, behaviour in enumerate(behaviours)
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,99 @@ def test_unscored_is_marked_and_not_ranked(tmp_path: Path) -> None:
     assert set(content.marks) == {"unscored", "uncalibrated"}
     assert rows["a"].cells["average/compliance"].score is None
     assert "unscored" in rows["a"].cells["average/compliance"].marks
+
+
+def test_who_is_ahead_is_decided_by_what_both_are_scored_in(tmp_path: Path) -> None:
+    """B scores higher only since its judge left 20 of its failures unscored; on the same prompts it is behind."""
+    a = ["harmless"] * 906 + ["neither"] * 94
+    b = ["harmless"] * 900 + ["neither"] * 80 + [None] * 20
+    only = {"harmful_behaviors": {"S1": "harmless"}}
+    runs = [
+        make_run(tmp_path / name, name, {}, tasks=only, abilities={}, prompts=1000, average=(), base_sha=name * 64,
+                 behaviours={"S1": behaviours})
+        for name, behaviours in (("a", a), ("b", b))
+    ]  # fmt: skip
+    cells = {label: row.cells["harmful_behaviors/S1"] for label, row in by_label(board(*runs)).items()}
+    assert (cells["b"].score or 0) > (cells["a"].score or 0)
+    assert "unscored" not in cells["b"].marks
+    assert not any(cell.best for cell in cells.values())
+
+
+def test_averages_over_other_abilities_are_not_compared(tmp_path: Path) -> None:
+    one = make_run(tmp_path / "one", "one", BASE, abilities={"arc_challenge": 0.95}, documents=200)
+    rest = [
+        make_run(tmp_path / name, name, BASE, abilities=dict.fromkeys(ABILITIES, rate), method=method, documents=200)
+        for name, rate, method in (("low", 0.3, "dpo"), ("high", 0.9, "cst"))
+    ]
+    content = board(one, *rest)
+    rows = by_label(content)
+    key = "average/capabilities"
+    assert rows["one"].cells[key].marks == ("partial",)
+    assert (rows["one"].cells[key].best, rows["high"].cells[key].best) == (False, True)
+    assert rows["high"].cells[key].difference is None  # its base has another average
+    assert "partial" in content.marks
+
+
+def test_each_section_says_why_it_is_one(tmp_path: Path) -> None:
+    runs = [
+        make_run(tmp_path / "arc", "arc", {}, tasks={}, abilities={"arc_challenge": 0.9}),
+        make_run(tmp_path / "mmlu", "mmlu", {}, tasks={}, abilities={"mmlu": 0.9}, documents=10),
+        make_run(tmp_path / "both", "both", {}, tasks={}, abilities={"mmlu": 0.9, "arc_challenge": 0.9}),
+        make_run(tmp_path / "fits", "fits", {}, tasks={}, abilities={"mmlu": 0.9, "arc_challenge": 0.9}),
+    ]
+    sections = board(*runs).sections
+    assert [[row.label for row in section.rows] for section in sections] == [["arc", "both", "fits"], ["mmlu"]]
+    assert sections[1].why == ["no task in common"]
+    other = make_run(tmp_path / "other", "other", {}, tasks={}, abilities={"hellaswag": 0.1, "mmlu": 0.2}, documents=9)
+    assert board(*runs[2:], other).sections[1].why == ["mmlu: other documents or shots"]
+
+
+def test_an_ability_of_no_documents_is_neither_kept_nor_lost(tmp_path: Path) -> None:
+    runs = [
+        make_run(tmp_path / name, name, BASE, method=method, documents=0, abilities={"mmlu": 0.5})
+        for name, method in (("base", None), ("cst", "cst"))
+    ]
+    (verdict,) = board(*runs).sections[0].abilities
+    assert (verdict.kept, verdict.p_holm, verdict.difference.difference) == ("undefined", None, None)
+
+
+def test_another_metric_or_version_of_an_ability_is_another_test(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / name, name, BASE, base_sha=name * 64) for name in "ab"]
+    scores = json.loads((runs[1] / "scores.json").read_text())
+    scores["capabilities"]["mmlu"]["metric"] = "acc_norm"
+    (runs[1] / "scores.json").write_text(json.dumps(scores))
+    manifest = json.loads((runs[1] / "run.json").read_text())
+    manifest["settings"]["capabilities"]["hellaswag"]["version"] = 2
+    (runs[1] / "run.json").write_text(json.dumps(manifest))
+    assert board(*runs).sections[1].why == [
+        "hellaswag: another version of the task (2, not 1)",
+        "mmlu: another metric (acc_norm, not acc)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("file", "keys"),
+    [
+        ("run.json", ["settings"]),
+        ("run.json", ["settings", "compliance"]),
+        ("run.json", ["status"]),
+        ("scores.json", ["averages"]),
+        ("scores.json", ["averages", "compliance"]),
+        ("scores.json", ["judges", "truthy"]),
+        ("scores.json", ["compliance", "truthy"]),
+        ("outcomes.json", ["capabilities"]),
+    ],
+)
+def test_a_damaged_file_is_one_message(tmp_path: Path, file: str, keys: list[str]) -> None:
+    folder = make_run(tmp_path / "a", "a", BASE)
+    content = json.loads((folder / file).read_text())
+    inner = content
+    for key in keys[:-1]:
+        inner = inner[key]
+    del inner[keys[-1]]
+    (folder / file).write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"damaged|different tasks"):
+        read_run(folder)
 
 
 def test_tables_of_the_paper_have_the_published_values_beside(three: list[Path], tmp_path: Path) -> None:

@@ -135,7 +135,33 @@ def test_what_is_undefined_fails_a_gate(tmp_path: Path) -> None:
     found = compared(tmp_path, {"unscored": ["S0"]})
     result = judge_gate(parse_gate("S0 < -0.05"), found)
     assert result.failed
-    assert "S0.difference is undefined" in result.message
+    assert "S0.difference is not to be believed, 0 and 40 responses unscored" in result.message
+
+
+def test_what_is_mostly_unscored_passes_no_gate_and_is_marked_everywhere(tmp_path: Path) -> None:
+    """Three answers of forty have a verdict, all of them good ones."""
+    few = {"behaviours": {"S0": ["uncensored"] * 3 + [None] * 37}}
+    found = compared(tmp_path, few)
+    for gate in ("S0 < -0.05", "S0.score < 0.9", "S0.p < 0"):
+        assert judge_gate(parse_gate(gate), found).failed
+    (s0,) = [one for one in found.scores if one.column.title == "S0"]
+    assert (s0.score, s0.unscored, s0.marks) == (1.0, (0, 37), ("unscored",))
+    plain = json.loads(compare_json(found))
+    assert plain["scores"]["harmful_behaviors/S0"]["unscored"] == [0, 37]
+    assert "unscored" in plain["marks"]
+    assert "| 0 / 37 |" in compare_markdown(found)
+    assert "unscored 0 and 37" in junit_xml(found, [])
+
+
+def test_abilities_on_other_documents_are_never_paired(tmp_path: Path) -> None:
+    found = compared(tmp_path, {"documents": 50}, allow_different=True)
+    assert not {one.column.kind for one in found.scores} & {"ability", "ability_average"}
+    assert set(found.missing) == {f"{task} (other documents)" for task in ABILITIES}
+
+
+def test_averages_over_other_scores_are_not_compared(tmp_path: Path) -> None:
+    found = compared(tmp_path, {"abilities": {"mmlu": 0.5}})
+    assert "average/capabilities" not in {one.column.key for one in found.scores}
 
 
 @pytest.mark.parametrize(

@@ -83,11 +83,17 @@ def test_a_mean_over_tasks_draws_a_prompt_for_all_its_configurations() -> None:
 
 def test_nothing_that_differs_is_no_difference() -> None:
     same = keyed(np.array([1.0, 0.0, 1.0]))
-    assert bootstrap_difference([(same, same)]).p == 1.0
-    found = shares_difference(same, same)
-    assert (found.difference, found.p) == (0.0, 1.0)
-    assert found.interval is not None
-    assert found.interval[0] < 0 < found.interval[1]  # three prompts prove nothing
+    for found in (bootstrap_difference([(same, same)]), shares_difference(same, same)):
+        assert (found.difference, found.p) == (0.0, 1.0)
+        assert found.interval is not None
+        assert found.interval[0] < 0 < found.interval[1]  # three prompts prove nothing
+
+
+def test_where_nothing_differs_the_interval_is_that_of_a_share_of_none() -> None:
+    same = keyed(np.arange(80) % 3 / 2)
+    found = bootstrap_difference([(same, same)])
+    most = stats.binomtest(0, 80).proportion_ci(0.95, method="exact").high
+    assert found.interval == pytest.approx((-most, most))
 
 
 def test_the_same_runs_give_the_same_figures() -> None:

@@ -45,13 +45,13 @@ class Look:
 
 def looks(rows: Sequence[ModelRow]) -> list[Look]:
     """Of all rows of a section: a model looks the same in each of its pictures."""
-    bases = list(dict.fromkeys(row.base for row in rows))
+    families = list(dict.fromkeys(row.family for row in rows))
     others = sorted({row.method for row in rows if row.method is not None} - _MARKERS.keys())
     markers = _MARKERS | {method: _OTHERS[at % len(_OTHERS)] for at, method in enumerate(others)}
     return [
         Look(
-            COLOURS[bases.index(row.base) % len(COLOURS)],
-            _LINES[bases.index(row.base) % len(_LINES)],
+            COLOURS[families.index(row.family) % len(COLOURS)],
+            _LINES[families.index(row.family) % len(_LINES)],
             _BASE if row.method is None else markers[row.method],
             not row.is_base,
         )
@@ -61,7 +61,7 @@ def looks(rows: Sequence[ModelRow]) -> list[Look]:
 
 def base_of(row: ModelRow, rows: Sequence[ModelRow]) -> ModelRow | None:
     """The row that this one stands under: of the model that it was trained on, if that is there."""
-    base = next((other for other in rows if other.is_base and other.base == row.base), None)
+    base = next((other for other in rows if other.is_base and other.family == row.family), None)
     return None if base is row else base
 
 
@@ -88,7 +88,7 @@ def line_up(axes: Any, rows: Sequence[ModelRow]) -> None:
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.spines["left"].set_visible(False)
     for at in range(1, len(rows)):
-        if rows[at].base != rows[at - 1].base:
+        if rows[at].family != rows[at - 1].family:
             axes.axhline(at - 0.5, color="0.8", linewidth=0.6, zorder=0)
 
 
