@@ -13,7 +13,7 @@ import json
 import os
 import tempfile
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -192,6 +192,12 @@ def write_bytes(path: Path, content: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def free_name(wanted: str, taken: Set[str]) -> str:
+    """A name that is not taken: the second of a name is numbered 2."""
+    names = [wanted, *(f"{wanted}-{number}" for number in range(2, len(taken) + 2))]
+    return next(name for name in names if name not in taken)
 
 
 def write_text(path: Path, text: str) -> None:

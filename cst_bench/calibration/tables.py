@@ -7,6 +7,8 @@ from pathlib import Path
 
 from cst_bench.errors import UserError
 from cst_bench.files import SUFFIXES, Row, read_rows
+from cst_bench.reporting.escape import text_of
+from cst_bench.reporting.examples import COLUMNS
 
 MARKDOWN = ".md"
 _BAR = re.compile(r"(?<!\\)\|")
@@ -32,7 +34,8 @@ def read_any(path: Path) -> list[Row]:
 def read_table(path: Path) -> list[Row]:
     """The rows of the first table in a Markdown file (a header, a rule, a line for each row); cells are text.
 
-    An escaped bar is a bar, `<br>` a line break.
+    An escaped bar is a bar, `<br>` a line break; the tables of `cst-bench report --generations --show-text` are read as
+    they were written.
 
     Raises:
         UserError: there is no table, it has no rows, or a row has another number of cells than the header.
@@ -54,7 +57,7 @@ def read_table(path: Path) -> list[Row]:
     for number, line in enumerate(lines[start + 1 :], 1):
         if "|" not in line:
             break
-        cells = _cells(line)
+        cells = _cells(line) if tuple(header) != COLUMNS else [text_of(cell) for cell in _split(line)]
         if len(cells) != len(header):
             raise UserError(
                 f"{path}, row {number}: has {len(cells)} cells and the header {len(header)}: write a bar inside a "
@@ -72,6 +75,10 @@ def _is_rule(line: str) -> bool:
 
 
 def _cells(line: str) -> list[str]:
+    return [_BREAK.sub("\n", cell).replace("\\|", "|") for cell in _split(line)]
+
+
+def _split(line: str) -> list[str]:
     inner = line.strip(_PADDING).removeprefix("|")
     inner = re.sub(r"(?<!\\)\|\Z", "", inner)
-    return [_BREAK.sub("\n", cell.strip(_PADDING)).replace("\\|", "|") for cell in _BAR.split(inner)]
+    return [cell.strip(_PADDING) for cell in _BAR.split(inner)]

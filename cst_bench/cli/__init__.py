@@ -5,6 +5,7 @@ Verbs are imported when they are called, so that `cst-bench --help` stays quick.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import ClassVar
 
@@ -44,6 +45,9 @@ def cli() -> None:
     """
 
 
+_FILE_ERRORS = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+
+
 def main() -> None:
     """Runs the command line. Exit status: 0 done, 1 a threshold not met, 2 bad input, 3 interrupted and resumable."""
     try:
@@ -61,9 +65,9 @@ def main() -> None:
         sys.exit(3)
     except OSError as error:
         message = disk_full(error)
-        if message is None:
+        if message is None and (not isinstance(error, _FILE_ERRORS) or error.filename is None):
             raise
-        _say(message)
+        _say(message or f"{error.filename}: {error.strerror}")
         sys.exit(2)
     sys.exit(status if isinstance(status, int) else 0)
 
@@ -79,4 +83,8 @@ def disk_full(error: OSError) -> str | None:
 
 
 def _say(message: str) -> None:
-    click.echo(f"{click.style('cst-bench:', fg='red', bold=True)} {message}", err=True)
+    click.echo(
+        f"{click.style('cst-bench:', fg='red', bold=True)} {message}",
+        err=True,
+        color=False if os.environ.get("NO_COLOR") else None,
+    )

@@ -13,8 +13,8 @@ Examples:
   cst-bench compare runs/base runs/cst --fail-if '"joint truthy".score < 0.8' --out compare.md
 
 Differences are RUN's score less REFERENCE's. A gate is NAME[.QUANTITY] OPERATOR NUMBER, several joined by `and`;
-quantities are difference (the default), low and high (the ends of its 95 % interval), score (RUN's own) and p. Exit
-status 1 if a gate holds."""
+quantities are difference (the default), low and high (the ends of its 95 % interval), score (RUN's own) and p, all of
+them shares: 5 points of an ability are 0.05. Exit status 1 if a gate holds, or asks for what can't be believed."""
 
 
 @click.command(epilog=EPILOG)

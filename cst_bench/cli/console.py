@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cst_bench.checkpoint.gate import Check
+from cst_bench.reporting.escape import plain
 
 if TYPE_CHECKING:
     from cst_bench.runs import RunResult
@@ -49,7 +49,7 @@ def show_result(result: RunResult) -> None:
 
     console = make_console()
     console.print(summary_table(result.scores))
-    console.print(f"Report: {result.folder / 'report.md'}", soft_wrap=True)
+    console.print(f"Report: {result.folder / 'report.md'}", soft_wrap=True, markup=False)
 
 
 class ConsoleProgress:
@@ -61,20 +61,20 @@ class ConsoleProgress:
 
     def gate(self, label: str, checks: Sequence[Check]) -> None:
         """A line a check."""
-        self._console.print(f"Template gate of [bold]{escape(label)}[/bold]", soft_wrap=True)
+        self._console.print(f"Template gate of [bold]{plain(label)}[/bold]", soft_wrap=True)
         for check in checks:
-            self._console.print(f"  {_SIGNS[check.state]} {check.name}: {escape(check.found)}", soft_wrap=True)
+            self._console.print(f"  {_SIGNS[check.state]} {check.name}: {plain(check.found)}", soft_wrap=True)
 
     def note(self, message: str) -> None:
         """One line."""
-        self._console.print(escape(message), soft_wrap=True)
+        self._console.print(plain(message), soft_wrap=True)
 
     @contextmanager
     def stage(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
         """A bar with the time left, or a line when it is done if this is no terminal."""
         if not self._console.is_terminal:
             yield lambda steps: None
-            self._console.print(f"{escape(title)}: done")
+            self._console.print(f"{plain(title)}: done")
             return
         columns = (
             TextColumn("{task.description}"),
@@ -85,6 +85,6 @@ class ConsoleProgress:
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=self._console) as bar:
-            task = bar.add_task(escape(title), total=total)
+            task = bar.add_task(plain(title), total=total)
             yield lambda steps: bar.advance(task, steps)
             bar.update(task, completed=total)

@@ -67,6 +67,10 @@ def command(
     found, _ = read_runs(runs)
     if model_card is not None and len(found) > 1:
         raise UserError(f"--model-card is of one run, and these are {len(found)}: name the run of that model")
+    if model_card is not None:
+        from cst_bench.reporting.model_card import update_model_card
+
+        update_model_card(model_card, found[0])
     board = write_reports(runs, out, formats, title=title)
     console = make_console()
     console.print(leaderboard_table(board))
@@ -75,11 +79,7 @@ def command(
     if generations:
         from cst_bench.reporting.generations import write_generations
 
-        for run in found:
-            for path in write_generations(run, out / "generations", show_text=show_text):
-                console.print(f"Generations: {path}", soft_wrap=True, markup=False)
+        for path in write_generations(found, out / "generations", show_text=show_text):
+            console.print(f"Generations: {path}", soft_wrap=True, markup=False)
     if model_card is not None:
-        from cst_bench.reporting.model_card import update_model_card
-
-        update_model_card(model_card, found[0])
         console.print(f"Model card: {model_card}", soft_wrap=True, markup=False)

@@ -58,7 +58,7 @@ def command(**values: Any) -> None:
     console = make_console()
     for table in result.tables:
         console.print(reproduced_table(table))
-    console.print(f"Report: {result.folder / 'report.md'}", soft_wrap=True)
+    console.print(f"Report: {result.folder / 'report.md'}", soft_wrap=True, markup=False)
 
 
 def _workers() -> int:

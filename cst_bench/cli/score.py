@@ -54,4 +54,4 @@ def command(**values: Any) -> None:
     console = make_console()
     console.print(summary_table(result.scores))
     if result.folder is not None:
-        console.print(f"Report: {result.folder / 'report.md'}", soft_wrap=True)
+        console.print(f"Report: {result.folder / 'report.md'}", soft_wrap=True, markup=False)

@@ -84,12 +84,11 @@ def _score_cell(row: ModelRow, column: Column) -> Markup:
         return Markup("–")
     scale = 100 if column.percent else 1
     score = number(cell.score, scale)
-    marks = "".join(f"<sup>{LETTERS[mark]}</sup>" for mark in cell.marks)
     small = [ends(cell.interval, scale), f"n {cell.n}" + (f", {cell.unscored} unscored" if cell.unscored else "")]
     if cell.difference is not None and cell.difference.difference is not None:
         small.append(f"{signed(cell.difference.difference, scale)} to base")
     lines = "".join(f"<br><sub>{line}</sub>" for line in small)
-    return Markup(f"{f'**{score}**' if cell.best else score}{marks}{lines}")
+    return Markup(f"{f'**{score}**' if cell.best else score}{_letters(cell)}{lines}")
 
 
 def _paper_cell(row: ModelRow, column: Column) -> Markup:
@@ -100,4 +99,9 @@ def _paper_cell(row: ModelRow, column: Column) -> Markup:
     scale = 100 if column.percent else 1
     small = "" if cell.published is None else f" <sub>{number(cell.published, 1, 1 if column.percent else 2)}</sub>"
     score = number(cell.score, scale)
-    return Markup(f"{f'**{score}**' if cell.best else score}{small}")
+    return Markup(f"{f'**{score}**' if cell.best else score}{_letters(cell)}{small}")
+
+
+def _letters(cell: Cell) -> str:
+    """Footnote letters behind a score."""
+    return "".join(f"<sup>{LETTERS[mark]}</sup>" for mark in cell.marks)

@@ -11,6 +11,7 @@ from cst_bench.reporting.comparable import common_tasks, differing, same_tasks
 from cst_bench.reporting.facts import run_facts
 from cst_bench.reporting.leaderboard import (
     AbilityVerdict,
+    Asked,
     Cell,
     Column,
     JudgeRow,
@@ -96,7 +97,14 @@ def _section(runs: Sequence[StoredRun], above: Sequence[StoredRun], titles: Mapp
         tables=paper_tables(columns, rows),
         abilities=_abilities(columns, rows),
         judges=list(dict.fromkeys(judge for run in runs for judge in _judges(run))),
+        asked=_asked(runs, columns),
     )
+
+
+def _asked(runs: Sequence[StoredRun], columns: Sequence[Column]) -> list[Asked]:
+    known = {f"{task}/{name}": behaviour for run in runs for task in run.settings["compliance"]
+             for name, behaviour in run.configurations(task).items()}  # fmt: skip
+    return [Asked(one.title, str(one.task), known[one.key]) for one in columns if one.kind == "compliance"]
 
 
 def columns_of(runs: Sequence[StoredRun]) -> list[Column]:
@@ -108,7 +116,7 @@ def columns_of(runs: Sequence[StoredRun]) -> list[Column]:
             of += [name for name in known if name not in (*of, "joint", "reference")]
     everything = [(task, name) for task, names in arms.items() for name in names]
     averages = [run.scores["averages"]["compliance"] for run in runs]
-    over: list[str] = next((average["over"] for average in averages if average is not None), [])
+    over: list[str] = max((average["over"] for average in averages if average is not None), key=len, default=[])
     averaged = [one for name in over for one in everything if one[1] == name]
     columns = [Column(f"{task}/{name}", name, "compliance", task) for task, name in averaged]
     if over:
@@ -138,10 +146,10 @@ def _rows(runs: Sequence[StoredRun], columns: Sequence[Column], titles: Mapping[
         ordered = sorted(of, key=lambda run: (run.method is not None, _ORDER.get(run.method or "", 2), _seed(run)))
         for run in ordered:
             cells = {column.key: cell for column in columns if (cell := cell_of(run, column)) is not None}
-            if {column.key for column in columns if column.kind == "ability"} - cells.keys():
-                for column in columns:
-                    if column.kind == "ability_average" and column.key in cells:
-                        cells[column.key] = dataclasses.replace(cells[column.key], marks=(PARTIAL,))
+            for column in columns:
+                cell = cells.get(column.key)
+                if cell is not None and not _over_all(run, column, columns):
+                    cells[column.key] = dataclasses.replace(cell, marks=(*cell.marks, PARTIAL))
             trained = run.method is not None
             if base is not None and trained:
                 cells = {
@@ -154,6 +162,17 @@ def _rows(runs: Sequence[StoredRun], columns: Sequence[Column], titles: Mapping[
             known_base = label if not trained else run.base if base is None else titles[id(base)]
             rows.append(ModelRow(label, named, run.method, known_base, not trained, run, cells))
     return _with_best(rows, columns)
+
+
+def _over_all(run: StoredRun, column: Column, columns: Sequence[Column]) -> bool:
+    """Whether an average is over the same scores as those of others in its column."""
+    if column.kind == "compliance_average":
+        over = [one.key for one in columns[: columns.index(column)]]  # they stand before it
+        return sorted(over) == sorted(f"{task}/{name}" for task, name in averaged_over(run))
+    if column.kind == "ability_average":
+        over = [str(one.task) for one in columns if one.kind == "ability"]
+        return sorted(over) == sorted(run.scores["averages"]["capabilities"]["over"])
+    return True
 
 
 def _seed(run: StoredRun) -> int:
@@ -296,11 +315,11 @@ def _abilities(columns: Sequence[Column], rows: Sequence[ModelRow]) -> list[Abil
         corrected = iter(holm(ps))
         for column, one in differences:
             if one.difference is None:
-                found.append(AbilityVerdict(row.label, row.base, column.title, one, None, "undefined"))
+                found.append(AbilityVerdict(row.label, row.title, row.base, column.title, one, None, "undefined"))
                 continue
             p = next(corrected)
             kept = ("gained" if one.difference > 0 else "lost") if p < LEVEL else "no difference shown"
-            found.append(AbilityVerdict(row.label, row.base, column.title, one, p, kept))
+            found.append(AbilityVerdict(row.label, row.title, row.base, column.title, one, p, kept))
     return found
 
 

@@ -26,6 +26,10 @@ class Example:
     response: str
 
 
+COLUMNS = ("prompt_id", "configuration", "prompt", "response", "system_prompt", "behaviour", "verdict")
+"""Of the tables of responses."""
+
+
 def examples(log: Path, *, show_text: bool) -> list[Example]:
     """The responses to the first prompts of a judged log, under every configuration."""
     from inspect_ai.log import read_eval_log

@@ -46,7 +46,9 @@ def _facts(run: StoredRun) -> Iterator[tuple[str, Any]]:
         yield f"{task}, data SHA-256", of["data_sha256"]
         yield (
             f"{task}, judge",
-            f"{of['judge']['name']}, version {of['judge']['version']}, {of['judge'].get('model', '')}",
+            ", ".join(
+                filter(None, (of["judge"]["name"], f"version {of['judge']['version']}", of["judge"].get("model")))
+            ),
         )
         yield f"{task}, judge SHA-256", of["judge"]["sha256"]
         if of["generation"]:

@@ -118,7 +118,14 @@ def _condition(text: str, tokens: list[Token]) -> Condition:
         raise UserError(f"gate {text!r}: unknown quantity {quantity!r}: {did_you_mean(quantity, QUANTITIES)}")
     _, sign, _ = _next(text, tokens, ("operator",), "<, <=, > or >=")
     _, number, _ = _next(text, tokens, ("number",), "a number")
-    return Condition(name, quantity or "difference", sign, float(number))
+    quantity = quantity or "difference"
+    least = 0 if quantity in ("score", "p") else -1
+    if not least <= float(number) <= 1:
+        raise UserError(
+            f"gate {text!r}: {number} is no share, and would never decide: scores and differences are shares, of "
+            "abilities, too: 5 points are 0.05"
+        )
+    return Condition(name, quantity, sign, float(number))
 
 
 def _next(text: str, tokens: list[Token], kinds: Sequence[str], wanted: str) -> Token:

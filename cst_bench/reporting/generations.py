@@ -2,51 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cst_bench.compliance.spec import REFERENCE
 from cst_bench.errors import UserError
-from cst_bench.files import write_text
+from cst_bench.files import free_name, write_text
 from cst_bench.reporting.escape import cell
-from cst_bench.reporting.examples import redacted
+from cst_bench.reporting.examples import COLUMNS, redacted
 from cst_bench.reporting.stored import StoredRun
 from cst_bench.runs.run import slug
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalSample
 
-COLUMNS = ("prompt_id", "configuration", "prompt", "response", "system_prompt", "behaviour", "verdict")
 
-
-def write_generations(run: StoredRun, folder: Path, *, show_text: bool) -> list[Path]:
+def write_generations(runs: Sequence[StoredRun], folder: Path, *, show_text: bool) -> list[Path]:
     """Writes `RUN-TASK.md` for each compliance task, and `RUN-TASK-no-system-prompt.md` for its reference arm.
 
     Without `show_text`, texts are only counted. With it, they are escaped, so that no response breaks its row, and
-    `cst-bench score` reads the table back.
+    `cst-bench score` reads the table back. The second file of a name is numbered 2.
 
     Raises:
-        UserError: the run keeps no responses, as one that was scored from a file, or its logs are gone.
+        UserError: a run keeps no responses, as one that was scored from a file, or its logs are gone.
     """
+    written: list[Path] = []
+    for run in runs:
+        tables = list(_tables(run, show_text))
+        if not tables:
+            raise UserError(f"{run.folder} has no compliance task: there are no responses to show")
+        for name, rows in tables:
+            path = folder / f"{free_name(name, {known.stem for known in written})}.md"
+            write_text(path, _table(rows))
+            written.append(path)
+    return written
+
+
+def _tables(run: StoredRun, show_text: bool) -> Iterator[tuple[str, list[list[str]]]]:
+    """Names and rows."""
     from inspect_ai.log import read_eval_log
 
-    written = []
     for task, part in run.manifest["status"]["compliance"].items():
         log = run.folder / part["log"] if "log" in part else None
         if log is None or not log.is_file():
             raise UserError(f"{run.folder}: the responses of {task} are not there ({log or 'scored from a file'})")
         samples = read_eval_log(str(log)).samples or []
-        arms = list(run.configurations(task))
-        for arms_shown, suffix in ((arms, ""), ([REFERENCE], "-no-system-prompt")):
-            rows = _rows(samples, arms_shown, show_text)
-            if rows:
-                path = folder / f"{slug(run.folder.name)}-{slug(task)}{suffix}.md"
-                write_text(path, _table(rows))
-                written.append(path)
-    if not written:
-        raise UserError(f"{run.folder} has no compliance task: there are no responses to show")
-    return written
+        for arms, suffix in ((list(run.configurations(task)), ""), ([REFERENCE], "-no-system-prompt")):
+            if rows := _rows(samples, arms, show_text):
+                yield f"{slug(run.folder.name)}-{slug(task)}{suffix}", rows
 
 
 def _rows(samples: Iterable[EvalSample], arms: Sequence[str], show_text: bool) -> list[list[str]]:

@@ -78,6 +78,8 @@ class AbilityVerdict:
     """Whether a trained model kept its base's abilities."""
 
     label: str
+    title: str
+    """What the table calls it."""
     base: str
     column: str
     difference: Difference
@@ -112,6 +114,16 @@ class JudgeRow:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What a configuration asks for."""
+
+    title: str
+    """Of its column."""
+    task: str
+    behaviour: str
+
+
+@dataclass(frozen=True)
 class Section:
     """Models that were asked the same, by the same judges: what may be ranked together."""
 
@@ -124,6 +136,8 @@ class Section:
     tables: Sequence[PaperTable]
     abilities: Sequence[AbilityVerdict]
     judges: Sequence[JudgeRow]
+    asked: Sequence[Asked] = ()
+    """Of each configuration among the columns."""
 
 
 @dataclass(frozen=True)

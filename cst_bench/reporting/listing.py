@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
 
+from cst_bench.reporting.escape import plain
 from cst_bench.reporting.numbers import number
 
 _SCORES = ("compliance", "capabilities")
@@ -111,10 +111,10 @@ def listing_table(runs: Sequence[ListedRun]) -> Table:
     for title in ("S1", "S0", "Avg.", "Abil."):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("State", overflow="fold")
-    shared = os.path.commonpath([str(Path(run.folder).parent) for run in runs]) if runs else ""
+    shared = os.path.commonpath([str(Path(run.folder).absolute().parent) for run in runs]) if runs else ""
     for run in runs:
         values = [number(run.scores.get(name), 1) for name in ("S1", "S0", "compliance")]
         state = " ".join(filter(None, (run.state, run.at and f"at {run.at}", run.when[:10])))
         texts = (os.path.relpath(run.folder, shared), run.model, run.suite)
-        table.add_row(*map(escape, texts), *values, number(run.scores.get("capabilities"), 100), escape(state))
+        table.add_row(*map(plain, texts), *values, number(run.scores.get("capabilities"), 100), plain(state))
     return table

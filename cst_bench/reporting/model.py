@@ -123,7 +123,7 @@ MARKS = {
         "no calibration card of the judge, or one with too low an F1: nobody has shown that its verdicts can be trusted"
     ),
     "unscored": f"more than {MAX_UNSCORED:.0%} of the responses are unscored: not to be ranked",
-    PARTIAL: "the mean of fewer abilities than there are columns: not to be ranked",
+    PARTIAL: "a mean of other or fewer scores than the column's: not to be ranked",
 }
 LETTERS = {"uncalibrated": "u", "unscored": "x", PARTIAL: "p"}
 """Footnote letters."""

@@ -15,7 +15,7 @@ from cst_bench.reporting.building import cell_of, columns_of
 from cst_bench.reporting.leaderboard import Cell, Column
 from cst_bench.reporting.stored import StoredRun
 
-_BLOCK = re.compile(r"\A(\ufeff?---[ \t]*\r?\n)(.*?)(^---[ \t]*$\r?\n?)", re.DOTALL | re.MULTILINE)
+_BLOCK = re.compile(r"\A(\ufeff?---[ \t]*\r?\n)(.*?)(^---[ \t]*(?:\r?\n|\Z))", re.DOTALL | re.MULTILINE)
 SOURCE = "cst-bench"
 
 
@@ -32,24 +32,51 @@ def update_model_card(path: Path, run: StoredRun) -> None:
     results = list(_results(run))
     if not results:
         raise UserError(f"{run.folder} has no score to put into {path}")
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    text = _read(path)
     metadata, before, after = _split(path, text)
     known = metadata.get("model-index") or []
     if not isinstance(known, list) or not all(isinstance(one, dict) for one in known):
         raise UserError(f"{path}: its model-index must be a list of models: correct it, or take it out")
     name = str(known[0].get("name", run.label)) if known else run.label
     ours = eval_results_to_model_index(name, results)[0]["results"]
-    others = [one for one in (known[0].get("results") or [] if known else []) if not _is_ours(one)]
+    results_before = (known[0].get("results") or []) if known else []
+    if not isinstance(results_before, list):
+        raise UserError(f"{path}: the results of its model-index must be a list: correct it, or take it out")
+    others = [one for one in results_before if not _is_ours(one)]
     index = [{**(known[0] if known else {"name": name}), "results": [*others, *ours]}, *known[1:]]
     written = yaml.safe_dump({"model-index": index}, sort_keys=False, allow_unicode=True)
-    write_text(path, f"{before}{written}{after}")
+    if "\r\n" in text:
+        written = written.replace("\n", "\r\n")
+    made = f"{before}{written}{after}"
+    if _metadata(made) != {**metadata, "model-index": index}:
+        raise UserError(f"{path}: can't add to its metadata as it is written: put each key on a line of its own")
+    write_text(path, made)
+
+
+def _read(path: Path) -> str:
+    """As it is, line ends included; empty if there is no file."""
+    if not path.exists():
+        return ""
+    try:
+        return path.read_bytes().decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} can't be read as UTF-8 text: {error}") from None
+
+
+def _metadata(text: str) -> Any:
+    found = _BLOCK.match(text)
+    try:
+        return None if found is None else yaml.safe_load(found[2])
+    except yaml.YAMLError:
+        return None
 
 
 def _split(path: Path, text: str) -> tuple[dict[str, Any], str, str]:
     """The metadata, what stands before its model-index, and what stands behind."""
     found = _BLOCK.match(text)
     if found is None:
-        return {}, "---\n", f"---\n{text}"
+        line = "---\r\n" if "\r\n" in text else "---\n"
+        return {}, line, f"{line}{text}"
     try:
         metadata = yaml.safe_load(found[2]) or {}
     except yaml.YAMLError as error:
@@ -59,6 +86,8 @@ def _split(path: Path, text: str) -> tuple[dict[str, Any], str, str]:
     lines = found[2].splitlines(keepends=True)
     first = next((at for at, line in enumerate(lines) if re.match(r"""["']?model-index["']?\s*:""", line)), len(lines))
     last = next((at for at in range(first + 1, len(lines)) if re.match(r"[^\s#-]", lines[at])), len(lines))
+    while last > first and re.match(r"#|\s*$", lines[last - 1]):  # what stands behind the index stays
+        last -= 1
     head, tail = "".join(lines[:first]), "".join(lines[last:])
     if head and not head.endswith("\n"):
         head += "\n"
@@ -84,6 +113,7 @@ def _results(run: StoredRun) -> Iterator[Any]:
             task_name=str(settings["title"]),
             dataset_type=str(settings.get("data", column.task)),
             dataset_name=str(settings["title"]),
+            dataset_config=column.task,  # results are grouped by data set, and two tasks may share one
             dataset_split=str(run.settings["division"]) if compliance else None,
             metric_type="compliance" if compliance else str(run.scores["capabilities"][column.task]["metric"]),
             metric_name=column.title,

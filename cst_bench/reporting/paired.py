@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -50,8 +50,19 @@ def compliance_difference(run: StoredRun, base: StoredRun, task: str, configurat
 
 
 def ability_difference(run: StoredRun, base: StoredRun, task: str) -> Difference:
-    """`run` less `base` in one capability task, by document."""
-    return bootstrap_difference([(run.documents(task), base.documents(task))])
+    """`run` less `base` in one capability task, by document.
+
+    Where documents are right or wrong, the interval is no narrower than Newcombe's: a bootstrap of a few that differ
+    covers too little, and of none or all says that nothing is unsure.
+    """
+    ours, theirs = run.documents(task), base.documents(task)
+    found = bootstrap_difference([(ours, theirs)])
+    common = ours.keys() & theirs.keys()
+    if found.interval is None or not {ours[key] for key in common} | {theirs[key] for key in common} <= {0.0, 1.0}:
+        return found
+    alike = shares_difference(ours, theirs).interval or found.interval
+    wider = min(found.interval[0], alike[0]), max(found.interval[1], alike[1])
+    return replace(found, interval=wider)
 
 
 def average_difference(run: StoredRun, base: StoredRun, over: Sequence[tuple[str, str]]) -> Difference:

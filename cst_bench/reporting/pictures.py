@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cst_bench.files import write_bytes, write_text
+from cst_bench.files import free_name, write_bytes, write_text
 from cst_bench.reporting.leaderboard import Leaderboard, Section
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def draw_pictures(board: Leaderboard, folder: Path | None = None) -> list[Pictur
     made: list[Picture] = []
     with styled():
         for wanted, drawing in _drawings(board):
-            name = _free(wanted, {picture.name for picture in made})
+            name = free_name(wanted, {picture.name for picture in made})
             svg = svg_text(drawing.figure, drawing.title)
             if folder is not None:
                 write_text(folder / f"{name}.svg", svg)
@@ -83,9 +83,3 @@ def _title(section: Section, task: str) -> str:
 
 def _slug(task: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", task.lower())[:40].strip("_") or "task"
-
-
-def _free(wanted: str, taken: set[str]) -> str:
-    """A name that no picture has: the second of a name is numbered 2."""
-    names = [wanted, *(f"{wanted}-{number}" for number in range(2, len(taken) + 2))]
-    return next(name for name in names if name not in taken)

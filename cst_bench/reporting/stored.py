@@ -10,15 +10,10 @@ from typing import Any
 
 from cst_bench.compliance.spec import REFERENCE
 from cst_bench.errors import UserError
+from cst_bench.reporting.schema import fault
 
 _FILES = ("run.json", "scores.json", "outcomes.json")
 _SCHEMAS = {"run.json": 2, "scores.json": 1, "outcomes.json": 1}
-_NEEDED = {
-    "run.json": ("settings", "settings/compliance", "settings/capabilities", "settings/suite", "status"),
-    "scores.json": ("checkpoint", "suite", "judges", "compliance", "capabilities", "averages"),
-    "outcomes.json": ("compliance", "capabilities"),
-}
-"""What the files hold, each an object."""
 METHODS = {"dpo": "DPO", "cst": "CST"}
 
 
@@ -126,12 +121,9 @@ def read_run(folder: Path) -> StoredRun:
     scores, outcomes = (_read(folder / name) for name in _FILES[1:])
     for part in ("compliance", "capabilities"):
         tasks = set(manifest["settings"][part])
-        if set(scores[part]) != tasks or not set(outcomes[part]) <= tasks:
+        parts = [scores[part], *([scores["judges"]] if part == "compliance" else [])]
+        if any(set(one) != tasks for one in parts) or not set(outcomes[part]) <= tasks:
             raise UserError(f"{folder}: its files tell of different tasks: they were not written by one run")
-    if not set(scores["judges"]) >= set(scores["compliance"]) or not {"compliance", "capabilities"} <= set(
-        scores["averages"]
-    ):
-        raise UserError(f"{folder / 'scores.json'} is damaged: it lacks judges or averages")
     return StoredRun(folder, manifest, scores, outcomes)
 
 
@@ -191,10 +183,7 @@ def _read(path: Path) -> dict[str, Any]:
     wanted = _SCHEMAS[path.name]
     if value["schema"] != wanted:
         raise UserError(f"{path} has the schema {value['schema']!r}, and this cst-bench reads {wanted}")
-    for place in _NEEDED[path.name]:
-        found: Any = value
-        for key in place.split("/"):
-            found = found.get(key) if isinstance(found, dict) else None
-        if not isinstance(found, dict):
-            raise UserError(f"{path} is damaged: it has no {place!r}")
+    wrong = fault(path.name, value)
+    if wrong is not None:
+        raise UserError(f"{path} is damaged: {wrong}")
     return value

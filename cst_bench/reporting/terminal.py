@@ -6,18 +6,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from cst_bench.reporting.board_markdown import column_groups
 from cst_bench.reporting.compare import Comparison
+from cst_bench.reporting.escape import plain
 from cst_bench.reporting.leaderboard import Cell, Column, Leaderboard
 from cst_bench.reporting.model import LETTERS, Figure, make_report
 from cst_bench.reporting.numbers import ends, number, p_value, signed, signed_ends
 from cst_bench.reporting.paired import LEVEL
 
-_WIDTH, _MODEL, _CELL = 80, 16, 9
+_WIDTH, _MODEL = 80, 16
 
 
 def summary_table(scores: Mapping[str, Any]) -> RenderableType:
@@ -26,24 +28,30 @@ def summary_table(scores: Mapping[str, Any]) -> RenderableType:
     parts: list[RenderableType] = []
     if report.compliance:
         parts += ["[bold]Does what its system prompt asks[/bold] (share of responses, 95 % interval)"]
-        parts += [_table(report.compliance, 1)]
+        parts += _tables(report.compliance, 1)
     joint = {detail.task: detail.figure for detail in report.details if detail.figure.name == "joint"}
     if joint:
         said = ", ".join(f"{task} {_number(figure.score, 1)}" for task, figure in joint.items())
-        parts.append(f"Under every configuration of the task (joint): {escape(said)}")
+        parts.append(f"Under every configuration of the task (joint): {plain(said)}")
     if report.capabilities:
-        parts += ["[bold]Abilities[/bold] (lm-eval, %, 95 % interval)", _table(report.capabilities, 100)]
-    parts.extend(f"{escape(name)}: not run, {escape(reason)}" for name, reason in report.unavailable.items())
-    parts.extend(f"[dim]{escape(remark)}[/dim]" for remark in report.remarks)
-    parts.extend(f"[dim]{escape(mark)}: {escape(text)}[/dim]" for mark, text in report.marks.items())
+        parts += ["[bold]Abilities[/bold] (lm-eval, %, 95 % interval)", *_tables(report.capabilities, 100)]
+    parts.extend(f"{plain(name)}: not run, {plain(reason)}" for name, reason in report.unavailable.items())
+    parts.extend(f"[dim]{plain(remark)}[/dim]" for remark in report.remarks)
+    parts.extend(f"[dim]{plain(mark)}: {plain(text)}[/dim]" for mark, text in report.marks.items())
     return Group(*parts)
+
+
+def _tables(figures: Sequence[Figure], scale: int) -> list[Table]:
+    """As many as it takes to fit into 80 columns."""
+    widths = [max(len(figure.name), len(_ends(figure, scale)), len(f"{figure.unscored} unsc.")) for figure in figures]
+    return [_table([figures[at] for at in some], scale) for some in _in_width(widths, 1)]
 
 
 def _table(figures: Sequence[Figure], scale: int) -> Table:
     table = Table()
     for figure in figures:
         table.add_column(
-            escape(figure.name), justify="right", no_wrap=True, style="bold" if figure.name == "Avg." else ""
+            plain(figure.name), justify="right", no_wrap=True, style="bold" if figure.name == "Avg." else ""
         )
     table.add_row(*(_number(figure.score, scale) for figure in figures))
     table.add_row(*(_ends(figure, scale) for figure in figures), style="dim")
@@ -67,10 +75,10 @@ def _ends(figure: Figure, scale: int) -> str:
 def reproduced_table(form: Any) -> Table:
     """One of the paper's tables (`cst_bench.reproduce.tables.ReproducedTable`): score, and what was published."""
     scale = 100 if form.percent else 1
-    table = Table(title=escape(form.title), title_justify="left", title_style="bold")
+    table = Table(title=plain(form.title), title_justify="left", title_style="bold")
     table.add_column("Model")
     for column in form.columns:
-        table.add_column(escape(column), justify="right", no_wrap=True)
+        table.add_column(plain(column), justify="right", no_wrap=True)
     for row in form.rows:
         cells = []
         for cell in row.cells:
@@ -81,7 +89,7 @@ def reproduced_table(form: Any) -> Table:
                 else "\n[dim]" + "–".join(_number(end, scale) for end in cell.interval) + "[/dim]"
             )
             cells.append(f"{_number(cell.score, scale)}{ends}{published}")
-        table.add_row(escape(row.arm), *cells)
+        table.add_row(plain(row.arm), *cells)
     return table
 
 
@@ -90,32 +98,40 @@ def leaderboard_table(board: Leaderboard) -> RenderableType:
     parts: list[RenderableType] = []
     for section in board.sections:
         if section.why:
-            parts.append(escape(f"Not ranked with the models above: {'; '.join(section.why)}"))
+            parts.append(plain(f"Not ranked with the models above: {'; '.join(section.why)}"))
         for group in column_groups(section):
-            for some in _in_width([column.title for column in group.columns]):
+            cells = [[_score(row.cells.get(column.key), column) for row in section.rows] for column in group.columns]
+            widths = [
+                max(map(_wide, (plain(column.title), *of))) for column, of in zip(group.columns, cells, strict=True)
+            ]
+            for some in _in_width(widths, _MODEL + 4):
                 columns = [group.columns[at] for at in some]
-                table = Table(title=escape(f"{section.title}, {group.title}"), title_justify="left", title_style="bold")
+                table = Table(title=plain(f"{section.title}, {group.title}"), title_justify="left", title_style="bold")
                 table.add_column("Model", overflow="fold", max_width=_MODEL)
                 for column in columns:
-                    table.add_column(escape(column.title), justify="right", no_wrap=True)
-                for row in section.rows:
-                    table.add_row(escape(row.title), *(_score(row.cells.get(column.key), column) for column in columns))
+                    table.add_column(plain(column.title), justify="right", no_wrap=True)
+                for down, row in enumerate(section.rows):
+                    table.add_row(plain(row.title), *(cells[at][down] for at in some))
                 parts.append(table)
-    parts.extend(f"[dim]({LETTERS[mark]}) {mark}: {escape(text)}[/dim]" for mark, text in board.marks.items())
-    parts.extend(f"[dim]{escape(remark)}[/dim]" for remark in board.remarks)
+    parts.extend(f"[dim]({LETTERS[mark]}) {mark}: {plain(text)}[/dim]" for mark, text in board.marks.items())
+    parts.extend(f"[dim]{plain(remark)}[/dim]" for remark in board.remarks)
     return Group(*parts)
 
 
-def _in_width(titles: Sequence[str]) -> list[range]:
-    """Columns by place, in tables that fit into 80 columns."""
-    parts, start, used = [], 0, _MODEL + 4
-    for at, title in enumerate(titles):
-        wide = max(len(title), _CELL) + 3
-        if used + wide > _WIDTH and at > start:
+def _wide(markup: str) -> int:
+    """Of its longest line."""
+    return max(cell_len(line) for line in Text.from_markup(markup).plain.split("\n"))
+
+
+def _in_width(widths: Sequence[int], first: int) -> list[range]:
+    """Columns by place, in tables that fit into 80 columns; `first` is what stands before them in each."""
+    parts, start, used = [], 0, first
+    for at, width in enumerate(widths):
+        if used + width + 3 > _WIDTH and at > start:
             parts.append(range(start, at))
-            start, used = at, _MODEL + 4
-        used += wide
-    return [*parts, range(start, len(titles))]
+            start, used = at, first
+        used += width + 3
+    return [*parts, range(start, len(widths))]
 
 
 def _score(cell: Cell | None, column: Column) -> str:
@@ -130,8 +146,8 @@ def _score(cell: Cell | None, column: Column) -> str:
 
 def comparison_table(found: Comparison) -> RenderableType:
     """What a comparison of two runs ends with, 80 columns wide at most."""
-    parts: list[RenderableType] = [f"[bold]{escape(found.label)}[/bold] less [bold]{escape(found.reference)}[/bold]"]
-    parts.extend(f"[yellow]not alike: {escape(reason)}[/yellow]" for reason in found.different)
+    parts: list[RenderableType] = [f"[bold]{plain(found.label)}[/bold] less [bold]{plain(found.reference)}[/bold]"]
+    parts.extend(f"[yellow]not alike: {plain(reason)}[/yellow]" for reason in found.different)
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("Score", overflow="fold")
     for title in ("before", "now", "diff.", "95 %", "p", "n", "+/−"):
@@ -142,7 +158,7 @@ def comparison_table(found: Comparison) -> RenderableType:
         flips = "" if one.column.kind.endswith("average") else f"{len(difference.gained)}/{len(difference.lost)}"
         shown = one.p_holm is not None and one.p_holm < LEVEL
         table.add_row(
-            escape(one.column.title + "".join(f" ({LETTERS[mark]})" for mark in one.marks)),
+            plain(one.column.title + "".join(f" ({LETTERS[mark]})" for mark in one.marks)),
             number(one.reference, scale),
             number(one.score, scale),
             f"[bold]{signed(difference.difference, scale)}[/bold]" if shown else signed(difference.difference, scale),
@@ -152,8 +168,8 @@ def comparison_table(found: Comparison) -> RenderableType:
             flips if one.column.kind != "ability" else "",
         )
     parts.append(table)
-    parts.extend(f"[yellow]({LETTERS[mark]}) {mark}: {escape(text)}[/yellow]" for mark, text in found.marks.items())
+    parts.extend(f"[yellow]({LETTERS[mark]}) {mark}: {plain(text)}[/yellow]" for mark, text in found.marks.items())
     parts.append("[dim]bold: p below 0.05 after Holm's correction; +/−: prompts gained and lost; abilities in %[/dim]")
     if found.missing:
-        parts.append(f"[dim]not compared: {escape(', '.join(found.missing))}[/dim]")
+        parts.append(f"[dim]not compared: {plain(', '.join(found.missing))}[/dim]")
     return Group(*parts)

@@ -114,10 +114,16 @@ def average_compliance(compliance: Mapping[str, Mapping[str, Any]], over: Sequen
     parts = [found[name] for name in over]
     if any(part["score"] is None for part in parts):
         return {"score": None, "interval": None, "over": list(over)}
+    mean, interval = _mean(parts)
+    return {"score": mean, "interval": interval, "over": list(over)}
+
+
+def _mean(parts: Sequence[Mapping[str, Any]]) -> tuple[float, list[float]]:
+    """The mean of scores and its interval by MOVER."""
     mean = sum(part["score"] for part in parts) / len(parts)
     below = math.hypot(*(part["score"] - part["interval"][0] for part in parts)) / len(parts)
     above = math.hypot(*(part["interval"][1] - part["score"] for part in parts)) / len(parts)
-    return {"score": mean, "interval": [mean - below, mean + above], "over": list(over)}
+    return mean, [mean - below, mean + above]
 
 
 def average_capabilities(abilities: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
@@ -130,4 +136,7 @@ def average_capabilities(abilities: Mapping[str, Mapping[str, Any]]) -> dict[str
     errors = [part["stderr"] for part in parts]
     stderr = None if None in errors else math.hypot(*errors) / len(parts)
     mean = sum(part["score"] for part in parts) / len(parts)
-    return {"score": mean, "stderr": stderr, "interval": _normal(mean, stderr), "over": list(abilities)}
+    interval = _normal(mean, stderr)
+    if stderr is not None and 0 in errors:  # all or none are right, and the task's own interval is Wilson's
+        interval = _mean(parts)[1]
+    return {"score": mean, "stderr": stderr, "interval": interval, "over": list(abilities)}

@@ -174,7 +174,7 @@ def test_texts_show_only_when_asked_for_and_then_do_nothing(judge: Path, cli: Cl
     assert "| r14 | harmless | uncensored |\n" in report
     cli("calibrate", judge, "--labels", labels, "--out", "card", "--show-text")
     report = Path("card/report.md").read_text()
-    assert r"A prompt \| with &lt;b&gt;markup&lt;/b&gt;<br># and a heading" in report
+    assert r"A prompt \| with &lt;b&gt;markup&lt;/b&gt;<br><br># and a heading" in report
     assert "flour" not in Path("card/card.json").read_text()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -74,8 +75,8 @@ def test_runs_are_listed_whatever_their_state(
 
 def test_generations_hide_texts_unless_asked(made: Path, tmp_path: Path) -> None:
     stored = read_run(made)
-    hidden = [path.read_text() for path in write_generations(stored, tmp_path / "hidden", show_text=False)]
-    shown = write_generations(stored, tmp_path / "shown", show_text=True)
+    hidden = [path.read_text() for path in write_generations([stored], tmp_path / "hidden", show_text=False)]
+    shown = write_generations([stored], tmp_path / "shown", show_text=True)
     assert [path.name for path in shown] == ["run-tiny_sealed.md", "run-tiny_sealed-no-system-prompt.md"]
     rows = [row.values for row in read_any(shown[0])]
     assert [row["configuration"] for row in rows] == ["S1", "S0"] * 3
@@ -89,7 +90,7 @@ def test_generations_hide_texts_unless_asked(made: Path, tmp_path: Path) -> None
 def test_a_table_of_responses_is_scored_like_the_run(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table, _ = write_generations(read_run(made), tmp_path, show_text=True)
+    table, _ = write_generations([read_run(made)], tmp_path, show_text=True)
     done = invoke(capsys, monkeypatch, "score", str(table), "--task", "tiny_sealed", "--json")
     assert done.status == 0, done.err
     found = json.loads(done.out)["compliance"]["tiny_sealed"]
@@ -111,12 +112,21 @@ def test_no_response_breaks_out_of_its_row(made: Path, tmp_path: Path, monkeypat
         return log
 
     monkeypatch.setattr(inspect_ai.log, "read_eval_log", poisoned)
-    table, _ = write_generations(read_run(made), tmp_path, show_text=True)
+    table, _ = write_generations([read_run(made)], tmp_path, show_text=True)
     tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(table.read_text())
     assert sum(token.type == "tr_open" for token in tokens) == 1 + 6
     children = [child for token in tokens for child in token.children or []]
     assert not {child.type for child in children} & {"link_open", "image", "code_inline", "strong_open"}
     assert {child.content for child in children if child.type == "html_inline"} <= {"<br>"}
+    assert {row.values["response"] for row in read_any(table)} == {hostile}
+
+
+def test_runs_of_one_name_do_not_overwrite_each_other(made: Path, tmp_path: Path) -> None:
+    for parent in "ab":
+        shutil.copytree(made, tmp_path / parent / "run")
+    runs = [read_run(tmp_path / parent / "run") for parent in "ab"]
+    written = write_generations(runs, tmp_path / "out", show_text=False)
+    assert len({path.name for path in written}) == len(list((tmp_path / "out").iterdir())) == 4
 
 
 def test_a_run_without_responses_says_so(
@@ -124,7 +134,7 @@ def test_a_run_without_responses_says_so(
 ) -> None:
     stored = read_run(make_run(tmp_path / "run", "m", RATES))
     with pytest.raises(UserError, match="responses of harmful_behaviors are not there"):
-        write_generations(stored, tmp_path / "out", show_text=False)
+        write_generations([stored], tmp_path / "out", show_text=False)
     for folder in (tmp_path / "run", tmp_path / "none"):
         assert invoke(capsys, monkeypatch, "view", str(folder)).status == 2
 

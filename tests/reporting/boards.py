@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cst_bench.files import digest
 from cst_bench.reporting.building import make_leaderboard
-from cst_bench.reporting.leaderboard import Cell, Column, Leaderboard, ModelRow, PaperTable, RunFacts, Section
+from cst_bench.reporting.leaderboard import Asked, Cell, Column, Leaderboard, ModelRow, PaperTable, RunFacts, Section
 from cst_bench.reporting.stored import read_run
 from tests.reporting.stored_runs import calibration, judge, make_run
 
@@ -107,12 +107,14 @@ def renamed(board: Leaderboard, name: Callable[[], str]) -> Leaderboard:
             rows=[row(one) for one in old.rows],
             tables=[table(one) for one in old.tables],
             abilities=[
-                dataclasses.replace(one, label=name(), base=name(), column=name()) for one in old.abilities
+                dataclasses.replace(one, label=name(), title=name(), base=name(), column=name())
+                for one in old.abilities
             ],
             judges=[
                 dataclasses.replace(one, task=name(), name=name(), model=name(), labels=name(), labelled_by=name())
                 for one in old.judges
             ],
+            asked=[Asked(name(), name(), name()) for _ in old.asked],
         )  # fmt: skip
 
     return Leaderboard(

@@ -58,13 +58,20 @@ def test_every_model_has_a_line_in_every_table(tmp_path: Path, count: int) -> No
         assert len({line.count(" |") for line in lines[2:]}) == 1
 
 
+def test_the_papers_tables_carry_the_marks(tmp_path: Path) -> None:
+    board = make_leaderboard([read_run(make_run(tmp_path / "a", "a", {}, unscored=["S1"]))])
+    text = markdown_report(board, [])
+    table = text[text.index("### Table II") :].split("###")[1]
+    assert "–<sup>x</sup>" in table
+
+
 def test_hostile_names_are_text(tmp_path: Path) -> None:
     text = markdown_report(boards(tmp_path, HOSTILE), [])
     tokens = MARKDOWN.parse(text)
     kinds = {child.type for token in tokens for child in token.children or []}
     assert not kinds & {"link_open", "image", "em_open", "code_inline"}
     html = {child.content for token in tokens for child in token.children or [] if child.type == "html_inline"}
-    assert html <= {"<br>", "<sub>", "</sub>", "<sup>", "</sup>"}
+    assert html <= {"<br>", "<sub>", "</sub>", "<sup>", "</sup>", "<!-- -->"}
     blocks = [token.content for token in tokens if token.type == "html_block"]
     assert all(block.startswith(("<details>", "</details>")) for block in blocks)
     assert "<script" not in text

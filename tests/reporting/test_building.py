@@ -194,6 +194,18 @@ def test_who_is_ahead_is_decided_by_what_both_are_scored_in(tmp_path: Path) -> N
     assert not any(cell.best for cell in cells.values())
 
 
+def test_averages_over_other_configurations_are_marked_whatever_the_order(tmp_path: Path) -> None:
+    runs = [
+        make_run(tmp_path / "all", "all", CST),
+        make_run(tmp_path / "two", "two", BASE, average=("S1", "S0"), base_sha="f" * 64),
+    ]
+    for order in (runs, runs[::-1]):
+        rows = by_label(board(*order))
+        key = "average/compliance"
+        assert (rows["all"].cells[key].marks, rows["two"].cells[key].marks) == ((), ("partial",))
+        assert not rows["all"].cells[key].best
+
+
 def test_averages_over_other_abilities_are_not_compared(tmp_path: Path) -> None:
     one = make_run(tmp_path / "one", "one", BASE, abilities={"arc_challenge": 0.95}, documents=200)
     rest = [
@@ -249,6 +261,12 @@ def test_another_metric_or_version_of_an_ability_is_another_test(tmp_path: Path)
 @pytest.mark.parametrize(
     ("file", "keys"),
     [
+        ("run.json", ["settings", "suite", "name"]),
+        ("run.json", ["settings", "compliance", "truthy", "configurations"]),
+        ("scores.json", ["checkpoint", "label"]),
+        ("scores.json", ["compliance", "truthy", "S_A", "unscored"]),
+        ("scores.json", ["judges", "truthy", "calibration", "by"]),
+        ("outcomes.json", ["capabilities", "mmlu", "scores"]),
         ("run.json", ["settings"]),
         ("run.json", ["settings", "compliance"]),
         ("run.json", ["status"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -85,6 +86,8 @@ def test_results_of_others_are_kept_and_our_own_replaced(tmp_path: Path, run: St
         ("---\na: [1\n---\n", "not valid YAML"),
         ("---\n- a\n---\n", "must be keys and values, not list"),
         ("---\nmodel-index: 3\n---\n", "must be a list of models"),
+        ("---\nmodel-index:\n- name: m\n  results: {a: 1}\n---\n", "results of its model-index must be a list"),
+        ("---\n{license: mit}\n---\n", "put each key on a line of its own"),
     ],
 )
 def test_a_broken_card_is_refused_and_left_alone(tmp_path: Path, run: StoredRun, text: str, said: str) -> None:
@@ -93,6 +96,36 @@ def test_a_broken_card_is_refused_and_left_alone(tmp_path: Path, run: StoredRun,
     with pytest.raises(UserError, match=said):
         update_model_card(path, run)
     assert path.read_text() == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "---\nlicense: mit\nmodel-index:\n- name: m\n  results: []\n# a remark\ntags: [x]\n---\nText\n",
+        "---\nlicense: mit\nmodel-index:\n- name: m\n  results: []\n\n# the last\n---\nText\n",
+        "---\r\nlicense: mit\r\n---\r\nText\r\n",
+        "\ufeff---\nlicense: mit\n---\nText\n",
+    ],
+)
+def test_remarks_and_line_ends_stay(tmp_path: Path, run: StoredRun, text: str) -> None:
+    path = tmp_path / "README.md"
+    path.write_bytes(text.encode())
+    update_model_card(path, run)
+    made = path.read_bytes().decode()
+    metadata = yaml.safe_load(made.removeprefix("\ufeff").split("---")[1])
+    assert sum(len(one["metrics"]) for one in metadata["model-index"][0]["results"]) == 10
+    for line in text.splitlines(keepends=True):
+        if not line.startswith(("model-index", "- name", "  results")):
+            assert line in made
+    assert ("\r\n" in text) is ("\n" not in made.replace("\r\n", ""))
+
+
+def test_two_tasks_of_one_data_set_stay_two(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", "m", {"S1": 0.5})
+    update_model_card(tmp_path / "README.md", read_run(folder))
+    results: list[Any] = ModelCard.load(tmp_path / "README.md").data.eval_results
+    found = {(one.dataset_config, one.metric_name) for one in results}
+    assert {("harmful_behaviors", "S1"), ("truthy", "S_A"), ("mmlu", "MMLU")} <= found
 
 
 def test_nothing_scored_makes_no_result_and_no_crash(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,7 +13,9 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from cst_bench.reporting.paired import bootstrap_difference, holm, newcombe, shares_difference
+from cst_bench.reporting.paired import ability_difference, bootstrap_difference, holm, newcombe, shares_difference
+from cst_bench.reporting.stored import read_run
+from tests.reporting.stored_runs import make_run
 
 
 def keyed(values: np.ndarray) -> dict[str, float]:
@@ -87,6 +92,25 @@ def test_nothing_that_differs_is_no_difference() -> None:
         assert (found.difference, found.p) == (0.0, 1.0)
         assert found.interval is not None
         assert found.interval[0] < 0 < found.interval[1]  # three prompts prove nothing
+
+
+@pytest.mark.parametrize(("n", "gained", "lost"), [(84, 1, 0), (84, 0, 0), (60, 60, 0), (84, 2, 1), (200, 30, 10)])
+def test_an_ability_of_right_and_wrong_has_no_interval_narrower_than_newcombes(
+    tmp_path: Path, n: int, gained: int, lost: int
+) -> None:
+    ours = np.array([1.0] * gained + [0.0] * (n - gained))
+    theirs = np.array([0.0] * gained + [1.0] * lost + [0.0] * (n - gained - lost))
+    runs = []
+    for name, scores in (("ours", ours), ("theirs", theirs)):
+        folder = make_run(tmp_path / name, name, {}, tasks={}, abilities={"mmlu": 0.5}, documents=n)
+        outcomes = json.loads((folder / "outcomes.json").read_text())
+        outcomes["capabilities"]["mmlu"]["scores"] = keyed(scores)
+        (folder / "outcomes.json").write_text(json.dumps(outcomes))
+        runs.append(read_run(folder))
+    found = ability_difference(runs[0], runs[1], "mmlu")
+    low, high = newcombe(0, gained, lost, n)
+    assert found.interval is not None
+    assert found.interval[0] <= low < high <= found.interval[1]
 
 
 def test_where_nothing_differs_the_interval_is_that_of_a_share_of_none() -> None:

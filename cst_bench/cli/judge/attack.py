@@ -66,7 +66,7 @@ def command(**values: Any) -> None:
     console = make_console()
     console.print(_table(found))
     if values["out"] is not None:
-        console.print(f"Report: {values['out'] / 'report.md'}", soft_wrap=True)
+        console.print(f"Report: {values['out'] / 'report.md'}", soft_wrap=True, markup=False)
 
 
 def _table(found: Mapping[str, Any]) -> Table:

@@ -86,6 +86,6 @@ def command(**values: Any) -> int:
     else:
         console = make_console()
         console.print(calibration_table(card))
-        console.print(f"Report: {folder / 'report.md'}", soft_wrap=True)
+        console.print(f"Report: {folder / 'report.md'}", soft_wrap=True, markup=False)
     reached = card["macro_f1"]["value"]
     return int(values["min_judge_f1"] is not None and (reached is None or reached < values["min_judge_f1"]))

@@ -162,9 +162,11 @@ def _list(figure: Figure, points: Sequence[Point], among: Sequence[ModelRow], li
     """Whose the numbers are, to the right of the plot."""
     digits = len(str(len(points)))
     room = 72 * _LIST - 62
+    numbers = [str(at).rjust(digits, "\u2007") for at in range(1, len(points) + 1)]
+    names = [f"{name(point.row, among, room, _SMALL)}{_doubt(point)}" for point in points]
     handles = [
-        Line2D([], [], **point.look.style, linestyle="", label=f"{number}  {name(point.row, among, room, _SMALL)}")
-        for point, number in ((point, str(at).rjust(digits, "\u2007")) for at, point in enumerate(points, 1))
+        Line2D([], [], **point.look.style, linestyle="", label=f"{number}  {named}")
+        for point, named, number in zip(points, names, numbers, strict=True)
     ]
     figure.legend(
         handles=handles, loc="upper left", bbox_to_anchor=(left, 1), ncols=lists, frameon=False, fontsize=_SMALL
@@ -175,7 +177,7 @@ def _label(axes: Any, points: Sequence[Point], arrows: Sequence[tuple[Point, Poi
     """Numbers or names beside points; models at the same point share a label. All lengths are in points."""
     shared: dict[tuple[float, float], list[str]] = {}
     for number, point in enumerate(points, 1):
-        label = str(number) if listed else short(point.row.title, _ROOM, _SMALL)
+        label = str(number) if listed else short(point.row.title, _ROOM, _SMALL) + _doubt(point)
         shared.setdefault((round(point.at[0], 3), round(point.at[1], 3)), []).append(label)
     texts = [", ".join(names) for names in shared.values()]
     scale = 72 / axes.figure.dpi
@@ -216,6 +218,11 @@ def _lines(points: Sequence[Point], arrows: Sequence[tuple[Point, Point]]) -> It
         yield np.linspace((x, y if up is None else up[0]), (x, y if up is None else up[1]), 20)
 
 
+def _doubt(point: Point) -> str:
+    """The footnote letter of a model whose scores here are not to be ranked."""
+    return " (x)" if "unscored" in (*point.across.marks, *point.up.marks) else ""
+
+
 def _size(text: str) -> tuple[float, float]:
     return width(text, _SMALL) + 3, 10.5
 
@@ -228,7 +235,8 @@ def _alt(columns: tuple[Column, Column], points: Sequence[Point], section: Secti
         base = base_of(point.row, section.rows)
         of = f" (from {said(base)})" if base is not None else ""
         parts.append(
-            f"{said(point.row)}{of}: {across} {interval_words(point.across)}, {up} {interval_words(point.up)}."
+            f"{said(point.row)}{of}: {across} {interval_words(point.across)}, {up} {interval_words(point.up)}"
+            + (", too many unscored to be ranked." if _doubt(point) else ".")
         )
     missing = [said(row) for row in section.rows if id(row) not in shown]
     if missing:
