@@ -50,6 +50,27 @@ def task_file(folder: Path, **data: object) -> Path:
     return path
 
 
+def test_errors_have_no_colour_if_none_is_wanted(tmp_path: Path) -> None:
+    """On a terminal, a real one."""
+    import os
+    import pty
+    import subprocess
+    import sys
+
+    shown = {}
+    for wanted in ("", "1"):
+        ours, theirs = pty.openpty()
+        environment = {**os.environ, "NO_COLOR": wanted, "TERM": "xterm-256color"}
+        arguments = [sys.executable, "-m", "cst_bench", "ls", str(tmp_path / "none")]
+        done = subprocess.run(arguments, stderr=theirs, stdout=theirs, env=environment, check=False)
+        os.close(theirs)
+        shown[wanted] = os.read(ours, 10_000).decode()
+        os.close(ours)
+        assert done.returncode == 2
+    assert "\x1b[" in shown[""]
+    assert "\x1b[" not in shown["1"]
+
+
 def test_unknown_command(cli: Cli) -> None:
     refused(cli("rnu"), "unknown command 'rnu'", "did you mean run")
 

@@ -36,6 +36,37 @@ def test_a_gate_that_holds_is_status_1_after_all_is_written(
     assert invoke(capsys, monkeypatch, "compare", *runs, "--fail-if", "S1 < -0.9").status == 0
 
 
+@pytest.mark.parametrize("option", ["--out", "--junit"])
+def test_a_place_that_cannot_be_written_is_one_message(
+    tmp_path: Path,
+    runs: tuple[str, str],
+    option: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "file").write_text("x")
+    done = invoke(capsys, monkeypatch, "compare", *runs, option, str(tmp_path / "file" / "x.md"))
+    assert done.status == 2
+    assert done.err.startswith(f"cst-bench: {tmp_path / 'file'}")
+    assert "Traceback" not in done.err
+
+
+def test_control_sequences_in_names_never_reach_the_terminal(
+    tmp_path: Path, runs: tuple[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_run(tmp_path / "evil", "\x1b[31mred\x1b]0;title\x07 [bold]b[/nothing]", BASE, method="cst")
+    for arguments in (
+        ("compare", runs[0], str(tmp_path / "evil")),
+        ("ls", str(tmp_path)),
+        ("report", str(tmp_path / "evil"), "--out", str(tmp_path / "[bold]o[/nothing]")),
+    ):
+        done = invoke(capsys, monkeypatch, *arguments)
+        assert done.status == 0, done.err
+        assert "\x1b" not in done.out
+        assert "\x07" not in done.out
+    assert "[bold]o[/nothing]" in done.out
+
+
 def test_json_holds_everything(
     runs: tuple[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

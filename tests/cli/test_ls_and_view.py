@@ -73,6 +73,18 @@ def test_runs_are_listed_whatever_their_state(
     assert "No runs here" in invoke(capsys, monkeypatch, "ls", str(tmp_path / "empty")).out
 
 
+def test_folders_may_be_named_from_here_and_from_the_root(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_run(tmp_path / "here" / "a", "one", RATES)
+    make_run(tmp_path / "there" / "b", "two", RATES)
+    monkeypatch.chdir(tmp_path)
+    done = invoke(capsys, monkeypatch, "ls", "here", str(tmp_path / "there"))
+    assert done.status == 0
+    assert "here/a" in done.out
+    assert "there/b" in done.out
+
+
 def test_generations_hide_texts_unless_asked(made: Path, tmp_path: Path) -> None:
     stored = read_run(made)
     hidden = [path.read_text() for path in write_generations([stored], tmp_path / "hidden", show_text=False)]

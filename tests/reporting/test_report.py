@@ -215,6 +215,16 @@ def test_the_terminal_table_fits_80_columns_and_takes_names_as_text() -> None:
         assert name in shown
 
 
+def test_many_configurations_take_several_tables_of_80_columns() -> None:
+    scores = make_scores()
+    names = [f"S{at}_of_many" for at in range(12)]
+    scores["compliance"]["task"] |= {name: share(0.35, 200) for name in names}
+    lines = text_on_terminal(scores).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert all(any(name in line for line in lines) for name in names)
+    assert "…" not in "".join(lines)
+
+
 @pytest.mark.parametrize("before", ["", "_", "*", "~", "(", "x", " ", "\u200b"])
 @pytest.mark.parametrize(
     "address",
