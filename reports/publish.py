@@ -53,7 +53,8 @@ def store(reproduction: Path) -> None:
 
 def publish(out: Path) -> None:
     """Writes all that follows from what is stored, into a folder laid out as reports/."""
-    write_reports([STORED], out / "tiny" / "leaderboard", list(FORMATS))
+    steps = f"{SET}-dpo_steps-{SEED} is DPO with as many optimizer steps as CST, which has twice the rows."
+    write_reports([STORED], out / "tiny" / "leaderboard", list(FORMATS), remarks=[steps])
     for path in sorted(CARDS.glob("*.json")):
         write_calibration(out / "judges" / path.stem, read_card(path), None)
     write_json(out / "made_with.json", {"matplotlib": version("matplotlib")})

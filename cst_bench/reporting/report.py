@@ -15,7 +15,12 @@ from cst_bench.reporting.stored import read_runs
 
 
 def write_reports(
-    runs: Sequence[Path], out: Path, formats: Sequence[str] = ("md",), *, title: str | None = None
+    runs: Sequence[Path],
+    out: Path,
+    formats: Sequence[str] = ("md",),
+    *,
+    title: str | None = None,
+    remarks: Sequence[str] = (),
 ) -> Leaderboard:
     """Writes a report of runs, or of the runs in folders, into a folder, and its pictures into `plots/` there.
 
@@ -27,8 +32,8 @@ def write_reports(
     for name in formats:
         if name not in FORMATS:
             raise UserError(f"unknown format {name!r}: {did_you_mean(name, FORMATS)}")
-    found, remarks = read_runs(runs)
-    board = make_leaderboard(found, remarks, title)
+    found, left_out = read_runs(runs)
+    board = make_leaderboard(found, [*remarks, *left_out], title)
     pictures = []
     if set(formats) & {"md", "html"}:
         pictures = draw_pictures(board, out / "plots")
