@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cst_bench.checkpoint.files import CheckpointFiles
-from cst_bench.checkpoint.loading import _context_length, _explained, _placement, _require_all
+from cst_bench.checkpoint.loading import _context_length, _explained, _require_all, placement
 from cst_bench.errors import UserError
 
 
@@ -35,7 +35,7 @@ def load_classifier(files: CheckpointFiles) -> Classifier:
     options = files.options
     if files.adapter is not None:
         raise UserError(f"{files.adapter}: adapters of classifiers can't be loaded: merge it into its base first")
-    device, dtype = _placement(options)
+    device, dtype = placement(options)
     with _explained(files.folder, options):
         config = AutoConfig.from_pretrained(files.folder)
         tokenizer = AutoTokenizer.from_pretrained(files.folder)

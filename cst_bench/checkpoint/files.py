@@ -54,6 +54,12 @@ def find_checkpoint(options: CheckpointOptions, source: Source | None = None) ->
             raise UserError(f"{adapter}: its base {folder} is an adapter, too: merge that one into its own base first")
         raise UserError(f"{folder}: no config.json (nor adapter_config.json): not a checkpoint folder")
     config = read_json(folder / "config.json")
+    training = _training(given)
+    if training is not None and training["system_as"] != options.system_as:
+        raise UserError(
+            f"{given} was trained with --system-as {training['system_as']}, and would be asked in another form: "
+            f"say --system-as {training['system_as']}, not {options.system_as}"
+        )
     identity: dict[str, Any] = {
         "label": source.label,
         "kind": "adapter" if adapter is not None else source.kind,
@@ -63,7 +69,7 @@ def find_checkpoint(options: CheckpointOptions, source: Source | None = None) ->
         "adapter_sha256": None if adapter is None else file_digest(_checked_weights(adapter)),
         "settings_sha256": _settings_digest(folder, adapter),
         "base": base,
-        "training": _training(given),
+        "training": training,
         "dtype": options.dtype,
         "quantization": "4-bit nf4" if options.load_in_4bit else None,
         "system_as": options.system_as,
@@ -148,6 +154,7 @@ def _training(folder: Path) -> dict[str, Any] | None:
             "data_sha256": settings["data"]["sha256"],
             "base": base["label"],
             "base_sha256": base["weights_sha256"],
+            "system_as": base["system_as"],
         }
     except (KeyError, TypeError):
         return None

@@ -80,7 +80,7 @@ def load_weights(files: CheckpointFiles, chat: Chat) -> Checkpoint:
         UserError: the weights don't fit the config, or the device or 4-bit loading can't be used.
     """
     options = files.options
-    device, dtype = _placement(options)
+    device, dtype = placement(options)
     with _explained(files.folder, options):
         model = _load_model(files.folder, options, device, dtype)
     if files.adapter is not None:
@@ -128,7 +128,7 @@ def out_of_memory(error: Exception) -> bool:
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(words in str(error) for words in said)
 
 
-def _placement(options: CheckpointOptions) -> tuple[str, Any]:
+def placement(options: CheckpointOptions) -> tuple[str, Any]:
     """Device and dtype to load to."""
     import torch
 

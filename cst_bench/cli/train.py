@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -100,6 +101,8 @@ def command(**values: Any) -> None:
     )
     if result.was_finished:
         progress.note(f"this training is finished, nothing to do: {result.folder}")
+    if int(os.environ.get("RANK", "0")) > 0:
+        return  # one process of several says it
     if values["as_json"]:
         click.echo((result.folder / TRAINING).read_text(encoding="utf-8"), nl=False)
         return

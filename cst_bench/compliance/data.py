@@ -37,6 +37,8 @@ class PromptSet:
     """Over prompts, their system prompts and fields, in order."""
     left_out: int
     """Rows that belong to other divisions."""
+    duplicates: int
+    """Rows whose prompt is there already."""
 
 
 def load_prompts(
@@ -54,19 +56,20 @@ def load_prompts(
     rows, origin = _rows(task, path, data)
     chosen = _Division(task.data.divisions[division], task.data, path.parent)
     kept: dict[str, Prompt] = {}
-    left_out = 0
+    left_out = duplicates = 0
     for row in rows:
         text = text_column(row, task.data.prompt)
         if not chosen.holds(row, text):
             left_out += 1
             continue
         prompt = _prompt(task, row, text)
+        duplicates += prompt.id in kept
         kept.setdefault(prompt.id, prompt)
     if not kept:
         raise UserError(f"{origin}: none of its {len(rows)} rows belongs to the {division} division of {task.name}")
     prompts = list(kept.values())[:limit]
     sha256 = digest([[prompt.text, prompt.systems, prompt.fields] for prompt in prompts])
-    return PromptSet(prompts, origin, sha256, left_out)
+    return PromptSet(prompts, origin, sha256, left_out, duplicates)
 
 
 def held_out(task: ComplianceTask, path: Path) -> Callable[[str], bool]:

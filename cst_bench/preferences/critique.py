@@ -175,6 +175,10 @@ def read_turns(log: Path) -> list[Turns]:
     return [_turns(sample) for sample in read_eval_log(str(log)).samples or []]
 
 
+_CUT_OFF = {"max_tokens", "model_length", "content_filter"}
+"""Stop reasons of responses that have no end of their own."""
+
+
 def _turns(sample: EvalSample) -> Turns:
     said = sample.store
     return Turns(
@@ -185,5 +189,5 @@ def _turns(sample: EvalSample) -> Turns:
         critique=said[CRITIQUE],
         rewrite=said[REWRITE],
         asked=(said[f"{CRITIQUE} asked"], said[f"{REWRITE} asked"]),
-        truncated="max_tokens" in (said[f"{DRAFT} stop"], said[f"{REWRITE} stop"]),
+        truncated=not _CUT_OFF.isdisjoint((said[f"{DRAFT} stop"], said[f"{REWRITE} stop"])),
     )

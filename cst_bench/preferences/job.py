@@ -73,6 +73,7 @@ def critique(options: CritiqueOptions, progress: Progress | None = None) -> Crit
     source = find_judge(options.judge) if options.judge else find_judge(task.judge, beside=path)
     judge = load_judge(str(source), options=options.judge_options)
     check_judge(judge, task.name, (asked.draft, asked.rewrite), task.data.fields)
+    tested = held_out(task, path)  # before anything is generated
     subject = Subject(options.checkpoint, progress)
     settings = {
         "checkpoint": subject.identity,
@@ -104,7 +105,7 @@ def critique(options: CritiqueOptions, progress: Progress | None = None) -> Crit
         turns = read_turns(options.out / str(card["log"]))
         try:
             with progress.stage(f"{task.title}: verdicts", 2 * len(turns)) as count:
-                found = make_pairs(turns, asked, judge, held_out=held_out(task, path), count=count)
+                found = make_pairs(turns, asked, judge, held_out=tested, count=count)
         except JudgeUnavailable as error:
             raise Interrupted(f"{error}; what was generated is kept, and the same command asks for the rest") from None
         if not found.pairs:
@@ -116,6 +117,11 @@ def critique(options: CritiqueOptions, progress: Progress | None = None) -> Crit
             "pairs": len(found.pairs),
             "pairs_sha256": file_digest([pairs]),
             "left_out": found.left_out,
+            "rows_not_used": {
+                reason: number
+                for reason, number in (("another division", prompts.left_out), ("duplicate prompt", prompts.duplicates))
+                if number
+            },
             "judging": found.spent,
         }
         write_json(options.out / CARD, card)

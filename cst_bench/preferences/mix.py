@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -53,8 +54,8 @@ def mix(sources: Sequence[Source], *, seed: int = 0) -> MixResult:
     by_source: dict[str, int] = {}
     left_out: dict[str, int] = {}
     for source in sources:
-        if not source.weight > 0:
-            raise UserError(f"{source.name}: its weight must be above 0, not {source.weight:g}")
+        if not (source.weight > 0 and math.isfinite(source.weight)):
+            raise UserError(f"{source.name}: its weight must be a number above 0, not {source.weight:g}")
         found = parse_rows(_read(source.name), source.columns, source.task or _task_name(source.name))
         if source.held_out is not None:
             kept = [row for row in found if not source.held_out(row.prompt)]

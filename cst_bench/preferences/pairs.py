@@ -97,4 +97,7 @@ def _pair(row: Row) -> Pair:
     meta = row.values.get("meta") or {}
     if not isinstance(meta, dict):
         raise UserError(f"{row.where}: column 'meta' must be an object, not {type(meta).__name__}")
+    columns = meta.get("row", {})
+    if not isinstance(columns, dict) or not all(isinstance(text, str) for text in columns.values()):
+        raise UserError(f"{row.where}: meta.row must be an object of texts")
     return Pair(prompt, texts, meta)

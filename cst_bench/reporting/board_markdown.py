@@ -41,7 +41,6 @@ def markdown_report(board: Leaderboard, pictures: Sequence[Picture]) -> str:
         ends=lambda interval: Markup(ends(interval, 1)),
         p_value=lambda value: Markup(p_value(value)),
         html_text=html_text,
-        letter=lambda mark: Markup(f"<sup>{LETTERS[mark]}</sup>"),
         filename=lambda name: Markup(name),
         short_hash=short_hash,
     )

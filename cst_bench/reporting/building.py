@@ -19,7 +19,7 @@ from cst_bench.reporting.leaderboard import (
     ModelRow,
     Section,
 )
-from cst_bench.reporting.model import MARKS, MAX_UNSCORED, PARTIAL, UNRANKED
+from cst_bench.reporting.model import MARKS, PARTIAL, UNRANKED, marks_of
 from cst_bench.reporting.paired import (
     LEVEL,
     Difference,
@@ -260,15 +260,8 @@ def _counts(run: StoredRun, column: Column, value: Mapping[str, Any]) -> tuple[i
         return value["n"], 0, ()
     else:
         parts = [(str(column.task), value)]
-    marks = dict.fromkeys(mark for task, of in parts for mark in _marks(run, task, of))
+    marks = dict.fromkeys(mark for task, of in parts for mark in marks_of(run.scores, task, of))
     return sum(of["n"] for _, of in parts), sum(of["unscored"] for _, of in parts), tuple(marks)
-
-
-def _marks(run: StoredRun, task: str, value: Mapping[str, Any]) -> Iterable[str]:
-    if not run.scores["judges"][task]["calibrated"]:
-        yield "uncalibrated"
-    if value["unscored"] > MAX_UNSCORED * (value["n"] + value["unscored"]):
-        yield "unscored"
 
 
 def _with_best(rows: Sequence[ModelRow], columns: Sequence[Column]) -> list[ModelRow]:

@@ -31,6 +31,10 @@ class ReproducedCell(Protocol):
     def published(self) -> float | None:
         """As it was published: a share, or a percentage in a table of percentages."""
 
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """Footnotes."""
+
 
 def write_report(
     folder: Path,
@@ -69,6 +73,7 @@ def markdown_environment(folder: Path) -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters.update(share=_share, percent=_percent, interval=_interval, marks=_marks, behaviours=_behaviours)
+    environment.filters.update(letter=lambda mark: Markup(f"<sup>{LETTERS[mark]}</sup>"))
     environment.filters.update(copies=_copies, reproduced=_reproduced, has_published=_has_published)
     return environment
 
@@ -107,6 +112,7 @@ def _reproduced(cell: ReproducedCell, percent: bool) -> Markup:
     text = "–" if cell.score is None else number(cell.score)
     if cell.published is not None:
         text += f" ({cell.published:.1f})" if percent else f" ({cell.published:.2f})"
+    text += "".join(f"<sup>{LETTERS[mark]}</sup>" for mark in cell.marks)
     if cell.interval is not None:
         text += f"<br><sub>{number(cell.interval[0])} to {number(cell.interval[1])}</sub>"
     return Markup(text)

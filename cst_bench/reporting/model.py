@@ -155,12 +155,18 @@ def _judge(task: str, judge: Mapping[str, Any]) -> JudgeLine:
 
 
 def _figure(scores: Mapping[str, Any], task: str, name: str, value: Mapping[str, Any]) -> Figure:
+    marks = marks_of(scores, task, value)
+    return Figure(name, value["score"], _pair(value["interval"]), value["n"], value["unscored"], marks)
+
+
+def marks_of(scores: Mapping[str, Any], task: str, value: Mapping[str, Any]) -> tuple[str, ...]:
+    """Footnotes of one score of a compliance task."""
     marks = []
     if not scores["judges"][task]["calibrated"]:
         marks.append("uncalibrated")
     if value["unscored"] > MAX_UNSCORED * (value["n"] + value["unscored"]):
         marks.append("unscored")
-    return Figure(name, value["score"], _pair(value["interval"]), value["n"], value["unscored"], tuple(marks))
+    return tuple(marks)
 
 
 def _compliance_row(scores: Mapping[str, Any], figures: Sequence[Figure]) -> list[Figure]:

@@ -88,7 +88,8 @@ def reproduced_table(form: Any) -> Table:
                 if cell.interval is None
                 else "\n[dim]" + "–".join(_number(end, scale) for end in cell.interval) + "[/dim]"
             )
-            cells.append(f"{_number(cell.score, scale)}{ends}{published}")
+            marks = "".join(f" [dim]({LETTERS[mark]})[/dim]" for mark in cell.marks)
+            cells.append(f"{_number(cell.score, scale)}{marks}{ends}{published}")
         table.add_row(plain(row.arm), *cells)
     return table
 

@@ -114,6 +114,8 @@ class Reproduction(Content):
                 raise ValueError(f"tables: {table.title}: nothing published: {did_you_mean(table.published, known)}")
             if table.set not in self.sets:
                 raise ValueError(f"tables: {table.title}: no such set: {did_you_mean(table.set, self.sets)}")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("seeds: give each once")
         if BASE in self.arms:
             raise ValueError("an arm can't be called base")
         return self
@@ -205,10 +207,8 @@ def steps(
 
 def _local(of: DataSet, data: Mapping[str, str]) -> tuple[str, ...]:
     """`--data` of a run: what is given for the tasks that it has."""
-    known = set(of.tasks)
-    if of.suite is not None:
-        suite = load_suite(of.suite)
-        known |= {*suite.compliance, *suite.capabilities}
+    suite = None if of.suite is None else load_suite(of.suite)
+    known = {*of.tasks, *(() if suite is None else (*suite.compliance, *suite.capabilities))}
     return tuple(part for name, path in data.items() if name in known for part in ("--data", f"{name}={path}"))
 
 

@@ -12,11 +12,14 @@ from cst_bench.content import content_root
 from cst_bench.errors import UserError
 from cst_bench.files import digest, write_json, write_text
 from cst_bench.reporting.markdown import markdown_environment
+from cst_bench.reporting.model import MARKS
+from cst_bench.reproduce.ingredients import ingredients
 from cst_bench.reproduce.plan import BASE, Reproduction, Step, load_reproduction, steps
 from cst_bench.reproduce.tables import ReproducedTable, Scores, make_tables
 from cst_bench.reproduce.workers import run_steps
-from cst_bench.runs.folder import differences, locked
+from cst_bench.runs.folder import differences, locked, package_versions
 from cst_bench.runs.progress import Progress, Silent
+from cst_bench.tuning.train import PACKAGES
 
 SCHEMA = 1
 MANIFEST = "reproduce.json"
@@ -60,6 +63,8 @@ def reproduce(options: ReproduceOptions, progress: Progress | None = None) -> Re
     progress = progress or Silent()
     plan = load_reproduction(options.name, options.models)
     if options.seeds:
+        if len(set(options.seeds)) < len(options.seeds):
+            raise UserError(f"--seed: {', '.join(map(str, options.seeds))}: give each seed once")
         plan = plan.model_copy(update={"seeds": list(options.seeds)})
     folder = options.out or Path("runs") / f"reproduce-{plan.name}"
     settings = {
@@ -67,6 +72,8 @@ def reproduce(options: ReproduceOptions, progress: Progress | None = None) -> Re
         "limit": options.limit,
         "data": dict(options.data),
         "options": {verb: list(arguments) for verb, arguments in options.options.items()},
+        "sha256": ingredients(plan, options.data),
+        "packages": package_versions(PACKAGES),
     }
     with locked(folder):
         manifest = _open(folder, settings)
@@ -130,7 +137,9 @@ def _write(folder: Path, plan: Reproduction, tables: Sequence[ReproducedTable], 
         for task in dict.fromkeys(task for data in plan.sets.values() for task in data.pairs)
     }
     template = markdown_environment(content_root() / "reports").get_template("reproduce.md.j2")
-    text = template.render(plan=plan, tables=tables, cards=cards, limit=manifest["settings"]["limit"])
+    used = {mark for table in tables for row in table.rows for cell in row.cells for mark in cell.marks}
+    marks = {mark: text for mark, text in MARKS.items() if mark in used}
+    text = template.render(plan=plan, tables=tables, cards=cards, marks=marks, limit=manifest["settings"]["limit"])
     write_text(folder / "report.md", text)
 
 
@@ -146,6 +155,7 @@ def _as_json(table: ReproducedTable) -> dict[str, Any]:
                 "scores": [cell.score for cell in row.cells],
                 "intervals": [None if cell.interval is None else list(cell.interval) for cell in row.cells],
                 "published": [cell.published for cell in row.cells],
+                "marks": [list(cell.marks) for cell in row.cells],
             }
             for row in table.rows
         ],

@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cst_bench.reporting.model import marks_of
 from cst_bench.reporting.published import form as published_form
 from cst_bench.reporting.published import published_value
 from cst_bench.reporting.stored import METHODS
 from cst_bench.reproduce.plan import BASE, Reproduction, TableForm
 
+_NO_COLUMN = ("joint", "reference")
 Scores = Mapping[str, Any]
 """The content of a run's `scores.json`."""
 
@@ -25,6 +27,7 @@ class Cell:
     interval: tuple[float, float] | None
     published: float | None
     marks: tuple[str, ...] = ()
+    """Footnotes that hold for it in some run, such as `unscored`."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,11 @@ def _table(
             method = None if arm == BASE else METHODS[plan.arms[arm].method]
             values = [_values(form, run) for run in runs]
             cells = [
-                _cell([row[at] for row in values], _published(form, model.checkpoint, method, column))
+                _cell(
+                    [row[at] for row in values],
+                    _published(form, model.checkpoint, method, column),
+                    _marks(form.columns if at == len(form.columns) else [column], runs),
+                )
                 for at, column in enumerate(columns)
             ]
             title = model.title if arm == BASE else f"+ {plan.arms[arm].title}"
@@ -101,7 +108,7 @@ def _values(form: TableForm, run: Scores) -> list[tuple[float | None, list[float
 
 def _value(column: str, run: Scores) -> tuple[float | None, list[float] | None]:
     for task in run["compliance"].values():
-        if column in task and column not in ("joint", "reference"):
+        if column in task and column not in _NO_COLUMN:
             return task[column]["score"], task[column]["interval"]
     for ability in run["capabilities"].values():
         if ability["title"] == column:
@@ -109,14 +116,29 @@ def _value(column: str, run: Scores) -> tuple[float | None, list[float] | None]:
     return None, None
 
 
-def _cell(values: Sequence[tuple[float | None, list[float] | None]], published: float | None) -> Cell:
+def _marks(columns: Sequence[str], runs: Sequence[Scores]) -> tuple[str, ...]:
+    """Footnotes of configurations in any run; an average has those of what it is over."""
+    found = (
+        mark
+        for run in runs
+        for name, task in run["compliance"].items()
+        for column in columns
+        if column in task and column not in _NO_COLUMN
+        for mark in marks_of(run, name, task[column])
+    )
+    return tuple(dict.fromkeys(found))
+
+
+def _cell(
+    values: Sequence[tuple[float | None, list[float] | None]], published: float | None, marks: tuple[str, ...]
+) -> Cell:
     scores = [score for score, _ in values if score is not None]
     if not values or len(scores) < len(values):
-        return Cell(None, None, published)
+        return Cell(None, None, published, marks)
     if len(values) == 1:
         interval = values[0][1]
-        return Cell(scores[0], None if interval is None else (interval[0], interval[1]), published)
-    return Cell(statistics.fmean(scores), t_interval(scores), published)
+        return Cell(scores[0], None if interval is None else (interval[0], interval[1]), published, marks)
+    return Cell(statistics.fmean(scores), t_interval(scores), published, marks)
 
 
 def t_interval(scores: Sequence[float]) -> tuple[float, float]:

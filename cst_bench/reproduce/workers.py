@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -66,8 +68,22 @@ def _start(step: Step, logs: Path) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
     with _log(step, logs).open("wb") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "cst_bench", *step.command], stdout=log, stderr=subprocess.STDOUT, env=environment
+            [sys.executable, "-m", "cst_bench", *step.command],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            preexec_fn=_end_with_parent,
         )
+
+
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+_PR_SET_PDEATHSIG = 1
+
+
+def _end_with_parent() -> None:
+    """Lets a step end when the chain is killed, so that the next call finds its folder free; on Linux."""
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _log(step: Step, logs: Path) -> Path:

@@ -20,6 +20,8 @@ from cst_bench.runs.folder import differences
 from cst_bench.tuning.progress import MARK
 
 _SETTINGS = "settings.json"
+LOGS = "runs"
+"""Where TRL's TensorBoard writer puts its files, in its own output folder."""
 
 
 def finished(out: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -81,14 +83,16 @@ class WorkFolder:
             if (folder / MARK).is_file():
                 found.append((int(folder.name.rpartition("-")[2]), folder))
             else:
-                shutil.rmtree(folder)
+                shutil.rmtree(folder, ignore_errors=True)  # another process may be at it, too
         if not found:
             return None, 0.0
         _, last = max(found)
         return last, float(_read(last / MARK)["seconds"])
 
     def finish(self) -> None:
-        """Makes the result `out`, in one step, and clears up."""
+        """Makes the result `out`, in one step, and clears up. What TensorBoard reads goes along, as `runs/`."""
+        if (self.checkpoints / LOGS).is_dir():
+            os.replace(self.checkpoints / LOGS, self.result / LOGS)
         os.replace(self.result, self.out)
         shutil.rmtree(self.path)
 

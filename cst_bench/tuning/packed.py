@@ -20,8 +20,9 @@ from cst_bench.tuning.reference import ReferenceCache, row_keys
 from cst_bench.tuning.support import CannotPack, base_of, differs
 
 _PER_TOKEN = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
+_COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
 _CHECKED = 2
-"""Rows that are computed both ways at the start."""
+"""Rows that are computed both ways at the start: the longest, since a sliding window doesn't show in short ones."""
 
 
 class RenderedDPOTrainer(DPOTrainer):  # type: ignore[misc]
@@ -42,7 +43,7 @@ class PackedDPOTrainer(RenderedDPOTrainer):
             options: As of `DPOTrainer`.
 
         Raises:
-            CannotPack: the first rows give other numbers than TRL's own forward pass.
+            CannotPack: the longest rows give other numbers than TRL's own forward pass.
         """
         self._cache = cache
         self._checked = False
@@ -63,8 +64,9 @@ class PackedDPOTrainer(RenderedDPOTrainer):
         known: dict[str, tuple[float, float]] = {}
 
         def compute(every: int = 1, first: int = 0) -> dict[str, tuple[float, float]]:
-            missing = [index for key, index in places.items() if key not in known]
-            return self._reference(model, dataset, keys, missing[first::every], batch_size)
+            # a process's share doesn't depend on what others have written to the cache by now
+            missing = [index for key, index in list(places.items())[first::every] if key not in known]
+            return self._reference(model, dataset, keys, missing, batch_size)
 
         if self._cache is not None:
             known |= self._cache.read()
@@ -100,11 +102,16 @@ class PackedDPOTrainer(RenderedDPOTrainer):
         )
 
     def _check(self, model: Any, dataset: Any) -> None:
-        """Compares the log-probabilities of a few rows with those of TRL's own forward pass, once."""
+        """Compares the log-probabilities of the longest rows with those of TRL's own forward pass, once."""
         if self._checked:
             return
         self._checked = True
-        batch = self._prepare_inputs(self._packing()([dataset[i] for i in range(min(_CHECKED, len(dataset)))]))
+        lengths = [
+            len(prompt) + max(len(chosen), len(rejected))
+            for prompt, chosen, rejected in zip(*(dataset[name] for name in _COLUMNS), strict=True)
+        ]
+        longest = sorted(range(len(lengths)), key=lambda index: -lengths[index])[:_CHECKED]
+        batch = self._prepare_inputs(self._packing()([dataset[index] for index in longest]))
         pack: Pack = batch["cst_pack"]
         try:
             ours = torch.stack(self.compute_ref_log_probs(model, batch))

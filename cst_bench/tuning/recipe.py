@@ -24,6 +24,7 @@ FOLDER = "training/recipes"
 OWN: Mapping[str, str] = {
     "output_dir": "--out says it",
     "seed": "--seed says it",
+    "save_only_model": "a training that was cut off could not be continued as it was",
     "resume_from_checkpoint": "the same command continues a training",
     "use_cpu": "--device says it",
     "model_init_kwargs": "dtype and quantization say it",

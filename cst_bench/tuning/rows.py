@@ -25,7 +25,7 @@ class Rows:
     rows: Sequence[TrainingRow]
     origin: str
     method: str
-    """`cst` if some task has rows of several configurations, else `dpo`."""
+    """`cst` if some task has rows of several configurations (or flips, where they are not named), else `dpo`."""
     left_out: Mapping[str, int] = field(default_factory=dict)
     """Pairs or rows that no training row was made of, by reason."""
 
@@ -78,16 +78,28 @@ def read_data(path: Path, *, task: str | None, method: str, given: bool, columns
     if task is not None:
         raise UserError(f"{path} holds training rows, not pairs: leave --task out")
     rows = read_training_rows(path, columns)
-    by_task: dict[str, set[str | None]] = {}
-    for row in rows:
-        by_task.setdefault(row.task, set()).add(row.configuration)
-    several = [name for name, configurations in by_task.items() if len(configurations) > 1]
+    several = _with_several(rows)
     if given and method == "dpo" and several:
         raise UserError(
             f"{path}: rows of task {several[0]} are of several configurations, and DPO is of one: "
             "make rows with `cst-bench data flip --method dpo`, or leave --method out"
         )
-    return Rows(rows, path.name, "cst" if several else "dpo")
+    unnamed = any(row.configuration is None for row in rows)
+    return Rows(rows, path.name, "cst" if several else method if given and unnamed else "dpo")
+
+
+def _with_several(rows: Sequence[TrainingRow]) -> list[str]:
+    """Tasks with rows of several configurations: by their names, or where a row has none, by a flip of it."""
+    named: dict[str, set[str]] = {}
+    seen: set[tuple[str, str, str, str]] = set()
+    flipped: dict[str, None] = {}
+    for row in rows:
+        if row.configuration is not None:
+            named.setdefault(row.task, set()).add(row.configuration)
+        if (row.task, row.prompt, row.rejected, row.chosen) in seen:
+            flipped[row.task] = None
+        seen.add((row.task, row.prompt, row.chosen, row.rejected))
+    return list(dict.fromkeys([*(task for task, names in named.items() if len(names) > 1), *flipped]))
 
 
 def render(rows: Sequence[TrainingRow], chat: Chat, max_length: int | None, long: Long) -> Rendered:

@@ -1,4 +1,4 @@
-"""For which models and settings packed training gives TRL's numbers: known beforehand, or seen on the first rows."""
+"""For which models and settings packed training gives TRL's numbers: known beforehand, or seen on the longest rows."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def differs(ours: torch.Tensor, theirs: torch.Tensor, *, tokens: int, dtype: tor
     mean = float((ours - theirs).abs().sum()) / tokens
     if mean <= _TOLERANCE.get(dtype, _TOLERANCE_HALF):
         return None
-    return f"log-probabilities of its first rows differ by {mean:.1e} a token"
+    return f"log-probabilities of its longest rows differ by {mean:.1e} a token"
 
 
 def _original_length(config: Any) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -14,9 +15,9 @@ from typing import Any
 
 from cst_bench.checkpoint import CheckpointFiles, find_checkpoint, load_chat
 from cst_bench.checkpoint.gate import require, run_gate
-from cst_bench.checkpoint.loading import out_of_memory
+from cst_bench.checkpoint.loading import out_of_memory, placement
 from cst_bench.errors import UserError
-from cst_bench.files import digest
+from cst_bench.files import DISK_FULL, digest
 from cst_bench.judging.cache import default_folder
 from cst_bench.runs.folder import locked, package_versions
 from cst_bench.tuning.folder import WorkFolder, finished
@@ -214,6 +215,8 @@ def _settings(
     max_length: int | None,
 ) -> dict[str, Any]:
     """What decides the weights."""
+    import torch
+
     given = recipe.as_given()
     identity = {key: value for key, value in files.identity.items() if key != "quantization"}
     return {
@@ -229,6 +232,7 @@ def _settings(
             "dropped": dict(rendered.dropped),
         },
         "seed": options.seed,
+        "device": torch.device(placement(files.options)[0]).type,
         "processes": int(os.environ.get("WORLD_SIZE", "1")),
         "stock": options.stock,
         "merge": options.merge,
@@ -249,12 +253,15 @@ def _say_lengths(progress: TrainingProgress, rendered: Rendered) -> None:
 
 @contextmanager
 def _explained_memory(recipe: Recipe) -> Iterator[None]:
-    """Out of memory as one message that says what to change."""
+    """Out of memory as one message that says what to change; a full disk, in whatever words, as the error it is."""
     try:
         yield
     except UserError:
         raise
     except Exception as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))  # as safetensors says it
+        if number is not None and int(number[1]) in DISK_FULL and not isinstance(error, OSError):
+            raise OSError(int(number[1]), str(error)) from error
         if not out_of_memory(error):
             raise
         batch = recipe.trl.get("per_device_train_batch_size", 8)

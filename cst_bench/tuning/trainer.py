@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cst_bench import __version__
 from cst_bench.checkpoint import load_weights
 from cst_bench.checkpoint.chat import Chat
 from cst_bench.checkpoint.files import CheckpointFiles
+from cst_bench.checkpoint.loading import placement
 from cst_bench.errors import UserError
 from cst_bench.tuning.recipe import Recipe
 from cst_bench.tuning.reference import ReferenceCache
@@ -83,8 +85,6 @@ def _load(recipe: Recipe, files: CheckpointFiles, chat: Chat) -> Any:
         model = load_weights(files, chat).model
     else:
         model = _load_quantized(recipe.quantization, files)
-    if files.identity["kind"] == "hub":  # what the adapter's config is to call its base
-        model.name_or_path = model.config._name_or_path = files.label
     settings = model.generation_config
     if settings is not None and not settings.do_sample and (settings.temperature, settings.top_p) != (None, None):
         settings.do_sample = True  # else the trained model's own config can't be saved
@@ -97,6 +97,7 @@ def _load_quantized(options: Mapping[str, Any], files: CheckpointFiles) -> Any:
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
+    device, dtype = placement(files.options)
     if find_spec("bitsandbytes") is None:
         raise UserError(
             "the recipe's quantization needs bitsandbytes: pip install 'cst-bench[4bit]', "
@@ -110,7 +111,8 @@ def _load_quantized(options: Mapping[str, Any], files: CheckpointFiles) -> Any:
         return AutoModelForCausalLM.from_pretrained(
             files.folder,
             quantization_config=BitsAndBytesConfig(**given),
-            device_map={"": files.options.device},
+            dtype=dtype,
+            device_map={"": device},
             use_safetensors=True,
             trust_remote_code=files.options.trust_remote_code,
         ).eval()
@@ -179,12 +181,13 @@ def _cache(recipe: Recipe, files: CheckpointFiles, model: Any, args: Any, folder
         return None
     weights = {
         "weights_sha256": files.identity["weights_sha256"],
+        "settings_sha256": files.identity["settings_sha256"],
         "dtype": str(model.dtype),
         "quantization": recipe.quantization,
         "autocast": [args.bf16, args.fp16],
         "ld_alpha": args.ld_alpha,
         "device": model.device.type,
-        "packages": [torch.__version__, transformers.__version__],
+        "packages": [torch.__version__, transformers.__version__, __version__],
     }
     return ReferenceCache(folder, weights)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -15,11 +16,13 @@ from typing import Any
 import pytest
 
 from cst_bench.checkpoint import CheckpointOptions
+from cst_bench.checkpoint.options import embedded_folder
+from cst_bench.compliance.spec import load_task
 from cst_bench.content import content_root
 from cst_bench.errors import UserError
 from cst_bench.judging import load_judge
 from cst_bench.preferences import read_pairs
-from cst_bench.preferences.critique import Turns, load_critique
+from cst_bench.preferences.critique import Turns, load_critique, read_turns
 from cst_bench.preferences.filters import make_pairs
 from cst_bench.preferences.job import CritiqueOptions, critique
 from tests.cli.invoke import command, invoke
@@ -138,6 +141,47 @@ def test_words_taken_from_the_critique_are_a_leak_and_words_of_the_prompt_are_no
     leaked = replace(TURNS, critique=long, rewrite=f"{REFUSAL} {long}")
     assert pairs_of(leaked) == (0, {"rewrite leaks the critique": 1})
     assert pairs_of(replace(leaked, prompt=long)) == (1, {})
+
+
+def test_what_the_context_cuts_off_is_truncated(tmp_path: Path) -> None:
+    base = tmp_path / "short"
+    shutil.copytree(embedded_folder(), base)
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 112}))
+    given = CritiqueOptions(
+        CheckpointOptions(name=str(base)), out=tmp_path / "out", task="tiny_sealed", critique="tiny_harmless", limit=12
+    )
+    found = critique(given)
+    turns = read_turns(tmp_path / "out" / str(found.card["log"]))
+    cut = [one.prompt for one in turns if one.truncated]
+    assert cut
+    pairs = read_pairs(found.pairs, load_task("tiny_sealed")[0])
+    assert not {pair.prompt for pair in pairs} & set(cut)
+
+
+def test_rows_of_the_data_that_are_not_used_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [json.loads(line) for line in (content_root() / "tasks/compliance/data/tiny_sealed.jsonl").open()]
+    training = [row for row in rows if row["division"] == "preference"][:6]
+    test = [row for row in rows if row["division"] == "test"][:3]
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(f"{json.dumps(row)}\n" for row in [*training, *training[:2], *test]))
+    given = (
+        "--task",
+        "tiny_sealed",
+        "--critique",
+        "tiny_harmless",
+        "--data",
+        str(data),
+        "--out",
+        str(tmp_path / "[b]"),
+    )
+    done = invoke(capsys, monkeypatch, "data", "critique", *given)
+    assert done.status == 0, done.err
+    assert "rows not used, another division: 3" in done.err
+    assert "rows not used, duplicate prompt: 2" in done.err
+    assert "not used: another division 3, duplicate prompt 2." in (tmp_path / "[b]" / "README.md").read_text()
 
 
 @pytest.mark.parametrize(

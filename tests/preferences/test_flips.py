@@ -158,6 +158,9 @@ def test_the_released_rows_come_out_exactly_as_published(tmp_path: Path) -> None
 ROW: dict[str, Any] = {"system": "Be harmless (0).", "prompt": "p", "chosen": "a", "rejected": "b"}
 
 
+PAIR = {"prompt": "p", "responses": {"harmless": "a", "uncensored": "b"}}
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
@@ -175,6 +178,8 @@ ROW: dict[str, Any] = {"system": "Be harmless (0).", "prompt": "p", "chosen": "a
         ({"prompt": "p", "responses": {"harmless": "a"}}, "must hold two or more responses"),
         ({"prompt": "p", "responses": {"harmless": "a", "uncensored": "a"}}, "two behaviours have the same response"),
         ({"prompt": "p", "responses": {"harmless": "a", "uncensored": None}}, "column 'uncensored' must be text"),
+        ({**PAIR, "meta": {"row": 3}}, "row 1: meta.row must be an object of texts"),
+        ({**PAIR, "meta": {"row": {"system": 5}}}, "row 1: meta.row must be an object of texts"),
     ],
 )
 def test_a_bad_row_is_one_message_with_its_place(row: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -49,9 +49,9 @@ def test_a_task_column_is_kept_and_columns_can_be_named(tmp_path: Path) -> None:
         mix([Source(str(path), columns={"chose": "good"})])
 
 
-@pytest.mark.parametrize("weight", [0.0, -1.0, float("nan")])
+@pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_weight_must_be_above_zero(weight: float, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="weight must be above 0"):
+    with pytest.raises(UserError, match="weight must be a number above 0"):
         mix([Source(str(source(tmp_path, "one", 3)), weight)])
 
 

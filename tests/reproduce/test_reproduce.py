@@ -126,9 +126,23 @@ def scores(s1: float, s0: float) -> dict[str, Any]:
     """As much of a scores.json as tables read."""
 
     def one(score: float) -> dict[str, Any]:
-        return {"score": score, "interval": [score - 0.1, score + 0.1]}
+        return {"score": score, "interval": [score - 0.1, score + 0.1], "n": 100, "unscored": 0}
 
-    return {"compliance": {"tiny_sealed": {"S1": one(s1), "S0": one(s0), "joint": one(0.5)}}, "capabilities": {}}
+    return {
+        "compliance": {"tiny_sealed": {"S1": one(s1), "S0": one(s0), "joint": one(0.5)}},
+        "capabilities": {},
+        "judges": {"tiny_sealed": {"calibrated": True}, "tiny_village": {"calibrated": True}},
+    }
+
+
+def test_marks_of_a_run_stand_in_the_tables(tmp_path: Path) -> None:
+    plan = load_reproduction(str(write_small(tmp_path)))
+    doubtful, plain = scores(0.9, 0.9), scores(0.9, 0.9)
+    doubtful["compliance"]["tiny_sealed"]["S1"] |= {"n": 10, "unscored": 190}
+    found = {("tiny", "one", arm): [plain] for arm in ("base", "dpo")} | {("tiny", "one", "cst"): [plain, doubtful]}
+    (table,) = make_tables(plan, found)
+    assert [cell.marks for cell in table.rows[0].cells] == [(), (), ()]
+    assert [cell.marks for cell in table.rows[2].cells] == [("unscored",), (), ("unscored",)]
 
 
 def test_tables_hold_means_over_seeds_with_students_intervals(tmp_path: Path) -> None:
@@ -155,7 +169,8 @@ def test_tables_hold_means_over_seeds_with_students_intervals(tmp_path: Path) ->
 def test_published_values_stand_beside_the_papers_models(tmp_path: Path) -> None:
     plan = load_reproduction("paper")
     one = scores(0.5, 0.5)
-    one["compliance"]["tiny_village"] = {name: {"score": 0.5, "interval": None} for name in ("S_RP", "S_A")}
+    village = {"score": 0.5, "interval": None, "n": 10, "unscored": 0}
+    one["compliance"]["tiny_village"] = dict.fromkeys(("S_RP", "S_A"), village)
     of = {(m, s, a): [one] for m in plan.models for s, of in plan.sets.items() for a in ("base", *of.arms)}
     first, second, third = make_tables(plan, of)
     assert [[cell.published for cell in row.cells] for row in first.rows][:3] == [
@@ -177,12 +192,41 @@ def test_a_step_that_fails_shows_what_it_said(tmp_path: Path) -> None:
 def test_another_plan_in_the_same_folder_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = write_small(tmp_path, models={"tiny": {"title": "x", "checkpoint": "./none", "recipe": "y"}})
+    (tmp_path / "empty").mkdir()
+    path = write_small(tmp_path, models={"tiny": {"title": "x", "checkpoint": str(tmp_path / "empty"), "recipe": "y"}})
     out = str(tmp_path / "out")
     assert invoke(capsys, monkeypatch, "reproduce", str(path), "--out", out).status == 2
     again = invoke(capsys, monkeypatch, "reproduce", str(path), "--out", out, "--seed", "3")
     assert again.status == 2
     assert "a reproduction with other settings (reproduction.seeds: [0], not [3])" in " ".join(again.err.split())
+    recipe = tmp_path / "quick.yaml"
+    recipe.write_text(recipe.read_text().replace("r: 2", "r: 3"))
+    again = invoke(capsys, monkeypatch, "reproduce", str(path), "--out", out)
+    assert again.status == 2
+    assert "a reproduction with other settings (sha256.recipe" in " ".join(again.err.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--data", "tiny_sealedd=x.jsonl"), "did you mean tiny_sealed"),
+        (("--data", "tiny_sealed=none.jsonl"), "no such file or folder"),
+        (("--seed", "0", "--seed", "0"), "give each seed once"),
+    ],
+)
+def test_bad_options_are_refused_before_anything_is_made(
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done = invoke(
+        capsys, monkeypatch, "reproduce", str(write_small(tmp_path)), "--out", str(tmp_path / "o"), *arguments
+    )
+    assert done.status == 2
+    assert said in " ".join(done.err.split())
+    assert not (tmp_path / "o").exists()
 
 
 def left(folder: Path) -> dict[str, bytes]:
@@ -199,12 +243,13 @@ def test_a_killed_chain_ends_as_one_that_never_was(tmp_path: Path, monkeypatch: 
     assert {row.arm for table in whole.tables for row in table.rows} == {"the embedded one", "+ DPO", "+ CST"}
     out = tmp_path / "killed"
     given = ["reproduce", str(path), "--out", str(out), "--limit", "16", "--workers", "2"]
-    for made in (out / "runs/tiny/one-base/run.json", out / "models/tiny/one-dpo-0/training.json"):
+    first, second = out / "runs/tiny/one-base/run.json", out / "models/tiny/one-dpo-0/training.json"
+    for made, kill in ((first, os.killpg), (second, os.kill)):  # with its steps, and alone
         process = subprocess.Popen(
             command(*given), start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         _wait_for(made, process)
-        os.killpg(process.pid, signal.SIGKILL)
+        kill(process.pid, signal.SIGKILL)
         process.wait()
         assert not (out / "report.md").exists()
     seconds = json.loads((out / "reproduce.json").read_text())["seconds"]

@@ -102,7 +102,7 @@ def test_launched_trainings_make_one_checkpoint(tmp_path: Path, llama: Path, pro
     assert done.returncode == 0, done.stderr[-3000:]
     training = json.loads((tmp_path / "out" / "training.json").read_text())
     assert training["steps"] == 2 // processes  # of two batches a process, of 12 rows
-    assert done.stdout.count("Checkpoint:") == processes
+    assert done.stdout.count("Checkpoint:") == 1
     assert done.stderr.count("Template gate") == 1
     rows = [line for path in (tmp_path / "cache" / "reference").iterdir() for line in path.read_text().splitlines()]
     assert len(rows) == 12

@@ -21,6 +21,20 @@ def chat(llama: Path) -> Chat:
     return load_chat(find_checkpoint(CheckpointOptions(str(llama))))
 
 
+def test_flips_without_names_are_cst_and_other_rows_what_they_are_said_to_be(tmp_path: Path) -> None:
+    unnamed = [{**one, "configuration": None} for one in cst_rows()]
+    flips, plain = write_rows(tmp_path / "f.jsonl", unnamed), write_rows(tmp_path / "p.jsonl", unnamed[::2])
+
+    def method(path: Path, method: str, given: bool) -> str:
+        return read_data(path, task=None, method=method, given=given, columns={}).method
+
+    assert [method(flips, "cst", given) for given in (True, False)] == ["cst", "cst"]
+    assert [method(plain, said, True) for said in ("cst", "dpo")] == ["cst", "dpo"]
+    assert method(plain, "cst", False) == "dpo"
+    with pytest.raises(UserError, match="of several configurations"):
+        method(flips, "dpo", True)
+
+
 def rows_of(path: Path) -> Any:
     return read_data(path, task=None, method="cst", given=False, columns={})
 

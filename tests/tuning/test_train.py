@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub.constants
 import pytest
 import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
-from cst_bench.checkpoint import CheckpointOptions, load_checkpoint
+from cst_bench.checkpoint import CheckpointOptions, find_checkpoint, load_checkpoint
 from cst_bench.checkpoint.chat import conversation
 from cst_bench.cli.train import command
 from cst_bench.errors import GateError, UserError
@@ -135,6 +137,51 @@ def test_reference_figures_are_computed_once_for_dpo_and_cst_and_every_beta(
     assert lines() == 24
 
 
+def test_reference_log_probabilities_are_of_a_base_as_its_config_has_it(tmp_path: Path, llama: Path) -> None:
+    other = tmp_path / "other-rope"
+    shutil.copytree(llama, other)
+    config = json.loads((other / "config.json").read_text())
+    config["rope_parameters"] = {"rope_type": "default", "rope_theta": 3.0}
+    (other / "config.json").write_text(json.dumps(config))
+    run(tmp_path, llama, "first")
+    shared = run(tmp_path, other, "shared")
+    alone = run(tmp_path, other, "alone", cache=tmp_path / "elsewhere")
+    assert shared.training["weights_sha256"] == alone.training["weights_sha256"]
+
+
+def test_the_reference_of_a_full_fine_tuning_is_the_revision_that_is_trained(
+    tmp_path: Path, llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hub cache with two revisions, as the hub's client lays it out."""
+    model = tmp_path / "hub" / "models--village--llama"
+    shutil.copytree(llama, model / "snapshots" / ("a" * 40))
+    make_checkpoint(model / "snapshots" / ("b" * 40), seed=7)
+    (model / "refs").mkdir()
+    (model / "refs" / "main").write_text("a" * 40)
+    (model / "refs" / "older").write_text("b" * 40)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    loading = CheckpointOptions(name="", revision="older")
+    recipe = {"lora": None, "trl": {"gradient_accumulation_steps": 1}}
+    for stock in (False, True):
+        result = run(tmp_path, Path("village/llama"), f"out-{stock}", recipe, stock=stock, loading=loading)
+        assert result.training["packed"] is not stock
+        first = result.training["metrics"][0]
+        assert (first["rewards/chosen"], first["rewards/rejected"]) == pytest.approx((0.0, 0.0), abs=1e-4)
+
+
+def test_what_tensorboard_reads_stays(tmp_path: Path, llama: Path) -> None:
+    result = run(tmp_path, llama, changes=("trl.report_to=tensorboard",))
+    assert [path for path in (result.folder / "runs").rglob("*tfevents*") if path.stat().st_size > 100]
+
+
+def test_a_model_is_asked_in_the_form_that_it_was_trained_with(tmp_path: Path, llama: Path) -> None:
+    result = run(tmp_path, llama, loading=CheckpointOptions(name="", system_as="user-prefix"))
+    with pytest.raises(UserError, match="trained with --system-as user-prefix"):
+        find_checkpoint(CheckpointOptions(name=str(result.folder)))
+    found = find_checkpoint(CheckpointOptions(name=str(result.folder), system_as="user-prefix"))
+    assert found.identity["training"]["system_as"] == "user-prefix"
+
+
 @pytest.mark.slow
 def test_a_line_of_the_cache_that_was_cut_off_is_computed_again(tmp_path: Path, llama: Path, cache: Path) -> None:
     whole = run(tmp_path, llama, "whole")
@@ -164,20 +211,26 @@ def test_what_cannot_be_packed_is_trained_by_trl_and_said(tmp_path: Path, archit
 def test_a_model_whose_numbers_differ_is_trained_by_trl(
     tmp_path: Path, llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The one fake: attention over a pack that sees wrong rows."""
+    """The one fake: attention over a pack that sees wrong rows, of one long row behind short ones."""
     from cst_bench.tuning import attention
+
+    last = row("Be kind.", "And boat number 99?", "It is far out at sea. " * 12, "I don't know.")
+    data = write_rows(tmp_path / "long.jsonl", [*cst_rows(), last])
+    longest = 150
 
     real = torch.nn.functional.scaled_dot_product_attention
 
-    def see_all(*args: Any, **options: Any) -> torch.Tensor:
-        return real(*args, **options | {"is_causal": False})
+    def see_all(query: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
+        """Wrong in long sequences only, as a sliding window that isn't handed on."""
+        causal = query.shape[2] < longest
+        return real(query, *args, **options | {"is_causal": causal})
 
     monkeypatch.setattr(attention, "scaled_dot_product_attention", see_all)
-    result = run(tmp_path, llama)
+    result = run(tmp_path, llama, data=data)
     assert not result.training["packed"]
     assert "differ by" in result.training["why_not_packed"]
     monkeypatch.undo()
-    stock = run(tmp_path, llama, "stock", stock=True)
+    stock = run(tmp_path, llama, "stock", stock=True, data=data)
     assert result.training["weights_sha256"] == stock.training["weights_sha256"]
 
 

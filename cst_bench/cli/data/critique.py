@@ -41,8 +41,9 @@ def command(**values: Any) -> None:
     checkpoint, judge = take_checkpoint(values), take_judge(values)
     console = make_console(stderr=True)
     found = critique(CritiqueOptions(checkpoint, judge_options=judge, **values), ConsoleProgress(console))
-    console.print(
-        f"{found.card['pairs']} pairs of {found.card['settings']['prompts']} prompts: {found.pairs}", soft_wrap=True
-    )
+    said = f"{found.card['pairs']} pairs of {found.card['settings']['prompts']} prompts: {found.pairs}"
+    console.print(said, soft_wrap=True, markup=False)
+    for reason, count in found.card["rows_not_used"].items():
+        console.print(f"rows not used, {reason}: {count}", soft_wrap=True, markup=False)
     for reason, count in found.card["left_out"].items():
         console.print(f"left out, {reason}: {count}", soft_wrap=True, markup=False)
