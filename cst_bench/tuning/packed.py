@@ -2,7 +2,8 @@
 
 TRL asks the model for per-token log-probabilities of a padded batch (`fused_lm_head=True`) and makes losses and
 metrics of them. Only that call is answered differently: the model runs over the pack that the batch brings along, and
-what comes out is put in the places where TRL expects it. All of TRL's losses, metrics and options stay its own.
+what comes out is put in the places where TRL expects it. All of TRL's losses, metrics and options stay its own. So does
+the head, but for plain ones on a CPU (`head.py`).
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from trl import DPOTrainer
 from trl.trainer.utils import FusedCausalLMOutput
 
 from cst_bench.tuning.attention import NAME, UnsupportedAttentionError
+from cst_bench.tuning.head import TargetLogProbs, fits, has_plain_head
 from cst_bench.tuning.packing import Pack, PackingCollator
 from cst_bench.tuning.reference import ReferenceCache, row_keys
 from cst_bench.tuning.support import CannotPack, base_of, differs
 
 _PER_TOKEN = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
+"""In the order of `TargetLogProbs`, too."""
 _COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
 _CHECKED = 2
 """Rows that are computed both ways at the start: the longest, since a sliding window doesn't show in short ones."""
@@ -140,15 +143,26 @@ def pack_forward(model: Any) -> None:
         if cst_pack is None:
             return plain(*args, **options)
         device = options["input_ids"].device
-        output = plain(
-            input_ids=cst_pack.ids[None].to(device),
-            position_ids=cst_pack.positions[None].to(device),
-            attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),  # 4D, so that no other is made
-            shift_labels=cst_pack.targets[None].to(device),
-            fused_lm_head=True,
-            use_cache=False,
-            cst_pack=cst_pack,
-        )
+        targets = cst_pack.targets[None].to(device)
+        inputs = {
+            "input_ids": cst_pack.ids[None].to(device),
+            "position_ids": cst_pack.positions[None].to(device),
+            "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),  # 4D, so that no other is made
+            "use_cache": False,
+            "cst_pack": cst_pack,
+        }
+        head = self.get_output_embeddings()
+        if (
+            has_plain_head(self)
+            and not torch.is_autocast_enabled(device.type)
+            and fits(targets.numel(), len(head.weight))
+        ):
+            states = self.base_model(**inputs).last_hidden_state[0]
+            found = TargetLogProbs.apply(states, head.weight, head.bias, targets[0])  # type: ignore[no-untyped-call]
+            values = [one[None] for one in found]
+            output = FusedCausalLMOutput(loss=-values[0].mean(), **dict(zip(_PER_TOKEN, values, strict=True)))
+        else:
+            output = plain(shift_labels=targets, fused_lm_head=True, **inputs)
         places = cst_pack.places.to(device)
         return FusedCausalLMOutput(
             loss=output.loss,
