@@ -6,16 +6,17 @@ pass. Here tiles are small, and the probabilities are kept for the backward pass
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
 
 _TILE = 1 << 18
 """Logits at a time: a megabyte, which stays in the cache."""
+_ROWS = 8
+"""Rows at a time, at least."""
 _KEPT = 1 << 26
 """Most probabilities that are kept for a backward pass: 256 MiB."""
-_WIDTH = 8192
-"""Of the vocabulary that is summed over at a time: longer sums round more."""
 _CHANGED = (
     "final_logit_softcapping",
     "logit_scale",
@@ -72,7 +73,7 @@ class TargetLogProbs(torch.autograd.Function):
                 )
             )
             if kept is not None:
-                torch.div(powers, total, out=kept[rows])
+                torch.exp(logits.sub_(log_total), out=kept[rows])
         results = tuple(torch.cat(part)[:, 0] for part in zip(*parts, strict=True))
         if kept is not None:
             ctx.save_for_backward(hidden, weight, targets, kept)
@@ -84,7 +85,7 @@ class TargetLogProbs(torch.autograd.Function):
         """Gradients of hidden states, weight and bias, as far as they are needed."""
         hidden, weight, targets, kept = ctx.saved_tensors
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
-        of_hidden = torch.zeros_like(hidden) if needs_hidden else None
+        of_hidden = torch.empty_like(hidden) if needs_hidden else None
         of_weight = torch.zeros_like(weight) if needs_weight else None
         of_bias = weight.new_zeros(len(weight)) if needs_bias else None
         for rows in _tiles(len(hidden), len(weight)):
@@ -92,9 +93,7 @@ class TargetLogProbs(torch.autograd.Function):
             of_logits = kept[rows] * -given
             of_logits.scatter_add_(1, targets[rows, None], given)
             if of_hidden is not None:
-                for start in range(0, len(weight), _WIDTH):
-                    part = slice(start, start + _WIDTH)
-                    of_hidden[rows].addmm_(of_logits[:, part], weight[part])
+                torch.mm(of_logits, weight, out=of_hidden[rows])
             if of_weight is not None:
                 of_weight.addmm_(of_logits.t(), hidden[rows])
             if of_bias is not None:
@@ -103,5 +102,7 @@ class TargetLogProbs(torch.autograd.Function):
 
 
 def _tiles(rows: int, vocabulary: int) -> list[slice]:
-    step = max(1, _TILE // vocabulary)
-    return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
+    """Of about the same size, so that none is a single row, which is multiplied less exactly."""
+    tiles = -(-rows // max(_ROWS, _TILE // vocabulary))
+    ends = [rows * at // tiles for at in range(tiles + 1)]
+    return [slice(start, stop) for start, stop in pairwise(ends)]
