@@ -1,7 +1,7 @@
 """Log-probabilities of a pack's targets on a CPU, where TRL's kernel for the language-model head falls back to PyTorch.
 
 TRL's folds whole tiles, with temporaries larger than any cache, and multiplies by the head once more in the backward
-pass. Here tiles are small, and the probabilities are kept for the backward pass. The numbers are the same.
+pass. Here tiles are small, and the exponentials are kept for the backward pass. The numbers are the same.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _TILE = 1 << 18
 _ROWS = 8
 """Rows at a time, at least."""
 _KEPT = 1 << 26
-"""Most probabilities that are kept for a backward pass: 256 MiB."""
+"""Most exponentials that are kept for a backward pass: 256 MiB."""
 _CHANGED = (
     "final_logit_softcapping",
     "logit_scale",
@@ -39,7 +39,7 @@ def has_plain_head(model: Any) -> bool:
 
 
 def fits(targets: int, vocabulary: int) -> bool:
-    """Whether the probabilities of so many targets may be kept."""
+    """Whether the exponentials of so many targets may be kept."""
     return targets * vocabulary <= _KEPT
 
 
@@ -53,6 +53,7 @@ class TargetLogProbs(torch.autograd.Function):
         """Log-probabilities, entropy, log of the sum of squared probabilities, mean logit, whether it is the top."""
         keep = any(ctx.needs_input_grad)
         kept = hidden.new_empty(len(hidden), len(weight)) if keep else None
+        totals = hidden.new_empty(len(hidden), 1)
         parts = []
         for rows in _tiles(len(hidden), len(weight)):
             logits = hidden[rows] @ weight.t()
@@ -60,37 +61,36 @@ class TargetLogProbs(torch.autograd.Function):
                 logits += bias
             wanted = targets[rows, None]
             top = logits.amax(-1, keepdim=True)
-            powers = torch.exp(logits - top)
-            total = powers.sum(-1, keepdim=True)
-            log_total = top + torch.log(total)
+            logits -= top
+            powers = torch.exp(logits, out=None if kept is None else kept[rows])
+            total = totals[rows] = powers.sum(-1, keepdim=True)
+            log_total = torch.log(total)
             parts.append(
                 (
                     logits.gather(1, wanted) - log_total,
                     log_total - torch.linalg.vecdot(powers, logits)[:, None] / total,
-                    torch.log(torch.linalg.vecdot(powers, powers)[:, None]) - 2 * torch.log(total),
-                    logits.mean(-1, keepdim=True),
+                    torch.log(torch.linalg.vecdot(powers, powers)[:, None]) - 2 * log_total,
+                    logits.mean(-1, keepdim=True) + top,
                     logits.argmax(-1, keepdim=True) == wanted,
                 )
             )
-            if kept is not None:
-                torch.exp(logits.sub_(log_total), out=kept[rows])
         results = tuple(torch.cat(part)[:, 0] for part in zip(*parts, strict=True))
         if kept is not None:
-            ctx.save_for_backward(hidden, weight, targets, kept)
+            ctx.save_for_backward(hidden, weight, targets, kept, totals)
         ctx.mark_non_differentiable(*results[1:])
         return results
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Gradients of hidden states, weight and bias, as far as they are needed."""
-        hidden, weight, targets, kept = ctx.saved_tensors
+        hidden, weight, targets, kept, totals = ctx.saved_tensors
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         of_hidden = torch.empty_like(hidden) if needs_hidden else None
         of_weight = torch.zeros_like(weight) if needs_weight else None
         of_bias = weight.new_zeros(len(weight)) if needs_bias else None
         for rows in _tiles(len(hidden), len(weight)):
             given = gradients[0][rows, None]
-            of_logits = kept[rows] * -given
+            of_logits = kept[rows] * (-given / totals[rows])
             of_logits.scatter_add_(1, targets[rows, None], given)
             if of_hidden is not None:
                 torch.mm(of_logits, weight, out=of_hidden[rows])
