@@ -5,8 +5,9 @@ python benchmarks/training.py [--model FOLDER] [--device cuda --dtype bfloat16 -
 An optimizer step is of 8 pairs for all, whatever the batch (the rest is accumulation). Without `--model`, a random
 Llama. The pairs are random tokens of lengths like those of the pairs released with the paper (harmful prompts, 1.3
 tokens a word): prompts of 43 tokens, an answer around 350 and a refusal around 110, either of which may be the chosen
-one. Settings run in turns, each starting with another one. Seconds are medians: of processor time on a CPU, which other
-work on the machine hardly changes, and of wall time elsewhere.
+one. All settings take the same pairs in the same order, in turns, each starting with another setting. Seconds are of
+processor time on a CPU and of wall time elsewhere: each batch's median over the turns, summed, so that what else the
+machine does at some moment doesn't count.
 """
 
 from __future__ import annotations
@@ -52,14 +53,20 @@ class Setting:
     before: bool
     """Whether reference log-probabilities are computed before training."""
     trainer: Any = None
-    training: list[float] = field(default_factory=list)
-    reference: list[float] = field(default_factory=list)
+    training: list[list[float]] = field(default_factory=list)
+    """Seconds of each batch, a list for each turn."""
+    reference: list[list[float]] = field(default_factory=list)
     peak_memory: int | None = None
 
     @property
     def seconds(self) -> float:
         """Of one epoch, the reference included."""
-        return statistics.median(self.training) + (statistics.median(self.reference) if self.before else 0.0)
+        return epoch(self.training) + epoch(self.reference)
+
+
+def epoch(turns: list[list[float]]) -> float:
+    """Each batch's median over the turns, summed."""
+    return sum(map(statistics.median, zip(*turns, strict=True)))
 
 
 def settings() -> list[Setting]:
@@ -148,41 +155,47 @@ def make_trainer(setting: Setting, options: argparse.Namespace, rows: list[Row],
     return trainer
 
 
-def train_epoch(trainer: Any) -> None:
-    """Forward and backward over all pairs, as TRL's training step does it."""
-    for batch in trainer.get_train_dataloader():
-        prepared = trainer._prepare_inputs(batch)
-        with trainer.compute_loss_context_manager():
-            loss = trainer.compute_loss(trainer.model, prepared)
-        trainer.accelerator.backward(loss)
-    trainer.model.zero_grad()
+def train(trainer: Any, rows: range) -> None:
+    """Forward and backward over a batch, as TRL's training step does it."""
+    with trainer.compute_loss_context_manager():
+        loss = trainer.compute_loss(trainer.model, collated(trainer, rows))
+    trainer.accelerator.backward(loss)
 
 
-def compute_reference(trainer: Any) -> None:
-    """Reference log-probabilities of all pairs."""
-    for batch in trainer.get_train_dataloader():
-        trainer.compute_ref_log_probs(trainer.model, trainer._prepare_inputs(batch))
+def compute_reference(trainer: Any, rows: range) -> None:
+    """Reference log-probabilities of a batch."""
+    trainer.compute_ref_log_probs(trainer.model, collated(trainer, rows))
+
+
+def collated(trainer: Any, rows: range) -> Any:
+    """Some pairs as the trainer gets them."""
+    return trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[index] for index in rows]))
 
 
 def measure(all_settings: list[Setting], repeat: int, device: str) -> None:
     """Times every setting, in turns."""
     clock = make_clock(device)
 
-    def timed(work: Callable[[Any], None], trainer: Any) -> float:
-        started = clock()
-        work(trainer)
-        return clock() - started
+    def timed(work: Callable[[Any, range], None], setting: Setting) -> list[float]:
+        seconds = []
+        count = len(setting.trainer.train_dataset)
+        for start in range(0, count, setting.batch):
+            started = clock()
+            work(setting.trainer, range(start, min(start + setting.batch, count)))
+            seconds.append(clock() - started)
+        setting.trainer.model.zero_grad()
+        return seconds
 
     for setting in all_settings:
-        train_epoch(setting.trainer)  # to warm up
+        timed(train, setting)  # to warm up
     for turn in range(repeat):
         shift = turn % len(all_settings)
         for setting in all_settings[shift:] + all_settings[:shift]:
             _reset_peak(device)
-            setting.training.append(timed(train_epoch, setting.trainer))
+            setting.training.append(timed(train, setting))
             setting.peak_memory = _peak(device)
             if setting.before:
-                setting.reference.append(timed(compute_reference, setting.trainer))
+                setting.reference.append(timed(compute_reference, setting))
 
 
 def make_clock(device: str) -> Callable[[], float]:
@@ -223,10 +236,8 @@ def differences(stock: Any, packed: Any) -> tuple[float, float]:
             if parameter.requires_grad and "lora_A" not in name:
                 noise = 0.01 * torch.randn(parameter.shape, generator=generator)
                 parameter.data.add_(noise.to(parameter.device, parameter.dtype))
-        rows = [trainer.train_dataset[i] for i in range(STEP)]
-        batch = trainer._prepare_inputs(trainer.data_collator(rows))
         with trainer.compute_loss_context_manager():
-            loss = trainer.compute_loss(trainer.model, batch)
+            loss = trainer.compute_loss(trainer.model, collated(trainer, range(STEP)))
         loss.backward()
         gradients = {n: p.grad.float() for n, p in trainer.model.named_parameters() if p.grad is not None}
         found.append((loss.item(), gradients))
@@ -243,13 +254,13 @@ def summary(all_settings: list[Setting], pairs: int, options: argparse.Namespace
 
     best = min((one for one in all_settings if not one.packed), key=lambda one: one.seconds)
     ours = min((one for one in all_settings if one.packed), key=lambda one: one.seconds)
-    quickest = min(statistics.median(one.training) for one in all_settings if not one.packed)
+    quickest = min(epoch(one.training) for one in all_settings if not one.packed)
     stock = next(one for one in all_settings if not one.packed and one.batch == STEP and one.before)
     packed = next(one for one in all_settings if one.packed and one.batch == STEP)
     loss, gradient = differences(stock.trainer, packed.trainer)
     return {
         "speedup_vs_best": best.seconds / ours.seconds,
-        "speedup_reference_known": quickest / statistics.median(ours.training),
+        "speedup_reference_known": quickest / epoch(ours.training),
         "speedup_vs_default": all_settings[len(BATCHES) * 2 - 2].seconds / ours.seconds,
         "loss_diff": loss,
         "grad_rel_diff": gradient,
@@ -259,10 +270,10 @@ def summary(all_settings: list[Setting], pairs: int, options: argparse.Namespace
             {
                 "label": one.label,
                 "seconds_per_pair": one.seconds / pairs,
-                "training_per_pair": statistics.median(one.training) / pairs,
-                "reference_per_pair": statistics.median(one.reference) / pairs if one.before else None,
-                "training_runs": one.training,
-                "reference_runs": one.reference,
+                "training_per_pair": epoch(one.training) / pairs,
+                "reference_per_pair": epoch(one.reference) / pairs if one.before else None,
+                "training_turns": [sum(turn) for turn in one.training],
+                "reference_turns": [sum(turn) for turn in one.reference],
                 "peak_memory": one.peak_memory,
             }
             for one in all_settings
@@ -310,7 +321,7 @@ def main() -> None:
     parser.add_argument("--lora", type=int, default=16, metavar="R", help="rank; 0 trains all weights")
     parser.add_argument("--gradient-checkpointing", action="store_true")
     parser.add_argument("--pairs", type=int, default=24)
-    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--repeat", type=int, default=5, help="turns")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()

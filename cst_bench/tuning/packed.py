@@ -2,8 +2,8 @@
 
 TRL asks the model for per-token log-probabilities of a padded batch (`fused_lm_head=True`) and makes losses and
 metrics of them. Only that call is answered differently: the model runs over the pack that the batch brings along, and
-what comes out is put in the places where TRL expects it. All of TRL's losses, metrics and options stay its own. So does
-the head, but for plain ones on a CPU (`head.py`).
+what comes out is put in the places where TRL expects it. All of TRL's losses, metrics and options stay its own. So do
+head and LoRA layers, but for plain ones (`head.py`, `lora.py`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from trl.trainer.utils import FusedCausalLMOutput
 
 from cst_bench.tuning.attention import NAME, UnsupportedAttentionError
 from cst_bench.tuning.head import TargetLogProbs, fits, has_plain_head
+from cst_bench.tuning.lora import fuse_lora
 from cst_bench.tuning.packing import Pack, PackingCollator
 from cst_bench.tuning.reference import ReferenceCache, row_keys
 from cst_bench.tuning.support import CannotPack, base_of, differs
@@ -53,6 +54,7 @@ class PackedDPOTrainer(RenderedDPOTrainer):
         super().__init__(*args, **options)
         self.data_collator = self._packing()
         pack_forward(base_of(self.model))
+        fuse_lora(self.model)
         if self.ref_model is not None:
             pack_forward(self.ref_model)
         self._check(self.ref_model or self.model, self.train_dataset)
