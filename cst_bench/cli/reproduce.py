@@ -37,8 +37,8 @@ def command(**values: Any) -> None:
     """Run the paper's whole chain (tiny or paper): pairs, DPO and CST, runs, Tables I to III."""
     from cst_bench.cli.console import ConsoleProgress, make_console, quiet_libraries
     from cst_bench.cli.options import assignments
-    from cst_bench.reporting.terminal import reproduced_table
-    from cst_bench.reproduce import ReproduceOptions, reproduce
+    from cst_bench.reporting.terminal import reproduced_tables
+    from cst_bench.reproduce import ReproduceOptions, footnotes, reproduce
 
     quiet_libraries()
     as_json = values.pop("as_json")
@@ -56,8 +56,7 @@ def command(**values: Any) -> None:
         click.echo((result.folder / "tables.json").read_text(encoding="utf-8"), nl=False)
         return
     console = make_console()
-    for table in result.tables:
-        console.print(reproduced_table(table))
+    console.print(reproduced_tables(result.tables, footnotes(result.tables)))
     console.print(f"Report: {result.folder / 'report.md'}", soft_wrap=True, markup=False)
 
 

@@ -119,11 +119,15 @@ def read_run(folder: Path) -> StoredRun:
     if manifest.get("status", {}).get("run") != "finished":
         raise UserError(f"{folder}: this run isn't finished: run the command that began it again")
     scores, outcomes = (_read(folder / name) for name in _FILES[1:])
-    for part in ("compliance", "capabilities"):
-        tasks = set(manifest["settings"][part])
-        parts = [scores[part], *([scores["judges"]] if part == "compliance" else [])]
-        if any(set(one) != tasks for one in parts) or not set(outcomes[part]) <= tasks:
-            raise UserError(f"{folder}: its files tell of different tasks: they were not written by one run")
+    compliance, abilities = (manifest["settings"][part].keys() for part in ("compliance", "capabilities"))
+    of_one_run = (
+        scores["compliance"].keys() == scores["judges"].keys() == compliance
+        and scores["capabilities"].keys() == abilities
+        and outcomes["compliance"].keys() <= compliance
+        and outcomes["capabilities"].keys() <= abilities
+    )
+    if not of_one_run:
+        raise UserError(f"{folder}: its files tell of different tasks: they were not written by one run")
     return StoredRun(folder, manifest, scores, outcomes)
 
 

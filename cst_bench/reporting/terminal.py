@@ -72,8 +72,13 @@ def _ends(figure: Figure, scale: int) -> str:
     return f"{_number(low, scale)}–{_number(high, scale)}"
 
 
-def reproduced_table(form: Any) -> Table:
-    """One of the paper's tables (`cst_bench.reproduce.tables.ReproducedTable`): score, and what was published."""
+def reproduced_tables(tables: Sequence[Any], marks: Mapping[str, str]) -> RenderableType:
+    """The paper's tables (`cst_bench.reproduce.tables.ReproducedTable`) and what their footnotes mean."""
+    return Group(*map(_reproduced, tables), *_footnotes(marks))
+
+
+def _reproduced(form: Any) -> Table:
+    """Scores, their intervals, and what was published."""
     scale = 100 if form.percent else 1
     table = Table(title=plain(form.title), title_justify="left", title_style="bold")
     table.add_column("Model")
@@ -88,8 +93,7 @@ def reproduced_table(form: Any) -> Table:
                 if cell.interval is None
                 else "\n[dim]" + "–".join(_number(end, scale) for end in cell.interval) + "[/dim]"
             )
-            marks = "".join(f" [dim]({LETTERS[mark]})[/dim]" for mark in cell.marks)
-            cells.append(f"{_number(cell.score, scale)}{marks}{ends}{published}")
+            cells.append(f"{_number(cell.score, scale)}{_letters(cell.marks)}{ends}{published}")
         table.add_row(plain(row.arm), *cells)
     return table
 
@@ -114,9 +118,18 @@ def leaderboard_table(board: Leaderboard) -> RenderableType:
                 for down, row in enumerate(section.rows):
                     table.add_row(plain(row.title), *(cells[at][down] for at in some))
                 parts.append(table)
-    parts.extend(f"[dim]({LETTERS[mark]}) {mark}: {plain(text)}[/dim]" for mark, text in board.marks.items())
+    parts.extend(_footnotes(board.marks))
     parts.extend(f"[dim]{plain(remark)}[/dim]" for remark in board.remarks)
     return Group(*parts)
+
+
+def _letters(marks: Sequence[str]) -> str:
+    """Behind a score, what its footnotes are."""
+    return "".join(f" [dim]({LETTERS[mark]})[/dim]" for mark in marks)
+
+
+def _footnotes(marks: Mapping[str, str]) -> list[RenderableType]:
+    return [f"[dim]({LETTERS[mark]}) {mark}: {plain(text)}[/dim]" for mark, text in marks.items()]
 
 
 def _wide(markup: str) -> int:
@@ -141,8 +154,8 @@ def _score(cell: Cell | None, column: Column) -> str:
         return "–"
     scale = 100 if column.percent else 1
     score = number(cell.score, scale)
-    marks = "".join(f" [dim]({LETTERS[mark]})[/dim]" for mark in cell.marks)
-    return f"{f'[bold]{score}[/bold]' if cell.best else score}{marks}\n[dim]{ends(cell.interval, scale)}[/dim]"
+    shown = f"[bold]{score}[/bold]" if cell.best else score
+    return f"{shown}{_letters(cell.marks)}\n[dim]{ends(cell.interval, scale)}[/dim]"
 
 
 def comparison_table(found: Comparison) -> RenderableType:
@@ -159,7 +172,7 @@ def comparison_table(found: Comparison) -> RenderableType:
         flips = "" if one.column.kind.endswith("average") else f"{len(difference.gained)}/{len(difference.lost)}"
         shown = one.p_holm is not None and one.p_holm < LEVEL
         table.add_row(
-            plain(one.column.title + "".join(f" ({LETTERS[mark]})" for mark in one.marks)),
+            plain(one.column.title) + _letters(one.marks),
             number(one.reference, scale),
             number(one.score, scale),
             f"[bold]{signed(difference.difference, scale)}[/bold]" if shown else signed(difference.difference, scale),
@@ -169,7 +182,7 @@ def comparison_table(found: Comparison) -> RenderableType:
             flips if one.column.kind != "ability" else "",
         )
     parts.append(table)
-    parts.extend(f"[yellow]({LETTERS[mark]}) {mark}: {plain(text)}[/yellow]" for mark, text in found.marks.items())
+    parts.extend(_footnotes(found.marks))
     parts.append("[dim]bold: p below 0.05 after Holm's correction; +/−: prompts gained and lost; abilities in %[/dim]")
     if found.missing:
         parts.append(f"[dim]not compared: {plain(', '.join(found.missing))}[/dim]")

@@ -2,5 +2,6 @@
 
 from cst_bench.reproduce.plan import Reproduction, load_reproduction
 from cst_bench.reproduce.reproduce import ReproduceOptions, ReproduceResult, reproduce
+from cst_bench.reproduce.tables import footnotes
 
-__all__ = ["ReproduceOptions", "ReproduceResult", "Reproduction", "load_reproduction", "reproduce"]
+__all__ = ["ReproduceOptions", "ReproduceResult", "Reproduction", "footnotes", "load_reproduction", "reproduce"]

@@ -12,10 +12,9 @@ from cst_bench.content import content_root
 from cst_bench.errors import UserError
 from cst_bench.files import digest, write_json, write_text
 from cst_bench.reporting.markdown import markdown_environment
-from cst_bench.reporting.model import MARKS
 from cst_bench.reproduce.ingredients import ingredients
 from cst_bench.reproduce.plan import BASE, Reproduction, Step, load_reproduction, steps
-from cst_bench.reproduce.tables import ReproducedTable, Scores, make_tables
+from cst_bench.reproduce.tables import ReproducedTable, Scores, footnotes, make_tables
 from cst_bench.reproduce.workers import run_steps
 from cst_bench.runs.folder import differences, locked, package_versions
 from cst_bench.runs.progress import Progress, Silent
@@ -137,9 +136,8 @@ def _write(folder: Path, plan: Reproduction, tables: Sequence[ReproducedTable], 
         for task in dict.fromkeys(task for data in plan.sets.values() for task in data.pairs)
     }
     template = markdown_environment(content_root() / "reports").get_template("reproduce.md.j2")
-    used = {mark for table in tables for row in table.rows for cell in row.cells for mark in cell.marks}
-    marks = {mark: text for mark, text in MARKS.items() if mark in used}
-    text = template.render(plan=plan, tables=tables, cards=cards, marks=marks, limit=manifest["settings"]["limit"])
+    limit = manifest["settings"]["limit"]
+    text = template.render(plan=plan, tables=tables, cards=cards, marks=footnotes(tables), limit=limit)
     write_text(folder / "report.md", text)
 
 

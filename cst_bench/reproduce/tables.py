@@ -8,15 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cst_bench.reporting.model import marks_of
+from cst_bench.reporting.model import MARKS, marks_of
 from cst_bench.reporting.published import form as published_form
 from cst_bench.reporting.published import published_value
 from cst_bench.reporting.stored import METHODS
 from cst_bench.reproduce.plan import BASE, Reproduction, TableForm
+from cst_bench.runs.scores import mean_score
 
 _NO_COLUMN = ("joint", "reference")
 Scores = Mapping[str, Any]
-"""The content of a run's `scores.json`."""
+"""The content of a run's `scores.json`, or one entry in it."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,12 @@ def make_tables(plan: Reproduction, scores: Mapping[tuple[str, str, str], Sequen
     return [_table(plan, form, scores) for form in plan.tables]
 
 
+def footnotes(tables: Sequence[ReproducedTable]) -> dict[str, str]:
+    """What each mark means that is in some table."""
+    used = {mark for table in tables for row in table.rows for cell in row.cells for mark in cell.marks}
+    return {mark: text for mark, text in MARKS.items() if mark in used}
+
+
 def _table(
     plan: Reproduction, form: TableForm, scores: Mapping[tuple[str, str, str], Sequence[Scores]]
 ) -> ReproducedTable:
@@ -89,31 +96,21 @@ def _published(form: TableForm, checkpoint: str, method: str | None, column: str
     return published_value(published_form(form.published), checkpoint, method, column)
 
 
-def _values(form: TableForm, run: Scores) -> list[tuple[float | None, list[float] | None]]:
-    """Score and interval of each column in one run; the average has no interval of its own here."""
+def _values(form: TableForm, run: Scores) -> list[Scores]:
+    """`score` and `interval` of each column in one run."""
     found = [_value(column, run) for column in form.columns]
-    if not form.average:
-        return found
-    scores = [score for score, _ in found]
-    whole = None if None in scores else statistics.fmean(score for score in scores if score is not None)
-    ends = None
-    if whole is not None and all(interval is not None for _, interval in found):
-        # independent parts, as cst_bench.runs.scores.average_compliance combines them (MOVER)
-        pairs = [(score, interval) for score, interval in found if score is not None and interval is not None]
-        below = math.hypot(*(score - interval[0] for score, interval in pairs)) / len(pairs)
-        above = math.hypot(*(interval[1] - score for score, interval in pairs)) / len(pairs)
-        ends = [whole - below, whole + above]
-    return [*found, (whole, ends)]
+    return [*found, mean_score(found)] if form.average else found
 
 
-def _value(column: str, run: Scores) -> tuple[float | None, list[float] | None]:
+def _value(column: str, run: Scores) -> Scores:
     for task in run["compliance"].values():
         if column in task and column not in _NO_COLUMN:
-            return task[column]["score"], task[column]["interval"]
+            configuration: Scores = task[column]
+            return configuration
     for ability in run["capabilities"].values():
         if ability["title"] == column:
-            return ability["score"], ability["interval"]
-    return None, None
+            return dict(ability)
+    return {"score": None, "interval": None}
 
 
 def _marks(columns: Sequence[str], runs: Sequence[Scores]) -> tuple[str, ...]:
@@ -129,14 +126,12 @@ def _marks(columns: Sequence[str], runs: Sequence[Scores]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _cell(
-    values: Sequence[tuple[float | None, list[float] | None]], published: float | None, marks: tuple[str, ...]
-) -> Cell:
-    scores = [score for score, _ in values if score is not None]
-    if not values or len(scores) < len(values):
+def _cell(values: Sequence[Scores], published: float | None, marks: tuple[str, ...]) -> Cell:
+    scores = [value["score"] for value in values]
+    if None in scores:
         return Cell(None, None, published, marks)
     if len(values) == 1:
-        interval = values[0][1]
+        interval = values[0]["interval"]
         return Cell(scores[0], None if interval is None else (interval[0], interval[1]), published, marks)
     return Cell(statistics.fmean(scores), t_interval(scores), published, marks)
 

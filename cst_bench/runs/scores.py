@@ -103,27 +103,27 @@ def _normal(score: float | None, stderr: float | None) -> list[float] | None:
 
 
 def average_compliance(compliance: Mapping[str, Mapping[str, Any]], over: Sequence[str]) -> dict[str, Any] | None:
-    """The paper's Avg. over configurations; None unless the run has all of them.
-
-    The interval combines the Wilson intervals of the scores by MOVER (Zou and Donner 2008, Statistics in Medicine 27),
-    taking the scores as independent.
-    """
+    """The paper's Avg. over configurations, as `mean_score`; None unless the run has all of them."""
     found = {name: task[name] for task in compliance.values() for name in over if name in task}
     if not over or set(found) != set(over):
         return None
-    parts = [found[name] for name in over]
+    return {**mean_score([found[name] for name in over]), "over": list(over)}
+
+
+def mean_score(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The mean of scores and its interval, each None if some score has none.
+
+    The interval combines those of the scores by MOVER (Zou and Donner 2008, Statistics in Medicine 27), taking the
+    scores as independent.
+    """
     if any(part["score"] is None for part in parts):
-        return {"score": None, "interval": None, "over": list(over)}
-    mean, interval = _mean(parts)
-    return {"score": mean, "interval": interval, "over": list(over)}
-
-
-def _mean(parts: Sequence[Mapping[str, Any]]) -> tuple[float, list[float]]:
-    """The mean of scores and its interval by MOVER."""
+        return {"score": None, "interval": None}
     mean = sum(part["score"] for part in parts) / len(parts)
+    if any(part["interval"] is None for part in parts):
+        return {"score": mean, "interval": None}
     below = math.hypot(*(part["score"] - part["interval"][0] for part in parts)) / len(parts)
     above = math.hypot(*(part["interval"][1] - part["score"] for part in parts)) / len(parts)
-    return mean, [mean - below, mean + above]
+    return {"score": mean, "interval": [mean - below, mean + above]}
 
 
 def average_capabilities(abilities: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
@@ -138,5 +138,5 @@ def average_capabilities(abilities: Mapping[str, Mapping[str, Any]]) -> dict[str
     mean = sum(part["score"] for part in parts) / len(parts)
     interval = _normal(mean, stderr)
     if stderr is not None and 0 in errors:  # all or none are right, and the task's own interval is Wilson's
-        interval = _mean(parts)[1]
+        interval = mean_score(parts)["interval"]
     return {"score": mean, "stderr": stderr, "interval": interval, "over": list(abilities)}
