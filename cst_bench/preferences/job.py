@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,13 @@ from cst_bench.reporting.markdown import markdown_environment
 from cst_bench.runs.folder import PACKAGES, differences, locked, package_versions
 from cst_bench.runs.plan import judge_settings
 from cst_bench.runs.progress import Progress, Silent
+from cst_bench.runs.run import slug
 from cst_bench.runs.subject import Subject
 
 SCHEMA = 1
 CARD = "critique.json"
+_CHECKPOINT = ("label", "revision", "weights_sha256", "adapter_sha256")
+"""What each pair says of the checkpoint that wrote it."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class CritiqueOptions:
 
     checkpoint: CheckpointOptions
     task: str
-    out: Path
+    out: Path | None = None
     critique: str = "harmless"
     """Name or path of a critique file."""
     wording: str | None = None
@@ -91,18 +94,19 @@ def critique(options: CritiqueOptions, progress: Progress | None = None) -> Crit
         "packages": package_versions(PACKAGES),
     }
     built = critique_task(task, prompts, asked, options.wording, options.seed)
-    with locked(options.out):
-        card = _open(options.out, settings)
+    out = options.out or Path("runs") / f"critique-{slug(subject.label)}-{slug(task.name)}"
+    with locked(out):
+        card = _open(out, settings)
         if "log" not in card:
             try:
                 subject.pass_gate()
                 with progress.stage(f"{task.title}: drafts, critiques, rewrites", len(built.dataset)) as count:
-                    log = generate(built, subject.inspect_model(), options.out / "log", count)
+                    log = generate(built, subject.inspect_model(), out / "log", count)
             finally:
                 subject.close()
-            card |= {"log": str(log.relative_to(options.out.resolve())), "usage": usage(log)}
-            write_json(options.out / CARD, card)
-        turns = read_turns(options.out / str(card["log"]))
+            card |= {"log": str(log.relative_to(out.resolve())), "usage": usage(log)}
+            write_json(out / CARD, card)
+        turns = read_turns(out / str(card["log"]))
         try:
             with progress.stage(f"{task.title}: verdicts", 2 * len(turns)) as count:
                 found = make_pairs(turns, asked, judge, held_out=tested, count=count)
@@ -111,8 +115,13 @@ def critique(options: CritiqueOptions, progress: Progress | None = None) -> Crit
         if not found.pairs:
             why = "; ".join(f"{reason}: {number}" for reason, number in found.left_out.items())
             raise UserError(f"none of the {len(turns)} prompts gave a pair ({why}): try another critique or checkpoint")
-        pairs = options.out / "pairs.jsonl"
-        write_pairs(pairs, found.pairs)
+        pairs = out / "pairs.jsonl"
+        made_with = {
+            "checkpoint": {name: value for name in _CHECKPOINT if (value := subject.identity.get(name)) is not None},
+            "critique": asked.name,
+            "sampling": {**asked.generation.model_dump(), "seed": options.seed},
+        }
+        write_pairs(pairs, (replace(pair, meta={**pair.meta, **made_with}) for pair in found.pairs))
         card |= {
             "pairs": len(found.pairs),
             "pairs_sha256": file_digest([pairs]),
@@ -124,8 +133,8 @@ def critique(options: CritiqueOptions, progress: Progress | None = None) -> Crit
             },
             "judging": found.spent,
         }
-        write_json(options.out / CARD, card)
-        _write_card(options.out, card, title=task.title, behaviours=(asked.draft, asked.rewrite))
+        write_json(out / CARD, card)
+        _write_card(out, card, title=task.title, behaviours=(asked.draft, asked.rewrite))
     return CritiqueResult(pairs, card)
 
 

@@ -87,6 +87,10 @@ def test_the_pairs_are_judged_sorted_by_behaviour_and_described(made: Path) -> N
     for pair in pairs:
         for behaviour, text in pair.responses.items():
             assert ask(judge, [Case(pair.prompt, text, dict(pair.row))])[0].behaviour == behaviour
+        weights = card["settings"]["checkpoint"]["weights_sha256"]
+        assert pair.meta["checkpoint"] == {"label": "tiny", "weights_sha256": weights}
+        assert pair.meta["sampling"] == {**card["settings"]["generation"], "seed": 0}
+        assert pair.meta["requests"][0] in load_critique(pair.meta["critique"]).critiques
     described = (made / "README.md").read_text()
     assert f"{len(pairs)} pairs of 12 prompts" in described
     assert "system\\_as" in described
@@ -220,10 +224,12 @@ def test_every_shipped_critique_loads_under_its_own_name(name: str) -> None:
 def test_the_verb_says_what_it_made(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    args = ("--task", "tiny_sealed", "--critique", "tiny_harmless", "--limit", "6", "--out", str(tmp_path / "out"))
+    monkeypatch.chdir(tmp_path)
+    args = ("--task", "tiny_sealed", "--critique", "tiny_harmless", "--limit", "6")
     done = invoke(capsys, monkeypatch, "data", "critique", *args)
     assert done.status == 0
     assert "pairs of 6 prompts" in done.err
+    assert (tmp_path / "runs" / "critique-tiny-tiny_sealed" / "pairs.jsonl").is_file()
 
 
 def finished(folder: Path) -> int:

@@ -31,7 +31,12 @@ A job that was cut off continues with the same command."""
 @click.option("--judge", metavar="JUDGE", help="A judge (name or file) in place of the task's own.")
 @judge_options
 @click.option("--seed", type=int, default=0, show_default=True, help="Of wordings and sampling.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, metavar="DIR")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Its folder.  [default: runs/critique-CHECKPOINT-TASK]",
+)
 def command(**values: Any) -> None:
     """Make preference pairs: CHECKPOINT answers, criticises its answer, and rewrites it."""
     from cst_bench.cli.console import ConsoleProgress, make_console, quiet_libraries
