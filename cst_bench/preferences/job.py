@@ -14,7 +14,7 @@ from cst_bench.compliance.run import generate, usage
 from cst_bench.compliance.spec import check_judge, load_task
 from cst_bench.content import content_root
 from cst_bench.errors import Interrupted, UserError
-from cst_bench.files import digest, file_digest, write_json, write_text
+from cst_bench.files import digest, file_digest, slug, write_json, write_text
 from cst_bench.judging import JudgeOptions, JudgeUnavailable, find_judge, judge_name, load_judge
 from cst_bench.preferences.critique import critique_task, drafting, load_critique, read_turns
 from cst_bench.preferences.filters import make_pairs
@@ -23,7 +23,6 @@ from cst_bench.reporting.markdown import markdown_environment
 from cst_bench.runs.folder import PACKAGES, differences, locked, package_versions
 from cst_bench.runs.plan import judge_settings
 from cst_bench.runs.progress import Progress, Silent
-from cst_bench.runs.run import slug
 from cst_bench.runs.subject import Subject
 
 SCHEMA = 1
@@ -94,7 +93,7 @@ def critique(options: CritiqueOptions, progress: Progress | None = None) -> Crit
         "packages": package_versions(PACKAGES),
     }
     built = critique_task(task, prompts, asked, options.wording, options.seed)
-    out = options.out or Path("runs") / f"critique-{slug(subject.label)}-{slug(task.name)}"
+    out = options.out or Path("runs") / f"{slug(subject.label)}-{slug(task.name)}-{slug(asked.name)}"
     with locked(out):
         card = _open(out, settings)
         if "log" not in card:
@@ -118,7 +117,9 @@ def critique(options: CritiqueOptions, progress: Progress | None = None) -> Crit
         pairs = out / "pairs.jsonl"
         made_with = {
             "checkpoint": {name: value for name in _CHECKPOINT if (value := subject.identity.get(name)) is not None},
-            "critique": asked.name,
+            "configuration": configuration,
+            "wording": settings["wording"],
+            "critique": {"name": asked.name, "version": asked.version},
             "sampling": {**asked.generation.model_dump(), "seed": options.seed},
         }
         write_pairs(pairs, (replace(pair, meta={**pair.meta, **made_with}) for pair in found.pairs))

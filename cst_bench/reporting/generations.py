@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 from cst_bench.compliance.spec import REFERENCE
 from cst_bench.errors import UserError
-from cst_bench.files import free_name, write_text
+from cst_bench.files import free_name, slug, write_text
 from cst_bench.reporting.escape import cell
 from cst_bench.reporting.examples import COLUMNS, redacted
 from cst_bench.reporting.stored import StoredRun
-from cst_bench.runs.run import slug
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalSample

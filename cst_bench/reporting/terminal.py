@@ -128,8 +128,8 @@ def _letters(marks: Sequence[str]) -> str:
     return "".join(f" [dim]({LETTERS[mark]})[/dim]" for mark in marks)
 
 
-def _footnotes(marks: Mapping[str, str]) -> list[RenderableType]:
-    return [f"[dim]({LETTERS[mark]}) {mark}: {plain(text)}[/dim]" for mark, text in marks.items()]
+def _footnotes(marks: Mapping[str, str], style: str = "dim") -> list[RenderableType]:
+    return [f"[{style}]({LETTERS[mark]}) {mark}: {plain(text)}[/{style}]" for mark, text in marks.items()]
 
 
 def _wide(markup: str) -> int:
@@ -182,7 +182,7 @@ def comparison_table(found: Comparison) -> RenderableType:
             flips if one.column.kind != "ability" else "",
         )
     parts.append(table)
-    parts.extend(_footnotes(found.marks))
+    parts.extend(_footnotes(found.marks, "yellow"))
     parts.append("[dim]bold: p below 0.05 after Holm's correction; +/−: prompts gained and lost; abilities in %[/dim]")
     if found.missing:
         parts.append(f"[dim]not compared: {plain(', '.join(found.missing))}[/dim]")

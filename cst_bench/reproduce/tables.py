@@ -105,8 +105,7 @@ def _values(form: TableForm, run: Scores) -> list[Scores]:
 def _value(column: str, run: Scores) -> Scores:
     for task in run["compliance"].values():
         if column in task and column not in _NO_COLUMN:
-            configuration: Scores = task[column]
-            return configuration
+            return dict(task[column])
     for ability in run["capabilities"].values():
         if ability["title"] == column:
             return dict(ability)
@@ -128,7 +127,7 @@ def _marks(columns: Sequence[str], runs: Sequence[Scores]) -> tuple[str, ...]:
 
 def _cell(values: Sequence[Scores], published: float | None, marks: tuple[str, ...]) -> Cell:
     scores = [value["score"] for value in values]
-    if None in scores:
+    if not scores or None in scores:
         return Cell(None, None, published, marks)
     if len(values) == 1:
         interval = values[0]["interval"]

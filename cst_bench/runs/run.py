@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cst_bench import capabilities
+from cst_bench.files import slug
 from cst_bench.runs.folder import RunFolder, locked, open_folder
 from cst_bench.runs.plan import Plan, PlannedCapability, PlannedCompliance, RunOptions, make_plan
 from cst_bench.runs.progress import Progress, Silent
@@ -138,11 +138,6 @@ def _capability(
     if result.fallback not in {None, *said}:
         progress.note(f"{task.spec.title}: scored lm-eval's stock way, which is slower: {result.fallback}")
     return None
-
-
-def slug(name: str) -> str:
-    """A name as part of a folder's name."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "checkpoint"
 
 
 def _remove_empty(path: Path) -> None:

@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+from torch.autograd.function import once_differentiable
 
 _TILE = 1 << 18
 """Logits at a time: a megabyte, which stays in the cache."""
@@ -48,10 +49,17 @@ class TargetLogProbs(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        targets: torch.Tensor,
+        keep: bool,
     ) -> tuple[torch.Tensor, ...]:
-        """Log-probabilities, entropy, log of the sum of squared probabilities, mean logit, whether it is the top."""
-        keep = any(ctx.needs_input_grad)
+        """Log-probabilities, entropy, log of the sum of squared probabilities, mean logit, whether it is the top.
+
+        Unless `keep`, there is no backward pass (in here, PyTorch doesn't tell).
+        """
         kept = hidden.new_empty(len(hidden), len(weight)) if keep else None
         totals = hidden.new_empty(len(hidden), 1)
         parts = []
@@ -81,6 +89,7 @@ class TargetLogProbs(torch.autograd.Function):
         return results
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Gradients of hidden states, weight and bias, as far as they are needed."""
         hidden, weight, targets, kept, totals = ctx.saved_tensors
@@ -98,7 +107,7 @@ class TargetLogProbs(torch.autograd.Function):
                 of_weight.addmm_(of_logits.t(), hidden[rows])
             if of_bias is not None:
                 of_bias += of_logits.sum(0)
-        return of_hidden, of_weight, of_bias, None
+        return of_hidden, of_weight, of_bias, None, None
 
 
 def _tiles(rows: int, vocabulary: int) -> list[slice]:

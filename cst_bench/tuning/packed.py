@@ -1,9 +1,9 @@
 """TRL's DPO trainer with the forward pass over packed pairs: the same numbers, without padding and repeated prompts.
 
 TRL asks the model for per-token log-probabilities of a padded batch (`fused_lm_head=True`) and makes losses and
-metrics of them. Only that call is answered differently: the model runs over the pack that the batch brings along, and
-what comes out is put in the places where TRL expects it. All of TRL's losses, metrics and options stay its own. So do
-head and LoRA layers, but for plain ones (`head.py`, `lora.py`).
+metrics of them. That call is answered differently: the model runs over the pack that the batch brings along, and what
+comes out is put in the places where TRL expects it. All of TRL's losses, metrics and options stay its own. So do head
+and LoRA layers, but for plain ones on a CPU (`head.py`, `lora.py`).
 """
 
 from __future__ import annotations
@@ -160,7 +160,8 @@ def pack_forward(model: Any) -> None:
             and fits(targets.numel(), len(head.weight))
         ):
             states = self.base_model(**inputs).last_hidden_state[0]
-            found = TargetLogProbs.apply(states, head.weight, head.bias, targets[0])  # type: ignore[no-untyped-call]
+            keep = torch.is_grad_enabled()
+            found = TargetLogProbs.apply(states, head.weight, head.bias, targets[0], keep)  # type: ignore[no-untyped-call]
             values = [one[None] for one in found]
             output = FusedCausalLMOutput(loss=-values[0].mean(), **dict(zip(_PER_TOKEN, values, strict=True)))
         else:

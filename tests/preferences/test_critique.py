@@ -90,7 +90,7 @@ def test_the_pairs_are_judged_sorted_by_behaviour_and_described(made: Path) -> N
         weights = card["settings"]["checkpoint"]["weights_sha256"]
         assert pair.meta["checkpoint"] == {"label": "tiny", "weights_sha256": weights}
         assert pair.meta["sampling"] == {**card["settings"]["generation"], "seed": 0}
-        assert pair.meta["requests"][0] in load_critique(pair.meta["critique"]).critiques
+        assert pair.meta["requests"][0] in load_critique(pair.meta["critique"]["name"]).critiques
     described = (made / "README.md").read_text()
     assert f"{len(pairs)} pairs of 12 prompts" in described
     assert "system\\_as" in described
@@ -229,7 +229,7 @@ def test_the_verb_says_what_it_made(
     done = invoke(capsys, monkeypatch, "data", "critique", *args)
     assert done.status == 0
     assert "pairs of 6 prompts" in done.err
-    assert (tmp_path / "runs" / "critique-tiny-tiny_sealed" / "pairs.jsonl").is_file()
+    assert (tmp_path / "runs" / "tiny-tiny_sealed-tiny_harmless" / "pairs.jsonl").is_file()
 
 
 def finished(folder: Path) -> int:

@@ -31,7 +31,7 @@ def applied(function: Any, *arguments: Any) -> Any:
 @pytest.mark.parametrize(("rows", "vocabulary"), [(1, 50), (300, 3000), (7, 300_000)])
 def test_numbers_and_gradients_are_those_of_trl(rows: int, vocabulary: int, bias: bool, trained: bool) -> None:
     ours, theirs = inputs(rows, vocabulary, bias, trained), inputs(rows, vocabulary, bias, trained)
-    found = applied(TargetLogProbs, *ours)
+    found = applied(TargetLogProbs, *ours, True)
     stock = applied(ChunkedLogProbFunction, *theirs, 1.0, 8192, None, 1.0, OUTPUTS)
     for one, other in zip(found[:4], stock[:4], strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=2e-5)
@@ -54,15 +54,18 @@ def test_numbers_and_gradients_are_those_of_trl(rows: int, vocabulary: int, bias
 
 def test_a_tie_with_an_earlier_token_is_no_top_prediction() -> None:
     hidden, weight = torch.ones(2, 1), torch.tensor([[1.0], [3.0], [3.0]])
-    found = applied(TargetLogProbs, hidden, weight, None, torch.tensor([1, 2]))
+    found = applied(TargetLogProbs, hidden, weight, None, torch.tensor([1, 2]), False)
     assert found[4].tolist() == [True, False]
 
 
-def test_nothing_is_kept_where_no_gradient_is_needed() -> None:
-    hidden, weight, _, targets = inputs(5, 20, False, False)
+def test_kept_or_not_the_numbers_are_the_same() -> None:
+    given = inputs(5, 20, False, False)
+    kept = applied(TargetLogProbs, *given, True)
     with torch.no_grad():
-        found = applied(TargetLogProbs, hidden, weight, None, targets)
+        found = applied(TargetLogProbs, *given, False)
     assert not found[0].requires_grad
+    for one, other in zip(found, kept, strict=True):
+        assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma", "cohere"])

@@ -58,7 +58,7 @@ def results(model: Any, x: torch.Tensor) -> list[torch.Tensor]:
     return [out.detach(), x.grad, *(p.grad for p in model.parameters() if p.grad is not None)]
 
 
-@pytest.mark.parametrize("shape", [(24,), (7, 24), (2, 5, 24)])
+@pytest.mark.parametrize("shape", [(24,), (7, 24), (2, 5, 24), (0, 24)])
 @pytest.mark.parametrize("bias", [False, True])
 def test_numbers_and_gradients_are_those_of_peft(bias: bool, shape: tuple[int, ...], used: list[int]) -> None:
     stock, ours = adapted(biased=bias)
@@ -98,6 +98,26 @@ def test_an_adapter_that_is_switched_off_merged_or_one_of_two_is_pefts_affair(us
     assert torch.equal(stock(x), ours(x))
     assert torch.equal(stock.merge_and_unload()(x), ours.merge_and_unload()(x))
     assert not used
+
+
+def test_a_copy_has_its_own_weights() -> None:
+    _, ours = adapted()
+    other = copy.deepcopy(ours)
+    for parameter in other.parameters():
+        parameter.data.zero_()
+    x = torch.randn(4, 24)
+    assert not other(x).any()
+    with other.disable_adapter():
+        assert not other(x).any()
+
+
+def test_hooks_on_inner_layers_are_called(used: list[int]) -> None:
+    found = []
+    for model in adapted():
+        model.base_model.model.first.lora_A["default"].register_forward_hook(lambda *given: 2 * given[-1])
+        found.append(model(torch.ones(4, 24)))
+    assert torch.equal(*found)
+    assert len(used) == 1  # `second` has none
 
 
 def test_other_types_are_left_alone(used: list[int]) -> None:

@@ -35,7 +35,7 @@ A job that was cut off continues with the same command."""
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Its folder.  [default: runs/critique-CHECKPOINT-TASK]",
+    help="Its folder.  [default: runs/CHECKPOINT-TASK-CRITIQUE]",
 )
 def command(**values: Any) -> None:
     """Make preference pairs: CHECKPOINT answers, criticises its answer, and rewrites it."""

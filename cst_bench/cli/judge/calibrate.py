@@ -54,8 +54,8 @@ def command(**values: Any) -> int:
     from cst_bench.calibration.labels import join, read_labels, shipped_labels
     from cst_bench.calibration.report import calibration_table, write_calibration
     from cst_bench.cli.console import ConsoleProgress, make_console, quiet_libraries
+    from cst_bench.files import slug
     from cst_bench.judging import find_judge, load_judge
-    from cst_bench.runs.run import slug
 
     quiet_libraries()
     path = find_judge(values["judge"])
