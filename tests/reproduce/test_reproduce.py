@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -14,13 +15,15 @@ from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 from scipy import stats
 
 from cst_bench.calibration.tables import read_any
 from cst_bench.content import content_root
 from cst_bench.errors import UserError
 from cst_bench.files import prompt_hash
-from cst_bench.reproduce import ReproduceOptions, load_reproduction, reproduce
+from cst_bench.reporting.terminal import reproduced_tables
+from cst_bench.reproduce import ReproduceOptions, footnotes, load_reproduction, reproduce
 from cst_bench.reproduce.plan import Step, steps
 from cst_bench.reproduce.tables import make_tables
 from cst_bench.reproduce.workers import StepFailed, run_steps
@@ -143,6 +146,10 @@ def test_marks_of_a_run_stand_in_the_tables(tmp_path: Path) -> None:
     (table,) = make_tables(plan, found)
     assert [cell.marks for cell in table.rows[0].cells] == [(), (), ()]
     assert [cell.marks for cell in table.rows[2].cells] == [("unscored",), (), ("unscored",)]
+    shown = io.StringIO()
+    Console(file=shown, width=80).print(reproduced_tables([table], footnotes([table])))
+    assert shown.getvalue().count("(x)") == 3  # two scores and what it means
+    assert "(x) unscored: more than 2%" in shown.getvalue()
 
 
 def test_tables_hold_means_over_seeds_with_students_intervals(tmp_path: Path) -> None:
