@@ -180,10 +180,10 @@ def measure(some: list[Setting], repeat: int, device: str) -> None:
 
     def timed(work: Callable[[Any, range], None], setting: Setting) -> list[float]:
         seconds = []
-        count = len(setting.trainer.train_dataset)
-        for start in range(0, count, setting.batch):
+        rows = range(len(setting.trainer.train_dataset))
+        for start in rows[:: setting.batch]:
             started = clock()
-            work(setting.trainer, range(start, min(start + setting.batch, count)))
+            work(setting.trainer, rows[start : start + setting.batch])
             seconds.append(clock() - started)
         setting.trainer.model.zero_grad()
         return seconds
@@ -248,9 +248,7 @@ def differences(stock: Any, packed: Any) -> tuple[float, float]:
     return abs(ours - loss), relative
 
 
-def summary(
-    all_settings: list[Setting], agreement: tuple[float, float], pairs: int, options: argparse.Namespace
-) -> Row:
+def summary(all_settings: list[Setting], agreement: tuple[float, float], options: argparse.Namespace) -> Row:
     """What is written as JSON."""
     import torch
     import transformers
@@ -270,16 +268,16 @@ def summary(
         "settings": [
             {
                 "label": one.label,
-                "seconds_per_pair": one.seconds / pairs,
-                "training_per_pair": epoch(one.training) / pairs,
-                "reference_per_pair": epoch(one.reference) / pairs if one.before else None,
+                "seconds_per_pair": one.seconds / options.pairs,
+                "training_per_pair": epoch(one.training) / options.pairs,
+                "reference_per_pair": epoch(one.reference) / options.pairs if one.before else None,
                 "training_turns": [sum(turn) for turn in one.training],
                 "reference_turns": [sum(turn) for turn in one.reference],
                 "peak_memory": one.peak_memory,
             }
             for one in all_settings
         ],
-        "pairs": pairs,
+        "pairs": options.pairs,
         "model": options.model or f"random Llama, {options.shape}",
         "lora": options.lora,
         "device": options.device,
@@ -350,7 +348,7 @@ def main() -> None:
         stock = next(one for one in all_settings if not one.packed and one.batch == STEP and one.before)
         packed = next(one for one in all_settings if one.packed and one.batch == STEP)
         agreement = differences(made(stock), made(packed))
-    result = summary(all_settings, agreement, options.pairs, options)
+    result = summary(all_settings, agreement, options)
     show(result)
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)

@@ -77,7 +77,7 @@ def critique(options: CritiqueOptions, progress: Progress | None = None) -> Crit
     check_judge(judge, task.name, (asked.draft, asked.rewrite), task.data.fields)
     tested = held_out(task, path)  # before anything is generated
     subject = Subject(options.checkpoint, progress)
-    settings = {
+    settings: dict[str, Any] = {
         "checkpoint": subject.identity,
         "task": {"name": task.name, "version": task.version, "sha256": digest(task.model_dump(mode="json"))},
         "configuration": configuration,
@@ -117,10 +117,8 @@ def critique(options: CritiqueOptions, progress: Progress | None = None) -> Crit
         pairs = out / "pairs.jsonl"
         made_with = {
             "checkpoint": {name: value for name in _CHECKPOINT if (value := subject.identity.get(name)) is not None},
-            "configuration": configuration,
-            "wording": settings["wording"],
-            "critique": {"name": asked.name, "version": asked.version},
-            "sampling": {**asked.generation.model_dump(), "seed": options.seed},
+            **{name: settings[name] for name in ("configuration", "wording", "critique")},
+            "sampling": {**settings["generation"], "seed": settings["seed"]},
         }
         write_pairs(pairs, (replace(pair, meta={**pair.meta, **made_with}) for pair in found.pairs))
         card |= {

@@ -60,7 +60,7 @@ class TargetLogProbs(torch.autograd.Function):
 
         Unless `keep`, there is no backward pass (in here, PyTorch doesn't tell).
         """
-        kept = hidden.new_empty(len(hidden), len(weight)) if keep else None
+        kept = hidden.new_empty(len(hidden), len(weight)) if keep and any(ctx.needs_input_grad) else None
         totals = hidden.new_empty(len(hidden), 1)
         parts = []
         for rows in _tiles(len(hidden), len(weight)):

@@ -89,6 +89,7 @@ def test_the_pairs_are_judged_sorted_by_behaviour_and_described(made: Path) -> N
             assert ask(judge, [Case(pair.prompt, text, dict(pair.row))])[0].behaviour == behaviour
         weights = card["settings"]["checkpoint"]["weights_sha256"]
         assert pair.meta["checkpoint"] == {"label": "tiny", "weights_sha256": weights}
+        assert (pair.meta["configuration"], pair.meta["wording"]) == ("S0", "training")
         assert pair.meta["sampling"] == {**card["settings"]["generation"], "seed": 0}
         assert pair.meta["requests"][0] in load_critique(pair.meta["critique"]["name"]).critiques
     described = (made / "README.md").read_text()
