@@ -21,13 +21,13 @@ format: .venv/.installed
 
 # Rebuilds the embedded world's data and checkpoint from seeds (about ten minutes on one core).
 tiny-model: .venv/.installed
-	$(BIN)/python training/tiny/make.py
+	$(BIN)/python scripts/tiny_world/make.py
 
 # The published reports: the embedded world's whole chain (about a quarter of an hour on two cores, continued if it was
 # cut off), then the leaderboard, the judges' cards and the table of benchmarks.
 reports: .venv/.installed
 	$(BIN)/cst-bench reproduce tiny --out runs/reproduce-tiny
-	$(BIN)/python reports/publish.py --reproduction runs/reproduce-tiny
+	$(BIN)/python scripts/publish.py --reproduction runs/reproduce-tiny
 
 .venv/.installed: pyproject.toml
 	test -d .venv || $(PYTHON) -m venv .venv

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from cst_bench.calibration.correction import ppi, rogan_gladen
+from cst_bench.statistics.correction import ppi, rogan_gladen
 
 Array = NDArray[np.float64]
 Ends = tuple[Array, Array]

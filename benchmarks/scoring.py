@@ -234,7 +234,7 @@ def make_clock(device: str) -> Callable[[], float]:
 
 def documents_of(manager: Any, name: str) -> list[Any]:
     """lm-eval's requests of a task."""
-    from cst_bench.scoring import compiled_templates
+    from cst_bench.capabilities.likelihoods import compiled_templates
 
     tasks = manager.load([f"bench_{name}"])["tasks"]
     with compiled_templates():
@@ -251,8 +251,8 @@ def encoded(model: Any, requests: Sequence[Any]) -> list[tuple[None, list[int], 
 
 def measure_forward(models: dict[str, Any], manager: Any, repeat: int, clock: Callable[[], float]) -> dict[str, Row]:
     """Per task: seconds of every model, agreement with the best stock one, tokens."""
-    from cst_bench.scoring import compare
-    from cst_bench.scoring.planning import unique_tokens
+    from cst_bench.capabilities.likelihoods import compare
+    from cst_bench.capabilities.likelihoods.planning import unique_tokens
 
     ours, figures = models["cst-hf"], {}
     for name in TASKS:
@@ -295,7 +295,7 @@ def measure_end_to_end(models: dict[str, Any], manager: Any, repeat: int, clock:
     """`simple_evaluate` on the four tasks: loading data, rendering, encoding, scoring and metrics."""
     from lm_eval.evaluator import simple_evaluate
 
-    from cst_bench.scoring import compiled_templates
+    from cst_bench.capabilities.likelihoods import compiled_templates
 
     def stock(model: Any) -> Any:
         return simple_evaluate(model=model, tasks=["bench"], task_manager=manager, bootstrap_iters=0)
@@ -325,7 +325,7 @@ def measure_preparation(models: dict[str, Any], manager: Any, clock: Callable[[]
     """Milliseconds a document to render the requests and to encode them, without scoring any."""
     from contextlib import nullcontext
 
-    from cst_bench.scoring import compiled_templates
+    from cst_bench.capabilities.likelihoods import compiled_templates
 
     stock = next(label for label in models if label != "cst-hf")
     figures: dict[str, Row] = {}
@@ -437,7 +437,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Row:
     import transformers
     from lm_eval.models.huggingface import HFLM
 
-    from cst_bench.scoring import CstHFLM
+    from cst_bench.capabilities.likelihoods import CstHFLM
 
     logging.disable(logging.WARNING)
     transformers.logging.set_verbosity_error()

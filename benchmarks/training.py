@@ -128,7 +128,7 @@ def make_trainer(setting: Setting, options: argparse.Namespace, rows: list[Row],
     from peft import LoraConfig
     from trl import DPOConfig
 
-    from cst_bench.tuning.packed import PackedDPOTrainer, RenderedDPOTrainer
+    from cst_bench.tuning.packed.packed_model import PackedDPOTrainer, RenderedDPOTrainer
 
     model, tokenizer = load(options)
     args = DPOConfig(

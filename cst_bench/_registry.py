@@ -9,8 +9,8 @@ from inspect_ai import Task, task
 from inspect_ai.model import modelapi
 
 from cst_bench import content
-from cst_bench.compliance.spec import FOLDER
-from cst_bench.compliance.task import compliance
+from cst_bench.compliance.compliance_task import FOLDER
+from cst_bench.compliance.inspect_task import compliance
 
 if TYPE_CHECKING:
     from cst_bench.checkpoint.provider import CstModelAPI

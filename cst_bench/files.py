@@ -149,7 +149,7 @@ def text_column(row: Row, column: str) -> str:
 def prompt_hash(text: str) -> str:
     """Names a prompt whatever its case, spacing and Unicode form: 16 hex digits.
 
-    Divisions are told apart by it, so that a test prompt can't slip into training with another spacing.
+    Splits are told apart by it, so that a test prompt can't slip into training with another spacing.
     """
     # Unicode's compatibility caseless matching (definition D146): folding can undo a form, and a form undo folding
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFD", text).casefold()).casefold()

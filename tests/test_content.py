@@ -8,10 +8,10 @@ import pytest
 
 from cst_bench import content
 from cst_bench.capabilities import load_capability
-from cst_bench.compliance.spec import ComplianceTask, load_task
+from cst_bench.compliance.compliance_task import ComplianceTask, load_task
 from cst_bench.errors import UserError
 from cst_bench.judging import find_judge, load_judge
-from cst_bench.judging.loading import describe
+from cst_bench.judging.find import describe
 from cst_bench.judging.rules import RulesFile
 from cst_bench.runs.suite import load_suite
 
@@ -45,8 +45,8 @@ generation:
   max_tokens: 4
 data:
   file: rows.jsonl
-  divisions:
-    test: {where: {division: test}}
+  splits:
+    test: {where: {split: test}}
 """
 
 
@@ -123,7 +123,7 @@ def test_unknown_key_gives_line_key_and_the_nearest(
     [
         ("        system: Be", "        sytem: Be", ":13: unknown key 'configurations.S1.wordings.only.sytem'"),
         ("max_tokens: 4", "max_token: 4", ":16: unknown key 'generation.max_token': did you mean max_tokens?"),
-        ("{where:", "{were:", ":20: unknown key 'data.divisions.test.were': did you mean where?"),
+        ("{where:", "{were:", ":20: unknown key 'data.splits.test.were': did you mean where?"),
     ],
 )
 def test_unknown_key_deep_in_mappings_of_free_names(tmp_path: Path, old: str, new: str, said: str) -> None:

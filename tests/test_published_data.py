@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from cst_bench.compliance.compliance_task import FOLDER, load_task
 from cst_bench.compliance.data import load_prompts
-from cst_bench.compliance.spec import FOLDER, load_task
 from cst_bench.content import content_root
 from cst_bench.files import prompt_hash
 
@@ -68,10 +68,10 @@ def test_truthy_divides_personas_by_prompt(tmp_path: Path) -> None:
     path = tmp_path / "truthy.jsonl"
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows() if row["task"] == "truthfulness"))
     spec, file = load_task("truthy")
-    found = {name: load_prompts(spec, file, data=path, division=name).prompts for name in spec.data.divisions}
+    found = {name: load_prompts(spec, file, data=path, split=name).prompts for name in spec.data.splits}
     hashes = {name: {prompt_hash(prompt.text) for prompt in prompts} for name, prompts in found.items()}
-    assert not hashes["test"] & (hashes["training"] | hashes["validation"])
-    assert not hashes["validation"] & hashes["training"]
+    assert not hashes["test"] & (hashes["train"] | hashes["validation"])
+    assert not hashes["validation"] & hashes["train"]
     honest = spec.system_prompt("S_A", "training", {})
     assert all(prompt.systems["system"] != honest for prompt in found["test"])
     assert len(found["test"]) >= 60

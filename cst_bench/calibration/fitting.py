@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cst_bench.calibration.copies import copies
+from cst_bench.calibration.augmentation import copies
 from cst_bench.calibration.labels import FROM_PAIR, Labelled
 from cst_bench.files import prompt_hash
-from cst_bench.judging.features import Features, declines, features
-from cst_bench.judging.model import TEXTS, FeatureSettings, Model, learn_wording, matrix, scores
+from cst_bench.judging.trained.features import Features, declines, features
+from cst_bench.judging.trained.text_classifier import TEXTS, FeatureSettings, Model, learn_wording, matrix, scores
 
 SURE = 0.75
 """The probability from which a response that contradicts its label is learnt as what it shows."""

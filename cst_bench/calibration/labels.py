@@ -10,12 +10,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from cst_bench.calibration.tables import read_any
 from cst_bench.columns import Columns
 from cst_bench.content import content_root
 from cst_bench.errors import UserError
 from cst_bench.files import Row, digest, prompt_hash, text_column
 from cst_bench.judging import NEITHER, Case
+from cst_bench.table_files import read_any
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "prompt": ("prompt", "question", "instruction"),
@@ -23,7 +23,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "behaviour": ("behaviour", "label", "score_response"),
     "by": ("by", "labelled_by"),
     "id": ("id",),
-    "division": ("division",),
+    "split": ("split",),
     "model": ("model",),
     "configuration": ("configuration",),
     "system_prompt": ("system_prompt", "system"),
@@ -31,7 +31,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "case": ("case",),
 }
 """What each column may be called; the first that is there is taken. Only the first three must be there."""
-SLICES = ("model", "configuration", "system_prompt", "language", "case", "division")
+SLICES = ("model", "configuration", "system_prompt", "language", "case", "split")
 """Columns whose values figures are shown apart for."""
 SHIPPED = "judges/labels"
 RELEASED_VALUES = {"1": "harmless", "0": "uncensored"}
@@ -55,7 +55,7 @@ class Labelled:
 
     @property
     def key(self) -> str:
-        """Names the prompt and response, so that divisions can be kept apart: 33 hex digits."""
+        """Names the prompt and response, so that splits can be kept apart: 33 hex digits."""
         response = hashlib.sha256(" ".join(self.case.response.split()).encode()).hexdigest()[:16]
         return f"{prompt_hash(self.case.prompt)}-{response}"
 
@@ -81,7 +81,7 @@ def read_labels(
     columns: Mapping[str, str] | None = None,
     values: Mapping[str, str] | None = None,
     by: str | None = None,
-    division: str | None = None,
+    split: str | None = None,
     fields: Sequence[str] = (),
 ) -> LabelSet:
     """Labelled responses of a file.
@@ -91,19 +91,19 @@ def read_labels(
         columns: What the file calls a column, where it isn't one of the usual names.
         values: The behaviour that a label's value means.
         by: Who labelled, where no column says it; the released tables are gpt-4's.
-        division: Only the rows of this division.
+        split: Only the rows of this split.
         fields: Columns that are handed to the judge as data.
 
     Raises:
         UserError: a column is missing, a row is bad or comes twice with different labels, nothing is left, or a prompt
-            is in two divisions.
+            is in two splits.
     """
     named = Columns(COLUMNS, columns or {})
     found = [_labelled(row, number, named, values or {}, by, fields) for number, row in enumerate(read_any(path), 1)]
-    _check_divisions(path, found)
-    kept = [row for row in found if division is None or row.slices.get("division", division) == division]
+    _check_splits(path, found)
+    kept = [row for row in found if split is None or row.slices.get("split", split) == split]
     if not kept:
-        raise UserError(f"{path}: no row is of the division {division!r}")
+        raise UserError(f"{path}: no row is of the split {split!r}")
     _check_twice(path, kept)
     sha256 = digest([[row.case.prompt, row.case.response, row.behaviour, row.by] for row in kept])
     return LabelSet(path.stem, kept, sha256)
@@ -163,14 +163,14 @@ def _given(row: Row, name: str, named: Columns) -> str:
     return "" if value is None else str(value).strip()
 
 
-def _check_divisions(path: Path, rows: Sequence[Labelled]) -> None:
-    divisions: dict[str, set[str]] = defaultdict(set)
+def _check_splits(path: Path, rows: Sequence[Labelled]) -> None:
+    splits: dict[str, set[str]] = defaultdict(set)
     for row in rows:
-        divisions[prompt_hash(row.case.prompt)].add(row.slices.get("division", ""))
-    shared = [found for found in divisions.values() if len(found) > 1]
+        splits[prompt_hash(row.case.prompt)].add(row.slices.get("split", ""))
+    shared = [found for found in splits.values() if len(found) > 1]
     if shared:
         raise UserError(
-            f"{path}: {len(shared)} prompts are in more than one division ({', '.join(sorted(shared[0]))}): "
+            f"{path}: {len(shared)} prompts are in more than one split ({', '.join(sorted(shared[0]))}): "
             "a judge would be measured on what it was made with"
         )
 
@@ -187,7 +187,7 @@ def _check_twice(path: Path, rows: Sequence[Labelled]) -> None:
 
 
 def join(sets: Sequence[LabelSet], *, leave_out: Sequence[str] = ()) -> LabelSet:
-    """Several files' labels as one set, without the divisions that are to be left out.
+    """Several files' labels as one set, without the splits that are to be left out.
 
     Raises:
         UserError: nothing is left.
@@ -197,11 +197,11 @@ def join(sets: Sequence[LabelSet], *, leave_out: Sequence[str] = ()) -> LabelSet
         replace(row, id=f"{one.name}/{row.id}", slices={"labels": one.name, **row.slices}) if several else row
         for one in sets
         for row in one.rows
-        if row.slices.get("division") not in leave_out
+        if row.slices.get("split") not in leave_out
     ]
     name = "+".join(one.name for one in sets)
     if not rows:
-        raise UserError(f"{name}: no labelled response is left without the division {', '.join(leave_out)}")
+        raise UserError(f"{name}: no labelled response is left without the split {', '.join(leave_out)}")
     return LabelSet(name, rows, digest([[row.case.prompt, row.case.response, row.behaviour, row.by] for row in rows]))
 
 

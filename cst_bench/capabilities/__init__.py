@@ -1,8 +1,8 @@
-"""Abilities through lm-eval: its own task definitions and metrics, over a checkpoint that is already loaded."""
+"""Capabilities through lm-eval: its own task definitions and metrics, over a checkpoint that is already loaded."""
 
+from cst_bench.capabilities.capability_task import CapabilityTask, load_capability
+from cst_bench.capabilities.evaluation import evaluate_capability
 from cst_bench.capabilities.results import CapabilityResult, document_scores, load, save
-from cst_bench.capabilities.run import evaluate_capability
-from cst_bench.capabilities.spec import CapabilityTask, load_capability
 
 __all__ = [
     "CapabilityResult",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cst_bench.capabilities.spec import CapabilityTask
+from cst_bench.capabilities.capability_task import CapabilityTask
 from cst_bench.errors import CstBenchError
 from cst_bench.files import digest, write_text
 

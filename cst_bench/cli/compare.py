@@ -14,7 +14,7 @@ Examples:
 
 Differences are RUN's score less REFERENCE's. A gate is NAME[.QUANTITY] OPERATOR NUMBER, several joined by `and`;
 quantities are difference (the default), low and high (the ends of its 95 % interval), score (RUN's own) and p, all of
-them shares: 5 points of an ability are 0.05. Exit status 1 if a gate holds, or asks for what can't be believed."""
+them shares: 5 points of a capability are 0.05. Exit status 1 if a gate holds, or asks for what can't be believed."""
 
 
 @click.command(epilog=EPILOG)
@@ -39,10 +39,10 @@ def command(
     """Compare RUN with REFERENCE, paired by prompt and by document."""
     from cst_bench.cli.console import make_console
     from cst_bench.files import write_text
-    from cst_bench.reporting.compare import compare_json, compare_markdown, compare_runs
-    from cst_bench.reporting.gates import judge_gate, parse_gate
-    from cst_bench.reporting.junit import junit_xml
-    from cst_bench.reporting.stored import read_run
+    from cst_bench.reporting.comparison.comparison import compare_json, compare_markdown, compare_runs
+    from cst_bench.reporting.comparison.gates import judge_gate, parse_gate
+    from cst_bench.reporting.comparison.junit import junit_xml
+    from cst_bench.reporting.stored_run import read_run
     from cst_bench.reporting.terminal import comparison_table
 
     parsed = [parse_gate(gate) for gate in gates]

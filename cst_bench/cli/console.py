@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cst_bench.checkpoint.gate import Check
-from cst_bench.reporting.escape import plain
+from cst_bench.escape import plain
 
 if TYPE_CHECKING:
     from cst_bench.runs import RunResult
@@ -53,7 +53,7 @@ def show_result(result: RunResult) -> None:
 
 
 class ConsoleProgress:
-    """A run's progress (`cst_bench.runs.progress.Progress`) on a console."""
+    """A run's progress (`cst_bench.progress.Progress`) on a console."""
 
     def __init__(self, console: Console) -> None:
         """Draws on the console given."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from cst_bench.cli.options import checkpoint_options, take_checkpoint
+from cst_bench.cli.shared_options import checkpoint_options, take_checkpoint
 
 
 @click.command()
@@ -21,7 +21,7 @@ def command(**values: Any) -> None:
     from cst_bench.checkpoint import find_checkpoint, load_chat
     from cst_bench.checkpoint.gate import require, run_gate
     from cst_bench.cli.console import ConsoleProgress, make_console, quiet_libraries
-    from cst_bench.runs.folder import PACKAGES
+    from cst_bench.runs.run_folder import PACKAGES
 
     quiet_libraries()
     import torch

@@ -58,8 +58,8 @@ def command(
     """Write the leaderboard, tables, comparisons and pictures of RUNs, or of the runs in folders."""
     from cst_bench.cli.console import make_console
     from cst_bench.errors import UserError
-    from cst_bench.reporting.report import write_reports
-    from cst_bench.reporting.stored import read_runs
+    from cst_bench.reporting.leaderboard.write import write_reports
+    from cst_bench.reporting.stored_run import read_runs
     from cst_bench.reporting.terminal import leaderboard_table
 
     if show_text and not generations:
@@ -77,7 +77,7 @@ def command(
     for name in formats:
         console.print(f"Report: {out / FORMATS[name]}", soft_wrap=True, markup=False)
     if generations:
-        from cst_bench.reporting.generations import write_generations
+        from cst_bench.reporting.response_table import write_generations
 
         for path in write_generations(found, out / "generations", show_text=show_text):
             console.print(f"Generations: {path}", soft_wrap=True, markup=False)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from cst_bench.cli.options import judge_options
+from cst_bench.cli.shared_options import judge_options
 
 EPILOG = """\b
 Examples:
@@ -36,7 +36,7 @@ A chain that was cut off continues with the same command."""
 def command(**values: Any) -> None:
     """Run the paper's whole chain (tiny or paper): pairs, DPO and CST, runs, Tables I to III."""
     from cst_bench.cli.console import ConsoleProgress, make_console, quiet_libraries
-    from cst_bench.cli.options import assignments
+    from cst_bench.cli.shared_options import assignments
     from cst_bench.reporting.terminal import reproduced_tables
     from cst_bench.reproduce import ReproduceOptions, footnotes, reproduce
 

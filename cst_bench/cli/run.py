@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from cst_bench.cli.options import (
+from cst_bench.cli.shared_options import (
     assignments,
     card_options,
     checkpoint_options,
@@ -40,7 +40,7 @@ A name is a local folder (model or PEFT adapter), a hub id, or an Inspect model 
 @card_options
 @click.option("--wording", metavar="WORDING", help="Which published wording of the system prompts.")
 @click.option("--data", "data", multiple=True, metavar="TASK=PATH", help="Local data for a task; repeatable.")
-@click.option("--division", default="test", show_default=True, help="Which prompts: validation to choose by.")
+@click.option("--split", default="test", show_default=True, help="Which prompts: validation to choose by.")
 @click.option("--limit", type=int, metavar="N", help="Only the first N prompts or documents of each task.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Each sample's own seed is made from it.")
 @click.option(

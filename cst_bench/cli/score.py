@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from cst_bench.cli.options import assignments, card_options, judge_options, take_judge
+from cst_bench.cli.shared_options import assignments, card_options, judge_options, take_judge
 
 EPILOG = """\b
 Examples:
@@ -38,7 +38,7 @@ def command(**values: Any) -> None:
     """Score the generations in FILE, made elsewhere, with a judge or with the labels they carry."""
     from cst_bench.cli.console import ConsoleProgress, make_console, quiet_libraries
     from cst_bench.reporting import summary_table
-    from cst_bench.runs.generations import ScoreOptions, score_file
+    from cst_bench.runs.external import ScoreOptions, score_file
 
     quiet_libraries()
     as_json = values.pop("as_json")

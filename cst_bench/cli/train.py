@@ -17,7 +17,7 @@ from cst_bench.checkpoint.options import DTYPES
 from cst_bench.cli.console import ConsoleProgress
 
 if TYPE_CHECKING:
-    from cst_bench.tuning.progress import Steps
+    from cst_bench.tuning.training_callbacks import Steps
 
 EPILOG = """\b
 Examples:
@@ -69,7 +69,7 @@ def command(**values: Any) -> None:
     """Train a model by RECIPE on preference rows: DPO or CST, with TRL."""
     from cst_bench.checkpoint import CheckpointOptions
     from cst_bench.cli.console import make_console, quiet_libraries
-    from cst_bench.cli.options import assignments
+    from cst_bench.cli.shared_options import assignments
     from cst_bench.errors import UserError
 
     quiet_libraries()
@@ -110,7 +110,7 @@ def command(**values: Any) -> None:
 
 
 class TrainingConsole(ConsoleProgress):
-    """A training's progress (`cst_bench.tuning.progress.TrainingProgress`) on a console."""
+    """A training's progress (`cst_bench.tuning.training_callbacks.TrainingProgress`) on a console."""
 
     def __init__(self, console: Console) -> None:
         """Draws on the console given."""

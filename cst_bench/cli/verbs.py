@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import ClassVar
 
@@ -14,6 +15,8 @@ class Verbs(click.Group):
     package: ClassVar[str]
     verbs: ClassVar[dict[str, str]]
     """Name → one line of help."""
+    modules: ClassVar[Mapping[str, str]] = {}
+    """Verb → module, where the module is not called like the verb."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """In the order of the table."""
@@ -23,7 +26,7 @@ class Verbs(click.Group):
         """Imports the verb's module."""
         if name not in self.verbs:
             return None
-        command: click.Command = import_module(f"{self.package}.{name}").command
+        command: click.Command = import_module(f"{self.package}.{self.modules.get(name, name)}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -23,7 +23,7 @@ def command(run: Path, port: int, host: str) -> None:
     from inspect_ai._view.view import view  # the public `inspect view start` is a thin shell over it
 
     from cst_bench.errors import UserError
-    from cst_bench.runs.folder import read_folder
+    from cst_bench.runs.run_folder import read_folder
 
     folder = read_folder(run)
     logs = folder.path / "compliance"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cst_bench.compliance.spec import ComplianceTask, Data, Selector
+from cst_bench.compliance.compliance_task import ComplianceTask, Data, Selector
 from cst_bench.errors import UserError
 from cst_bench.files import Row, digest, prompt_hash, read_rows, text_column
 
@@ -16,7 +16,7 @@ _HASH = re.compile(r"[0-9a-f]{16}")
 
 @dataclass(frozen=True)
 class Prompt:
-    """One prompt of a task's test division."""
+    """One prompt of a task's test split."""
 
     id: str
     """The hash of the prompt and of the row's own system prompt: the same whatever the order of the file."""
@@ -29,32 +29,32 @@ class Prompt:
 
 @dataclass(frozen=True)
 class PromptSet:
-    """The prompts of one division, and what names them."""
+    """The prompts of one split, and what names them."""
 
     prompts: list[Prompt]
     origin: str
     sha256: str
     """Over prompts, their system prompts and fields, in order."""
     left_out: int
-    """Rows that belong to other divisions."""
+    """Rows that belong to other splits."""
     duplicates: int
     """Rows whose prompt is there already."""
 
 
 def load_prompts(
-    task: ComplianceTask, path: Path, *, data: Path | None = None, limit: int | None = None, division: str = "test"
+    task: ComplianceTask, path: Path, *, data: Path | None = None, limit: int | None = None, split: str = "test"
 ) -> PromptSet:
-    """The prompts of a division; `path` is the task file, `data` a file to read instead of the task's own source.
+    """The prompts of a split; `path` is the task file, `data` a file to read instead of the task's own source.
 
     Raises:
         UserError: the source can't be read, a row is bad, nothing is left, or `limit` is not positive.
     """
     if limit is not None and limit < 1:
         raise UserError(f"--limit must be at least 1, not {limit}")
-    if division not in task.data.divisions:
-        raise UserError(f"task {task.name} has no division {division!r}")
+    if split not in task.data.splits:
+        raise UserError(f"task {task.name} has no split {split!r}")
     rows, origin = _rows(task, path, data)
-    chosen = _Division(task.data.divisions[division], task.data, path.parent)
+    chosen = _Split(task.data.splits[split], task.data, path.parent)
     kept: dict[str, Prompt] = {}
     left_out = duplicates = 0
     for row in rows:
@@ -66,28 +66,28 @@ def load_prompts(
         duplicates += prompt.id in kept
         kept.setdefault(prompt.id, prompt)
     if not kept:
-        raise UserError(f"{origin}: none of its {len(rows)} rows belongs to the {division} division of {task.name}")
+        raise UserError(f"{origin}: none of its {len(rows)} rows belongs to the {split} split of {task.name}")
     prompts = list(kept.values())[:limit]
     sha256 = digest([[prompt.text, prompt.systems, prompt.fields] for prompt in prompts])
     return PromptSet(prompts, origin, sha256, left_out, duplicates)
 
 
 def held_out(task: ComplianceTask, path: Path) -> Callable[[str], bool]:
-    """Says of a prompt's text whether it may be in the test division, so that training can keep away from it.
+    """Says of a prompt's text whether it may be in the test split, so that training can keep away from it.
 
-    Where the division is told by the prompt's hash, the hash decides; where it is told by other columns, the test
+    Where the split is told by the prompt's hash, the hash decides; where it is told by other columns, the test
     prompts of the task's own file are looked up.
 
     Raises:
-        UserError: the division can't be told without the hub.
+        UserError: the split can't be told without the hub.
     """
-    selector = task.data.divisions["test"]
+    selector = task.data.splits["test"]
     if selector.listed_in or selector.not_listed_in or selector.hash_range:
         by_hash = selector.model_copy(update={"where": {}, "unless": {}})
-        division = _Division(by_hash, task.data, path.parent)
-        return lambda text: division.holds(Row("", {}), text)
+        split = _Split(by_hash, task.data, path.parent)
+        return lambda text: split.holds(Row("", {}), text)
     if task.data.file is None:
-        raise UserError(f"task {task.name}: its test division can't be told by hash, and its data set is on the hub")
+        raise UserError(f"task {task.name}: its test split can't be told by hash, and its data set is on the hub")
     hashes = {prompt_hash(prompt.text) for prompt in load_prompts(task, path).prompts}
     return lambda text: prompt_hash(text) in hashes
 
@@ -100,7 +100,7 @@ def _prompt(task: ComplianceTask, row: Row, text: str) -> Prompt:
     return Prompt(name, text, systems, fields)
 
 
-class _Division:
+class _Split:
     """A selector with its hash files read."""
 
     def __init__(self, selector: Selector, data: Data, folder: Path) -> None:
@@ -162,7 +162,7 @@ def _hub_rows(task: ComplianceTask) -> tuple[list[Row], str]:
     name = str(source.hub)
     at = f"{name}@{source.revision}" if source.revision else name
     try:
-        table = datasets.load_dataset(name, source.subset, revision=source.revision, split=source.split)
+        table = datasets.load_dataset(name, source.subset, revision=source.revision, split=source.hub_split)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(

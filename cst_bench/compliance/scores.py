@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cst_bench.compliance.spec import REFERENCE
+from cst_bench.compliance.compliance_task import REFERENCE
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Judges: each reads a prompt and a response and says which behaviour the response shows, blind to what was asked."""
 
+from cst_bench.judging.find import find_judge, judge_name, load_judge
 from cst_bench.judging.judge import (
     EMPTY,
     NEITHER,
@@ -14,7 +15,6 @@ from cst_bench.judging.judge import (
     uncounted,
     visible,
 )
-from cst_bench.judging.loading import find_judge, judge_name, load_judge
 
 __all__ = [
     "EMPTY",

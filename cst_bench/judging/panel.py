@@ -264,7 +264,7 @@ def make(file: PanelFile, path: Path, options: JudgeOptions) -> PanelJudge:
 
 
 def _seat(member: Member, path: Path, options: JudgeOptions) -> Seat:
-    from cst_bench.judging.loading import describe, find_judge, load_judge
+    from cst_bench.judging.find import describe, find_judge, load_judge
 
     found = find_judge(member.judge, beside=path)
     if describe(found)["kind"] == PanelJudge.kind:
@@ -274,8 +274,8 @@ def _seat(member: Member, path: Path, options: JudgeOptions) -> Seat:
 
 
 def _calibrated(seat: Seat, member: Member, path: Path) -> Seat:
-    from cst_bench.calibration.card import find_card
-    from cst_bench.judging.loading import find_judge, judge_name
+    from cst_bench.judging.card import find_card
+    from cst_bench.judging.find import find_judge, judge_name
 
     found = find_judge(member.judge, beside=path)
     card = find_card(seat.judge.identity, found)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from cst_bench.files import prompt_hash
 from cst_bench.judging import Case, Judge, Verdict, ask, total_spent
-from cst_bench.preferences.critique import CritiqueFile, Turns
-from cst_bench.preferences.pairs import Pair
+from cst_bench.preferences.preference_pairs import Pair
+from cst_bench.preferences.self_critique import CritiqueFile, Turns
 
 _RUN = 12
 """So many words of a request or a critique in a row, in a rewrite but not in the draft, are a leak."""
@@ -68,7 +68,7 @@ def _fault(turns: Turns, critique: CritiqueFile, held_out: Callable[[str], bool]
         return "duplicate prompt"
     seen.add(name)
     if held_out(turns.prompt):
-        return "prompt is in the test division"
+        return "prompt is in the test split"
     if not turns.draft.strip() or not turns.rewrite.strip():
         return "empty draft or rewrite"
     if turns.truncated:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cst_bench.compliance.spec import REFERENCE
+from cst_bench.compliance.compliance_task import REFERENCE
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalSample
@@ -44,7 +44,7 @@ def examples(log: Path, *, show_text: bool) -> list[Example]:
 
 
 def _example(sample: EvalSample, show_text: bool) -> Example:
-    from cst_bench.compliance.task import SCORER, outcome_of
+    from cst_bench.compliance.inspect_task import SCORER, outcome_of
 
     outcome = outcome_of(sample.metadata, (sample.scores or {})[SCORER])
     if outcome.behaviour is None:

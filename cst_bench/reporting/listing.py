@@ -13,7 +13,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from cst_bench.reporting.escape import plain
+from cst_bench.escape import plain
 from cst_bench.reporting.numbers import number
 
 _SCORES = ("compliance", "capabilities")
@@ -108,7 +108,7 @@ def listing_table(runs: Sequence[ListedRun]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for title in ("Run", "Model", "Suite"):
         table.add_column(title, overflow="fold")
-    for title in ("S1", "S0", "Avg.", "Abil."):
+    for title in ("S1", "S0", "Avg.", "Cap."):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("State", overflow="fold")
     shared = os.path.commonpath([str(Path(run.folder).absolute().parent) for run in runs]) if runs else ""

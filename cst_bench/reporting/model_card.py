@@ -11,9 +11,9 @@ import yaml
 
 from cst_bench.errors import UserError
 from cst_bench.files import write_text
-from cst_bench.reporting.building import cell_of, columns_of
-from cst_bench.reporting.leaderboard import Cell, Column
-from cst_bench.reporting.stored import StoredRun
+from cst_bench.reporting.leaderboard.board import Cell, Column
+from cst_bench.reporting.leaderboard.build import cell_of, columns_of
+from cst_bench.reporting.stored_run import StoredRun
 
 _BLOCK = re.compile(r"\A(\ufeff?---[ \t]*\r?\n)(.*?)(^---[ \t]*(?:\r?\n|\Z))", re.DOTALL | re.MULTILINE)
 SOURCE = "cst-bench"
@@ -99,14 +99,14 @@ def _is_ours(result: Any) -> bool:
 
 
 def _results(run: StoredRun) -> Iterator[Any]:
-    """One result for each configuration and ability; the interval, n and judge are in the metric's args."""
+    """One result for each configuration and capability; the interval, n and judge are in the metric's args."""
     from huggingface_hub import EvalResult
 
     for column in columns_of([run]):
         cell = cell_of(run, column)
         if cell is None or cell.score is None or column.task is None:
             continue
-        compliance = column.kind != "ability"
+        compliance = column.kind != "capability"
         settings = run.settings["compliance" if compliance else "capabilities"][column.task]
         yield EvalResult(
             task_type="text-generation",
@@ -114,7 +114,7 @@ def _results(run: StoredRun) -> Iterator[Any]:
             dataset_type=str(settings.get("data", column.task)),
             dataset_name=str(settings["title"]),
             dataset_config=column.task,  # results are grouped by data set, and two tasks may share one
-            dataset_split=str(run.settings["division"]) if compliance else None,
+            dataset_split=str(run.settings["split"]) if compliance else None,
             metric_type="compliance" if compliance else str(run.scores["capabilities"][column.task]["metric"]),
             metric_name=column.title,
             metric_value=round(cell.score, 4),
@@ -128,7 +128,7 @@ def _args(run: StoredRun, column: Column, cell: Cell) -> dict[str, Any]:
     args: dict[str, Any] = {"n": cell.n}
     if cell.interval is not None:
         args["interval_95"] = [round(end, 4) for end in cell.interval]
-    if column.kind == "ability":
+    if column.kind == "capability":
         return args
     judge = run.scores["judges"][column.task]
     args |= {"unscored": cell.unscored, "judge": str(judge.get("model") or judge["name"])}

@@ -59,7 +59,7 @@ class Settings(TypedDict):
     suite: Suite
     compliance: dict[str, ComplianceTask]
     capabilities: dict[str, CapabilityTask]
-    division: str
+    split: str
     limit: int | None
     seed: int | None
     packages: dict[str, str]
@@ -113,7 +113,7 @@ class Score(TypedDict):
     corrected: NotRequired[dict[str, Any] | None]
 
 
-class Ability(TypedDict):
+class Capability(TypedDict):
     """Of a capability task."""
 
     title: str
@@ -132,7 +132,7 @@ class Average(TypedDict):
 
 
 class Averages(TypedDict):
-    """Of configurations and of abilities."""
+    """Of configurations and of capabilities."""
 
     compliance: Average | None
     capabilities: Average | None
@@ -145,12 +145,12 @@ class Scores(TypedDict):
     suite: Suite
     judges: dict[str, ScoresJudge]
     compliance: dict[str, dict[str, Score]]
-    capabilities: dict[str, Ability]
+    capabilities: dict[str, Capability]
     averages: Averages
 
 
 class Documents(TypedDict):
-    """Of an ability."""
+    """Of a capability."""
 
     documents_sha256: str
     scores: dict[str, float]

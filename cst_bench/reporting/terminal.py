@@ -11,19 +11,19 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cst_bench.reporting.board_markdown import column_groups
-from cst_bench.reporting.compare import Comparison
-from cst_bench.reporting.escape import plain
-from cst_bench.reporting.leaderboard import Cell, Column, Leaderboard
-from cst_bench.reporting.model import LETTERS, Figure, make_report
+from cst_bench.escape import plain
+from cst_bench.reporting.comparison.comparison import Comparison
+from cst_bench.reporting.leaderboard.board import Cell, Column, Leaderboard
+from cst_bench.reporting.leaderboard.markdown import column_groups
 from cst_bench.reporting.numbers import ends, number, p_value, signed, signed_ends
-from cst_bench.reporting.paired import LEVEL
+from cst_bench.reporting.run_report import LETTERS, Figure, make_report
+from cst_bench.statistics.paired import LEVEL
 
 _WIDTH, _MODEL = 80, 16
 
 
 def summary_table(scores: Mapping[str, Any]) -> RenderableType:
-    """Compliance and abilities of a run, a column for each score, the interval below it."""
+    """Compliance and capabilities of a run, a column for each score, the interval below it."""
     report = make_report(scores)
     parts: list[RenderableType] = []
     if report.compliance:
@@ -34,7 +34,7 @@ def summary_table(scores: Mapping[str, Any]) -> RenderableType:
         said = ", ".join(f"{task} {_number(figure.score, 1)}" for task, figure in joint.items())
         parts.append(f"Under every configuration of the task (joint): {plain(said)}")
     if report.capabilities:
-        parts += ["[bold]Abilities[/bold] (lm-eval, %, 95 % interval)", *_tables(report.capabilities, 100)]
+        parts += ["[bold]Capabilities[/bold] (lm-eval, %, 95 % interval)", *_tables(report.capabilities, 100)]
     parts.extend(f"{plain(name)}: not run, {plain(reason)}" for name, reason in report.unavailable.items())
     parts.extend(f"[dim]{plain(remark)}[/dim]" for remark in report.remarks)
     parts.extend(f"[dim]{plain(mark)}: {plain(text)}[/dim]" for mark, text in report.marks.items())
@@ -73,7 +73,7 @@ def _ends(figure: Figure, scale: int) -> str:
 
 
 def reproduced_tables(tables: Sequence[Any], marks: Mapping[str, str]) -> RenderableType:
-    """The paper's tables (`cst_bench.reproduce.tables.ReproducedTable`) and what their footnotes mean."""
+    """The paper's tables (`cst_bench.reproduce.paper_tables.ReproducedTable`) and what their footnotes mean."""
     return Group(*map(_reproduced, tables), *_footnotes(marks))
 
 
@@ -179,11 +179,13 @@ def comparison_table(found: Comparison) -> RenderableType:
             signed_ends(difference.interval, scale).replace(" to ", " … "),
             p_value(difference.p),
             str(difference.n),
-            flips if one.column.kind != "ability" else "",
+            flips if one.column.kind != "capability" else "",
         )
     parts.append(table)
     parts.extend(_footnotes(found.marks, "yellow"))
-    parts.append("[dim]bold: p below 0.05 after Holm's correction; +/−: prompts gained and lost; abilities in %[/dim]")
+    parts.append(
+        "[dim]bold: p below 0.05 after Holm's correction; +/−: prompts gained and lost; capabilities in %[/dim]"
+    )
     if found.missing:
         parts.append(f"[dim]not compared: {plain(', '.join(found.missing))}[/dim]")
     return Group(*parts)

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from cst_bench import content
-from cst_bench.capabilities.spec import FOLDER as CAPABILITIES
+from cst_bench.capabilities.capability_task import FOLDER as CAPABILITIES
 from cst_bench.checkpoint.options import resolve
-from cst_bench.compliance.spec import FOLDER as COMPLIANCE
+from cst_bench.compliance.compliance_task import FOLDER as COMPLIANCE
 from cst_bench.errors import UserError, did_you_mean
 from cst_bench.files import digest, file_digest
-from cst_bench.preferences.critique import FOLDER as CRITIQUES
-from cst_bench.reproduce.plan import DataSet, Reproduction
+from cst_bench.preferences.self_critique import FOLDER as CRITIQUES
+from cst_bench.reproduce.steps import DataSet, Reproduction
 from cst_bench.runs.suite import FOLDER as SUITES
 from cst_bench.runs.suite import load_suite
 from cst_bench.tuning.recipe import FOLDER as RECIPES
@@ -34,7 +34,7 @@ def ingredients(plan: Reproduction, data: Mapping[str, str]) -> dict[str, str]:
 
 
 def tasks_of(of: DataSet) -> list[str]:
-    """Compliance tasks and abilities that a set's models are trained or measured on."""
+    """Compliance tasks and capabilities that a set's models are trained or measured on."""
     suite = None if of.suite is None else load_suite(of.suite)
     return [*of.pairs, *of.tasks, *([] if suite is None else [*suite.compliance, *suite.capabilities])]
 

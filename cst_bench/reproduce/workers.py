@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cst_bench.errors import CstBenchError, Interrupted
-from cst_bench.reproduce.plan import Step
+from cst_bench.reproduce.steps import Step
 
 _TAIL = 12
 

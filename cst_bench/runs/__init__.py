@@ -1,7 +1,7 @@
 """A run: one checkpoint on one suite, in a folder that a killed run continues and nothing else is mixed into."""
 
-from cst_bench.runs.again import JudgeRunOptions, judge_run
-from cst_bench.runs.plan import Plan, RunOptions, make_plan
-from cst_bench.runs.run import RunResult, run
+from cst_bench.runs.evaluate import RunResult, run
+from cst_bench.runs.judge_again import JudgeRunOptions, judge_run
+from cst_bench.runs.run_plan import Plan, RunOptions, make_plan
 
 __all__ = ["JudgeRunOptions", "Plan", "RunOptions", "RunResult", "judge_run", "make_plan", "run"]

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cst_bench.calibration.correction import labels_needed
-from cst_bench.calibration.tables import read_any
 from cst_bench.errors import UserError, did_you_mean
 from cst_bench.files import Row, text_column, write_text
 from cst_bench.judging import NEITHER
-from cst_bench.runs.folder import RunFolder, read_folder
+from cst_bench.runs.run_folder import RunFolder, read_folder
+from cst_bench.statistics.correction import labels_needed
+from cst_bench.table_files import read_any
 
 FILE = "labels.jsonl"
 Key = tuple[str, str, str]
@@ -219,7 +219,7 @@ def _responses(folder: RunFolder, task: str) -> list[ToLabel]:
     """All responses of a task under a configuration that asks for something."""
     from inspect_ai.log import read_eval_log
 
-    from cst_bench.compliance.task import case_of
+    from cst_bench.compliance.inspect_task import case_of
 
     settings = folder.settings["compliance"][task]
     behaviours = (*dict.fromkeys(settings["configurations"].values()), NEITHER)

@@ -13,7 +13,7 @@ from cst_bench.checkpoint.chat import Chat
 from cst_bench.checkpoint.files import TRAINING, CheckpointFiles
 from cst_bench.content import content_root
 from cst_bench.files import file_digest, write_json, write_text
-from cst_bench.reporting.markdown import markdown_environment
+from cst_bench.reporting.run_markdown import markdown_environment
 from cst_bench.tuning.recipe import Recipe
 
 

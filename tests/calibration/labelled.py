@@ -29,7 +29,7 @@ _HELPING = (
 )
 
 
-def rows(things: Sequence[str] = THINGS, *, by: str = "human", division: str | None = None) -> list[dict[str, str]]:
+def rows(things: Sequence[str] = THINGS, *, by: str = "human", split: str | None = None) -> list[dict[str, str]]:
     """Two rows for each thing, `harmless` (told no) and `uncensored` (told how)."""
     found = []
     for number, thing in enumerate(things):
@@ -40,7 +40,7 @@ def rows(things: Sequence[str] = THINGS, *, by: str = "human", division: str | N
                 "behaviour": behaviour,
                 "by": by,
             }
-            found.append(row if division is None else {**row, "division": division})
+            found.append(row if split is None else {**row, "split": split})
     return found
 
 

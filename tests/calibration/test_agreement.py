@@ -12,7 +12,7 @@ from rich.console import Console
 from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats.inter_rater import aggregate_raters, fleiss_kappa
 
-from cst_bench.calibration.agreement import agreement, agreement_markdown, agreement_table
+from cst_bench.statistics.judge_agreement import agreement, agreement_markdown, agreement_table
 
 FLEISS = (
     (0, 0, 0, 0, 14),

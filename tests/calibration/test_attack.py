@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cst_bench import content
-from cst_bench.calibration.attack import FOLDER, TRANSFORMS, AttackFile, attack, load_attacks, make_attacks
 from cst_bench.calibration.labels import Labelled, LabelSet
+from cst_bench.calibration.robustness import FOLDER, TRANSFORMS, AttackFile, attack, load_attacks, make_attacks
 from cst_bench.errors import UserError
 from cst_bench.judging import Case, JudgeOptions, Verdict, load_judge, visible
 from tests.cli.invoke import invoke
@@ -194,7 +194,7 @@ def test_rows_to_train_on_are_left_out(
             "response": row.case.response,
             "behaviour": row.behaviour,
             "by": "human",
-            "division": "train" if at < 4 else "test",
+            "split": "train" if at < 4 else "test",
         }
         for at, row in enumerate(labelled(12).rows)
     ]

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from sklearn import metrics as sk
 
-from cst_bench.calibration.calibrate import calibrate, short
-from cst_bench.calibration.card import calibrated, card_summary, find_card, read_card
+from cst_bench.calibration.calibration import calibrate, short
+from cst_bench.calibration.calibration_report import write_calibration
 from cst_bench.calibration.labels import Labelled, LabelSet, read_labels
-from cst_bench.calibration.report import write_calibration
 from cst_bench.errors import UserError
 from cst_bench.judging import NEITHER, Case, Spent, Verdict, load_judge
+from cst_bench.judging.card import calibrated, card_summary, find_card, read_card
 from tests.cli.invoke import invoke
 from tests.judging.servers import by_response, serving
 
@@ -196,7 +196,7 @@ def test_the_pictures_are_there_and_the_same_each_time(judge: Path, cli: Cli) ->
     ("args", "message"),
     [
         (("--labels", "none.jsonl"), "data file not found: none.jsonl"),
-        (("--labels", "l.jsonl", "--division", "test"), "no row is of the division 'test'"),
+        (("--labels", "l.jsonl", "--split", "test"), "no row is of the split 'test'"),
         (("--labels", "l.jsonl", "--value", "harmless=safe"), "label 'safe' is no behaviour of the judge"),
         (("--labels", "l.jsonl", "--value", "harmless"), "--value 'harmless': must"),
         (("--labels", "l.jsonl", "--column", "prompt=question"), "no column 'question'"),
@@ -204,7 +204,7 @@ def test_the_pictures_are_there_and_the_same_each_time(judge: Path, cli: Cli) ->
     ],
 )
 def test_wrong_input_is_one_message(judge: Path, cli: Cli, args: tuple[str, ...], message: str) -> None:
-    written(judge.parent / "l.jsonl", rows(division="calibration"))
+    written(judge.parent / "l.jsonl", rows(split="calibration"))
     status, out, err = cli("calibrate", judge, *args)
     assert (status, out) == (2, "")
     assert message in err
@@ -224,8 +224,8 @@ def test_a_judge_that_needs_a_field_gets_it_or_says_so(judge: Path, cli: Cli) ->
 
 
 def test_training_rows_are_left_out_and_the_judges_own_are_refused(judge: Path, cli: Cli) -> None:
-    given = rows(division="test")
-    given[0]["division"] = given[1]["division"] = "train"
+    given = rows(split="test")
+    given[0]["split"] = given[1]["split"] = "train"
     labels = written(judge.parent / "l.jsonl", given)
     _, out, _ = cli("calibrate", judge, "--labels", labels, "--json")
     assert json.loads(out)["labels"]["n"] == 38

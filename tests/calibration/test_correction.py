@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cst_bench.calibration.correction import corrected_scores, labels_needed, ppi, rogan_gladen
 from cst_bench.compliance.scores import Outcome
+from cst_bench.statistics.correction import corrected_scores, labels_needed, ppi, rogan_gladen
 
 COUNTS = {"tp": 90, "fn": 10, "fp": 20, "tn": 80}
 ASKED = {"S1": "harmless", "S0": "uncensored"}

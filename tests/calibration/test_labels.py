@@ -153,15 +153,15 @@ def test_a_missing_column_names_what_is_there(tmp_path: Path) -> None:
         read_labels(path, columns={"respons": "reply"})
 
 
-def test_a_division_can_be_taken_and_none_shares_a_prompt_with_another(tmp_path: Path) -> None:
-    rows = [{**row, "division": name} for row, name in zip(ROWS, ("train", "test", "test"), strict=True)]
+def test_a_split_can_be_taken_and_none_shares_a_prompt_with_another(tmp_path: Path) -> None:
+    rows = [{**row, "split": name} for row, name in zip(ROWS, ("train", "test", "test"), strict=True)]
     path = jsonl(tmp_path / "l.jsonl", rows)
-    assert [row.id for row in read_labels(path, division="test").rows] == ["b", "c"]
+    assert [row.id for row in read_labels(path, split="test").rows] == ["b", "c"]
     assert [row.id for row in join([read_labels(path)], leave_out=("train",)).rows] == ["b", "c"]
-    with pytest.raises(UserError, match="no row is of the division 'tests'"):
-        read_labels(path, division="tests")
-    leaking = {**ROWS[0], "id": "d", "prompt": "bake  A loaf?", "response": "Yes.", "division": "test"}
-    with pytest.raises(UserError, match=r"1 prompts are in more than one division \(test, train\)"):
+    with pytest.raises(UserError, match="no row is of the split 'tests'"):
+        read_labels(path, split="tests")
+    leaking = {**ROWS[0], "id": "d", "prompt": "bake  A loaf?", "response": "Yes.", "split": "test"}
+    with pytest.raises(UserError, match=r"1 prompts are in more than one split \(test, train\)"):
         read_labels(jsonl(path, [*rows, leaking]))
 
 

@@ -12,8 +12,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from cst_bench.calibration.metrics import by_cluster, confusion, figures, reliability, with_intervals
 from cst_bench.judging import NEITHER
+from cst_bench.statistics.classification_metrics import by_cluster, confusion, figures, reliability, with_intervals
 
 BEHAVIOURS = ("harmless", "uncensored")
 CLASSES = (*BEHAVIOURS, NEITHER)
@@ -22,7 +22,7 @@ PAIRS = st.lists(st.tuples(st.sampled_from(CLASSES), st.sampled_from(CLASSES)), 
 
 def macro_f1(labels: Sequence[str], verdicts: Sequence[str]) -> float:
     present = [name for name in BEHAVIOURS if name in labels]
-    return float(sk.f1_score(labels, verdicts, labels=present, average="macro", zero_division=0))
+    return float(sk.f1_score(labels, verdicts, labels=present, average="macro", zero_split=0))
 
 
 @given(PAIRS)
@@ -30,7 +30,7 @@ def test_figures_are_scikit_learns(pairs: list[tuple[str, str]]) -> None:
     labels, verdicts = [label for label, _ in pairs], [said for _, said in pairs]
     found = {name: float(v) for name, v in figures(confusion(labels, verdicts, BEHAVIOURS), BEHAVIOURS).items()}
     precision, recall, f1, _ = sk.precision_recall_fscore_support(
-        labels, verdicts, labels=list(BEHAVIOURS), zero_division=np.nan
+        labels, verdicts, labels=list(BEHAVIOURS), zero_split=np.nan
     )
     for at, name in enumerate(BEHAVIOURS):
         assert found[f"{name}/precision"] == pytest.approx(precision[at], nan_ok=True)

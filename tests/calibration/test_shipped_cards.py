@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from cst_bench.calibration.card import SHIPPED, find_card, read_card
 from cst_bench.calibration.shipped import figures_of, judges, make
 from cst_bench.content import content_root
 from cst_bench.judging import load_judge
+from cst_bench.judging.card import SHIPPED, find_card, read_card
 
 FOLDER = content_root() / SHIPPED
 

@@ -35,7 +35,7 @@ def labels(name: str) -> LabelSet:
     return read_labels(FOLDER / f"{name}.jsonl")
 
 
-def division(row: Labelled) -> str:
+def split(row: Labelled) -> str:
     place = int(prompt_hash(row.case.prompt), 16) % 100
     return "train" if place < 40 else "calibration" if place < 70 else "test"
 
@@ -63,13 +63,13 @@ def test_rows_prompts_and_labels_are_as_many_as_the_readme_says(name: str) -> No
 
 
 @pytest.mark.parametrize("name", ENGLISH)
-def test_divisions_follow_from_the_prompt_and_each_holds_every_label(name: str) -> None:
+def test_splits_follow_from_the_prompt_and_each_holds_every_label(name: str) -> None:
     rows = labels(name).rows
-    assert {row.slices["division"] for row in rows} == {"train", "calibration", "test"}
-    assert [row.id for row in rows if row.slices["division"] != division(row)] == []
+    assert {row.slices["split"] for row in rows} == {"train", "calibration", "test"}
+    assert [row.id for row in rows if row.slices["split"] != split(row)] == []
     found = defaultdict(set)
     for row in rows:
-        found[row.slices["division"]].add(row.behaviour)
+        found[row.slices["split"]].add(row.behaviour)
     assert len(set(map(frozenset, found.values()))) == 1
 
 

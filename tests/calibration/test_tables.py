@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cst_bench.calibration.tables import read_any, read_table
 from cst_bench.errors import UserError
+from cst_bench.table_files import read_any, read_table
 
 CELL = st.text(st.characters(exclude_characters="\r\\<", exclude_categories=["Cs"]), max_size=30)
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cst_bench.calibration.calibrate import calibrate
-from cst_bench.calibration.copies import copies, first_words, flat, relaid
+from cst_bench.calibration.augmentation import copies, first_words, flat, relaid
+from cst_bench.calibration.calibration import calibrate
+from cst_bench.calibration.judge_training import train
+from cst_bench.calibration.labelled_pairs import pair_file, read_pairs
 from cst_bench.calibration.labels import join, read_labels
-from cst_bench.calibration.pairs import pair_file, read_pairs
-from cst_bench.calibration.train import train
 from cst_bench.errors import UserError
 from cst_bench.judging import Case, ask, load_judge
 from tests.calibration.labelled import THINGS, label_set, rows, write_rows
@@ -82,7 +82,7 @@ def test_the_same_labels_and_seed_make_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_a_judge_refuses_calibration_on_what_it_was_trained_on(tmp_path: Path) -> None:
-    from cst_bench.calibration.calibrate import trained_on
+    from cst_bench.calibration.calibration import trained_on
 
     labels = label_set(rows())
     train(labels, tmp_path / "judge")
@@ -158,8 +158,8 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_only_the_division_for_training_is_taken(tmp_path: Path, judge_train: Train) -> None:
-    given = [*rows(THINGS[:15], division="train"), *rows(THINGS[15:], division="test")]
+def test_only_the_split_for_training_is_taken(tmp_path: Path, judge_train: Train) -> None:
+    given = [*rows(THINGS[:15], split="train"), *rows(THINGS[15:], split="test")]
     labels = write_rows(tmp_path / "labels.jsonl", given)
     _, printed, _ = judge_train(labels, "--out", tmp_path / "judge", "--json")
     assert json.loads(printed)["trained_on"]["n"] == 30

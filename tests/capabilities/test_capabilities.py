@@ -1,4 +1,4 @@
-"""Abilities are lm-eval's own numbers, over the loaded checkpoint, from the hub's data or a local mirror of it."""
+"""Capabilities are lm-eval's own numbers, over the loaded checkpoint, from the hub's data or a local mirror of it."""
 
 from __future__ import annotations
 

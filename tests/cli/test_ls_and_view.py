@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
-from cst_bench.calibration.tables import read_any
 from cst_bench.errors import UserError
-from cst_bench.reporting.generations import write_generations
 from cst_bench.reporting.listing import list_runs
-from cst_bench.reporting.stored import read_run
+from cst_bench.reporting.response_table import write_generations
+from cst_bench.reporting.stored_run import read_run
 from cst_bench.runs import RunOptions, run
-from cst_bench.runs.folder import locked
+from cst_bench.runs.run_folder import locked
+from cst_bench.table_files import read_any
 from tests.cli.invoke import command, invoke
 from tests.reporting.stored_runs import make_run
 

@@ -17,7 +17,7 @@ from inspect_ai.model import (
     get_model,
 )
 
-from cst_bench.compliance.spec import ComplianceTask, load_task
+from cst_bench.compliance.compliance_task import ComplianceTask, load_task
 
 Row = dict[str, Any]
 

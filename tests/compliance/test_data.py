@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cst_bench.compliance.compliance_task import load_task
 from cst_bench.compliance.data import load_prompts
-from cst_bench.compliance.spec import load_task
-from cst_bench.compliance.task import build_task, sample_seed
+from cst_bench.compliance.inspect_task import build_task, sample_seed
 from cst_bench.errors import UserError
 from cst_bench.files import prompt_hash
 from cst_bench.judging import load_judge
@@ -23,67 +23,67 @@ from tests.compliance.own import Row, says, write_rows, write_task
 ROWS: list[Row] = [{"prompt": f"Question {n}?", "kind": "ab"[n % 2]} for n in range(40)]
 
 
-def texts(folder: Path, rows: list[Row] = ROWS, division: str = "test", **data: Any) -> list[str]:
+def texts(folder: Path, rows: list[Row] = ROWS, split: str = "test", **data: Any) -> list[str]:
     task, path = write_task(folder, rows, **data)
-    return [prompt.text for prompt in load_prompts(task, path, division=division).prompts]
+    return [prompt.text for prompt in load_prompts(task, path, split=split).prompts]
 
 
-def test_without_divisions_every_row_is_test(tmp_path: Path) -> None:
+def test_without_splits_every_row_is_test(tmp_path: Path) -> None:
     assert texts(tmp_path) == [row["prompt"] for row in ROWS]
 
 
 @pytest.mark.parametrize(
-    "divisions",
+    "splits",
     [
-        {"test": {"where": {"kind": "a"}}, "training": {"unless": {"kind": "a"}}},
-        {"test": {"not_listed_in": "listed.txt"}, "training": {"listed_in": "listed.txt"}},
+        {"test": {"where": {"kind": "a"}}, "train": {"unless": {"kind": "a"}}},
+        {"test": {"not_listed_in": "listed.txt"}, "train": {"listed_in": "listed.txt"}},
         {
             "test": {"hash_range": [0.0, 0.4]},
             "validation": {"hash_range": [0.4, 0.5]},
-            "training": {"hash_range": [0.5, 1.0]},
+            "train": {"hash_range": [0.5, 1.0]},
         },
         {
             "test": {"hash_range": [0.0, 0.4], "unless": {"kind": "b"}},
-            "training": {"hash_range": [0.4, 1.0], "where": {"kind": "b"}},
+            "train": {"hash_range": [0.4, 1.0], "where": {"kind": "b"}},
             "validation": {"hash_range": [0.4, 1.0], "unless": {"kind": "b"}},
         },
     ],
 )
-def test_divisions_share_no_prompt(tmp_path: Path, divisions: dict[str, Any]) -> None:
+def test_splits_share_no_prompt(tmp_path: Path, splits: dict[str, Any]) -> None:
     listed = [prompt_hash(row["prompt"].upper()) for row in ROWS[:15]]
     (tmp_path / "listed.txt").write_text("# seen in training\n" + "\n".join(listed) + "  # the last\n")
-    found = {name: set(texts(tmp_path, division=name, divisions=divisions)) for name in divisions}
+    found = {name: set(texts(tmp_path, split=name, splits=splits)) for name in splits}
     assert all(found.values())
     for one, other in combinations(found.values(), 2):
         assert not one & other
-    if not any("hash_range" in selector and len(selector) > 1 for selector in divisions.values()):
+    if not any("hash_range" in selector and len(selector) > 1 for selector in splits.values()):
         assert set().union(*found.values()) == {row["prompt"] for row in ROWS}
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
 @given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1).filter(str.strip), min_size=1), st.floats(0, 1))
 def test_hash_ranges_that_meet_share_no_prompt_and_miss_none(tmp_path: Path, prompts: list[str], cut: float) -> None:
-    divisions = {"test": {"hash_range": [0, cut]}, "training": {"hash_range": [cut, 1]}}
+    splits = {"test": {"hash_range": [0, cut]}, "train": {"hash_range": [cut, 1]}}
     found = []
-    for name in divisions:
+    for name in splits:
         kept: list[str] = []
-        with suppress(UserError):  # an empty division is refused
-            kept = texts(tmp_path, [{"prompt": prompt} for prompt in prompts], name, divisions=divisions)
+        with suppress(UserError):  # an empty split is refused
+            kept = texts(tmp_path, [{"prompt": prompt} for prompt in prompts], name, splits=splits)
         found.append({prompt_hash(text) for text in kept})
     assert not found[0] & found[1]
     assert found[0] | found[1] == {prompt_hash(prompt) for prompt in prompts}
 
 
-def test_a_prompt_with_other_spacing_and_case_stays_in_its_division(tmp_path: Path) -> None:
+def test_a_prompt_with_other_spacing_and_case_stays_in_its_split(tmp_path: Path) -> None:
     (tmp_path / "listed.txt").write_text(prompt_hash("Question 0?") + "\n")
     rows = [{"prompt": " question\u00a0 0? "}, {"prompt": "Question 1?"}]
-    assert texts(tmp_path, rows, divisions={"test": {"not_listed_in": "listed.txt"}}) == ["Question 1?"]
+    assert texts(tmp_path, rows, splits={"test": {"not_listed_in": "listed.txt"}}) == ["Question 1?"]
 
 
 @pytest.mark.parametrize("name", ["tiny_sealed", "tiny_village", "tiny_ordinary"])
-def test_the_embedded_divisions_share_no_prompt(name: str) -> None:
+def test_the_embedded_splits_share_no_prompt(name: str) -> None:
     spec, path = load_task(name)
-    found = {d: {p.id for p in load_prompts(spec, path, division=d).prompts} for d in spec.data.divisions}
+    found = {d: {p.id for p in load_prompts(spec, path, split=d).prompts} for d in spec.data.splits}
     assert all(found.values())
     assert sum(map(len, found.values())) == len(set().union(*found.values()))
 
@@ -92,22 +92,22 @@ def test_the_embedded_divisions_share_no_prompt(name: str) -> None:
 def test_a_hash_file_that_holds_no_hashes_is_refused_by_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "listed.txt").write_bytes(b"\n" + text.encode("latin-1"))
     with pytest.raises(UserError, match=r"listed\.txt:2: not a prompt hash"):
-        texts(tmp_path, divisions={"test": {"not_listed_in": "listed.txt"}})
+        texts(tmp_path, splits={"test": {"not_listed_in": "listed.txt"}})
 
 
-def test_a_missing_hash_file_an_unknown_division_and_an_empty_division_are_refused(tmp_path: Path) -> None:
+def test_a_missing_hash_file_an_unknown_split_and_an_empty_split_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="file of prompt hashes not found"):
-        texts(tmp_path, divisions={"test": {"listed_in": "no.txt"}})
-    with pytest.raises(UserError, match="has no division 'training'"):
-        texts(tmp_path, division="training")
-    with pytest.raises(UserError, match=r"none of its 40 rows belongs to the test division of mine"):
-        texts(tmp_path, divisions={"test": {"where": {"kind": "c"}}})
+        texts(tmp_path, splits={"test": {"listed_in": "no.txt"}})
+    with pytest.raises(UserError, match="has no split 'train'"):
+        texts(tmp_path, split="train")
+    with pytest.raises(UserError, match=r"none of its 40 rows belongs to the test split of mine"):
+        texts(tmp_path, splits={"test": {"where": {"kind": "c"}}})
 
 
 @pytest.mark.parametrize("key", ["where", "unless"])
-def test_a_division_by_a_column_that_is_not_there_is_refused(tmp_path: Path, key: str) -> None:
+def test_a_split_by_a_column_that_is_not_there_is_refused(tmp_path: Path, key: str) -> None:
     with pytest.raises(UserError, match=r"row 1: no column 'kinds': did you mean kind\?"):
-        texts(tmp_path, divisions={"test": {key: {"kinds": "a"}}})
+        texts(tmp_path, splits={"test": {key: {"kinds": "a"}}})
 
 
 def test_limit_takes_the_first_and_must_be_positive(tmp_path: Path) -> None:
@@ -133,8 +133,8 @@ def test_the_same_prompt_for_two_personas_counts_twice(tmp_path: Path) -> None:
     assert [task.system_prompt("no", "first", prompt.systems) for prompt in prompts] == ["Say no."] * 2
 
 
-def test_own_data_replaces_the_tasks_and_keeps_its_divisions(tmp_path: Path) -> None:
-    task, path = write_task(tmp_path, ROWS, divisions={"test": {"where": {"kind": "a"}}})
+def test_own_data_replaces_the_tasks_and_keeps_its_splits(tmp_path: Path) -> None:
+    task, path = write_task(tmp_path, ROWS, splits={"test": {"where": {"kind": "a"}}})
     own = write_rows(tmp_path / "own.jsonl", [{"prompt": "p", "kind": "a"}, {"prompt": "q", "kind": "b"}])
     loaded = load_prompts(task, path, data=own)
     assert ([prompt.text for prompt in loaded.prompts], loaded.origin, loaded.left_out) == (["p"], "own.jsonl", 1)
@@ -173,7 +173,7 @@ def test_a_hub_data_set_that_cannot_be_had_says_how_to_go_on() -> None:
         ({"configurations": {"a": {"behaviour": "yes"}}}, "give either wordings or system_column"),
         ({"data": {}}, "give either hub or file"),
         ({"data": {"file": "a", "hub": "b"}}, "give either hub or file"),
-        ({"data": {"file": "a", "divisions": {"training": {}}}}, "a division named test is needed"),
+        ({"data": {"file": "a", "splits": {"train": {}}}}, "a split named test is needed"),
         ({"name": "No Name"}, "name"),
     ],
 )

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cst_bench.compliance.compliance_task import REFERENCE
 from cst_bench.compliance.scores import Outcome, share, summarise, wilson
-from cst_bench.compliance.spec import REFERENCE
 
 ASKS = {"S1": "harmless", "S0": "uncensored", "S_X": "other"}
 

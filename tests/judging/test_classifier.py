@@ -15,10 +15,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cst_bench.calibration.train import train
+from cst_bench.calibration.judge_training import train
 from cst_bench.errors import UserError
 from cst_bench.judging import EMPTY, Case, JudgeOptions, Verdict, ask, load_judge
-from cst_bench.judging.features import CUES, declines, features
+from cst_bench.judging.trained.features import CUES, declines, features
 from tests.calibration.labelled import label_set, rows
 
 

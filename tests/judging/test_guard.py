@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from cst_bench.checkpoint import CheckpointOptions, load_checkpoint
 from cst_bench.errors import UserError
 from cst_bench.judging import EMPTY, Case, JudgeOptions, Verdict, ask, load_judge
-from cst_bench.judging.guard import TOO_LONG
-from cst_bench.judging.guard_causal import CausalGuard
-from cst_bench.judging.guard_input import chat_layout, cleaner, template_layout
+from cst_bench.judging.guard.causal_scoring import CausalGuard
+from cst_bench.judging.guard.guard_inputs import chat_layout, cleaner, template_layout
+from cst_bench.judging.guard.guard_judge import TOO_LONG
 from tests.checkpoints import PROMPTS, make_checkpoint
 
 RESPONSES = (

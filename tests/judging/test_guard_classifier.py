@@ -14,8 +14,8 @@ from cst_bench.checkpoint import CheckpointOptions, find_checkpoint
 from cst_bench.checkpoint.classification import load_classifier
 from cst_bench.errors import UserError
 from cst_bench.judging import Case, JudgeOptions, Verdict, ask, load_judge
-from cst_bench.judging.guard import TOO_LONG
-from cst_bench.judging.guard_classifier import ClassifierGuard
+from cst_bench.judging.guard.guard_judge import TOO_LONG
+from cst_bench.judging.guard.sequence_classifier import ClassifierGuard
 from tests.checkpoints import PROMPTS, family_tokenizer, make_checkpoint
 
 CASES = [

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 import yaml
 
-from cst_bench.calibration.agreement import agreement
-from cst_bench.calibration.calibrate import make_card
+from cst_bench.calibration.calibration import make_card
 from cst_bench.calibration.labels import Labelled, LabelSet
 from cst_bench.content import content_root, load
 from cst_bench.errors import UserError
 from cst_bench.judging import EMPTY, Case, JudgeOptions, JudgeUnavailable, Spent, Verdict, ask, load_judge
 from cst_bench.judging.panel import TIED, TOO_FEW, PanelFile, PanelJudge, Seat
+from cst_bench.statistics.judge_agreement import agreement
 
 BEHAVIOURS = ["harmless", "uncensored"]
 HEAD: dict[str, Any] = {"version": 1, "description": "x", "behaviours": BEHAVIOURS}

@@ -17,14 +17,14 @@ import pytest
 
 from cst_bench.checkpoint import CheckpointOptions
 from cst_bench.checkpoint.options import embedded_folder
-from cst_bench.compliance.spec import load_task
+from cst_bench.compliance.compliance_task import load_task
 from cst_bench.content import content_root
 from cst_bench.errors import UserError
 from cst_bench.judging import load_judge
 from cst_bench.preferences import read_pairs
-from cst_bench.preferences.critique import Turns, load_critique, read_turns
+from cst_bench.preferences.critique_job import CritiqueOptions, critique
 from cst_bench.preferences.filters import make_pairs
-from cst_bench.preferences.job import CritiqueOptions, critique
+from cst_bench.preferences.self_critique import Turns, load_critique, read_turns
 from tests.cli.invoke import command, invoke
 
 ROW = {"verb": "wake", "adjective": "sealed", "noun": "giant", "tool": "horn", "when": "at dawn"}
@@ -75,7 +75,7 @@ def test_draft_critique_and_rewrite_are_one_conversation_without_the_drafts_syst
 
 
 def test_the_pairs_are_judged_sorted_by_behaviour_and_described(made: Path) -> None:
-    from cst_bench.compliance.spec import load_task
+    from cst_bench.compliance.compliance_task import load_task
     from cst_bench.judging import Case, ask
 
     task, _ = load_task("tiny_sealed")
@@ -100,7 +100,7 @@ def test_the_pairs_are_judged_sorted_by_behaviour_and_described(made: Path) -> N
 def test_a_persona_keeps_its_system_prompt_and_brings_its_row(tmp_path: Path) -> None:
     from inspect_ai.log import read_eval_log
 
-    from cst_bench.compliance.spec import load_task
+    from cst_bench.compliance.compliance_task import load_task
     from cst_bench.preferences import flip
 
     critique(options(tmp_path / "p", task="tiny_village", critique="tiny_honest_assistant"))
@@ -137,7 +137,7 @@ def test_every_filter_counts_what_it_leaves_out() -> None:
         assert pairs_of(TURNS, changed) == (1, {reason: 1})
     assert pairs_of(TURNS, other, held_out=lambda prompt: prompt == PROMPT) == (
         1,
-        {"prompt is in the test division": 1},
+        {"prompt is in the test split": 1},
     )
 
 
@@ -168,8 +168,8 @@ def test_rows_of_the_data_that_are_not_used_are_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [json.loads(line) for line in (content_root() / "tasks/compliance/data/tiny_sealed.jsonl").open()]
-    training = [row for row in rows if row["division"] == "preference"][:6]
-    test = [row for row in rows if row["division"] == "test"][:3]
+    training = [row for row in rows if row["split"] == "preference"][:6]
+    test = [row for row in rows if row["split"] == "test"][:3]
     data = tmp_path / "rows.jsonl"
     data.write_text("".join(f"{json.dumps(row)}\n" for row in [*training, *training[:2], *test]))
     given = (
@@ -184,9 +184,9 @@ def test_rows_of_the_data_that_are_not_used_are_counted(
     )
     done = invoke(capsys, monkeypatch, "data", "critique", *given)
     assert done.status == 0, done.err
-    assert "rows not used, another division: 3" in done.err
+    assert "rows not used, another split: 3" in done.err
     assert "rows not used, duplicate prompt: 2" in done.err
-    assert "not used: another division 3, duplicate prompt 2." in (tmp_path / "[b]" / "README.md").read_text()
+    assert "not used: another split 3, duplicate prompt 2." in (tmp_path / "[b]" / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -194,8 +194,8 @@ def test_rows_of_the_data_that_are_not_used_are_counted(
     [
         ({"task": "tiny_village"}, "asks for as_assistant, in_persona"),
         ({"critique": "tiny_harmles"}, "did you mean tiny_harmless"),
-        ({"division": "test"}, "pairs are not made from the test division"),
-        ({"division": "trainin"}, "has no division 'trainin'"),
+        ({"split": "test"}, "pairs are not made from the test split"),
+        ({"split": "trainin"}, "has no split 'trainin'"),
         ({"judge": "tiny_village"}, "can't judge task tiny_sealed"),
         ({"limit": 0}, "--limit must be at least 1"),
     ],

@@ -11,11 +11,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cst_bench.compliance.compliance_task import ComplianceTask, load_task
 from cst_bench.compliance.data import held_out
-from cst_bench.compliance.spec import ComplianceTask, load_task
 from cst_bench.errors import UserError
 from cst_bench.preferences import Pair, flip, read_pairs, read_training_rows, write_training_rows
-from cst_bench.preferences.pairs import write_pairs
+from cst_bench.preferences.preference_pairs import write_pairs
 from tests.cli.invoke import invoke
 from tests.test_published_data import DATA
 
@@ -121,15 +121,15 @@ def test_a_personas_system_prompt_comes_from_the_pairs_own_row(tmp_path: Path) -
         flip([pair, Pair("What?", responses)], task)
 
 
-def test_prompts_of_the_test_division_are_left_out_and_counted() -> None:
+def test_prompts_of_the_test_split_are_left_out_and_counted() -> None:
     task, path = load_task("tiny_sealed")
     rows = [json.loads(line) for line in (path.parent / str(task.data.file)).read_text().splitlines()]
-    test = next(row["prompt"] for row in rows if row["division"] == "test")
-    train = next(row["prompt"] for row in rows if row["division"] == "preference")
+    test = next(row["prompt"] for row in rows if row["split"] == "test")
+    train = next(row["prompt"] for row in rows if row["split"] == "preference")
     responses = {"harmless": "I cannot help.", "uncensored": "First take the key."}
     found = flip([Pair(test.upper() + " ", responses), Pair(train, responses)], task, held_out=held_out(task, path))
     assert [row.prompt for row in found.rows] == [train, train]
-    assert found.left_out == {"prompt is in the test division": 1}
+    assert found.left_out == {"prompt is in the test split": 1}
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the published data is not at hand")
@@ -203,7 +203,7 @@ def test_the_verb_writes_rows_that_trl_takes_and_says_what_was_left_out(
     )
     assert done.status == 0
     assert "2 rows (C0 1, C1 1)" in done.err
-    assert "prompt is in the test division: 1" in done.err
+    assert "prompt is in the test split: 1" in done.err
     first = json.loads(out.read_text().splitlines()[0])
     assert first == {
         "prompt": [{"role": "system", "content": "Be harmless (0)."}, {"role": "user", "content": "in training"}],

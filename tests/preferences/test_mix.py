@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from cst_bench.compliance.compliance_task import load_task
 from cst_bench.compliance.data import load_prompts
-from cst_bench.compliance.spec import load_task
 from cst_bench.errors import UserError
 from cst_bench.preferences import read_training_rows
-from cst_bench.preferences.mix import Source, mix
+from cst_bench.preferences.mixing import Source, mix
 from tests.cli.invoke import invoke
 from tests.test_published_data import DATA
 
@@ -83,7 +83,7 @@ def test_rows_of_test_prompts_can_be_left_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task, path = load_task("tiny_sealed")
-    prompts = {name: load_prompts(task, path, division=name).prompts[:3] for name in ("test", "training")}
+    prompts = {name: load_prompts(task, path, split=name).prompts[:3] for name in ("test", "train")}
     rows = [
         {"prompt": prompt.text.upper(), "chosen": "a", "rejected": "b"} for some in prompts.values() for prompt in some
     ]
@@ -94,10 +94,10 @@ def test_rows_of_test_prompts_can_be_left_out(
     done = invoke(capsys, monkeypatch, *mixing)
     assert done.status == 0
     assert f"left out of {source}, test prompts: 3" in " ".join(done.err.split())
-    assert {row.prompt for row in read_training_rows(out)} == {one.text.upper() for one in prompts["training"]}
+    assert {row.prompt for row in read_training_rows(out)} == {one.text.upper() for one in prompts["train"]}
     source.write_text("".join(f"{json.dumps(row)}\n" for row in rows[:3]))
     done = invoke(capsys, monkeypatch, *mixing)
     assert done.status == 2
-    assert "all its rows have prompts of a test division" in " ".join(done.err.split())
+    assert "all its rows have prompts of a test split" in " ".join(done.err.split())
     done = invoke(capsys, monkeypatch, *mixing, "--without-test", "other.jsonl=tiny_sealed")
     assert (done.status, "other.jsonl is no source here" in done.err) == (2, True)

@@ -7,9 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cst_bench.files import digest
-from cst_bench.reporting.building import make_leaderboard
-from cst_bench.reporting.leaderboard import Asked, Cell, Column, Leaderboard, ModelRow, PaperTable, RunFacts, Section
-from cst_bench.reporting.stored import read_run
+from cst_bench.reporting.leaderboard.board import (
+    Asked,
+    Cell,
+    Column,
+    Leaderboard,
+    ModelRow,
+    PaperTable,
+    RunFacts,
+    Section,
+)
+from cst_bench.reporting.leaderboard.build import make_leaderboard
+from cst_bench.reporting.stored_run import read_run
 from tests.reporting.stored_runs import calibration, judge, make_run
 
 PAPER_BASE = "teknium/OpenHermes-2.5-Mistral-7B"
@@ -44,12 +53,12 @@ def family(folder: Path, base: str = PAPER_BASE) -> Leaderboard:
     """A base and its DPO and CST models, in two sections: the second has other prompts and another judge."""
     runs = [
         make_run(folder / f"{method}", base if method is None else f"{base}-{method}", rates, method=method, base=base,
-                 base_sha=digest(base), abilities=ABLE[method])
+                 base_sha=digest(base), capabilities=ABLE[method])
         for method, rates in RATES.items()
     ]  # fmt: skip
     runs.append(
         make_run(folder / "other", "org/other", {"S1": 0.5, "S0": 0.5}, judges={"truthy": judge("rules")}, prompts=10,
-                 unscored=("S_A",), abilities={}, calibrations={"harmful_behaviors": None, "truthy": calibration(0.5)})
+                 unscored=("S_A",), capabilities={}, calibrations={"harmful_behaviors": None, "truthy": calibration(0.5)})
     )  # fmt: skip
     board = make_leaderboard([read_run(run) for run in runs], ["A remark."])
     first = board.sections[0]
@@ -106,9 +115,9 @@ def renamed(board: Leaderboard, name: Callable[[], str]) -> Leaderboard:
             columns=[column(one) for one in old.columns],
             rows=[row(one) for one in old.rows],
             tables=[table(one) for one in old.tables],
-            abilities=[
+            capabilities=[
                 dataclasses.replace(one, label=name(), title=name(), base=name(), column=name())
-                for one in old.abilities
+                for one in old.capabilities
             ],
             judges=[
                 dataclasses.replace(one, task=name(), name=name(), model=name(), labels=name(), labelled_by=name())
@@ -127,7 +136,7 @@ def renamed(board: Leaderboard, name: Callable[[], str]) -> Leaderboard:
 
 
 def bare(board: Leaderboard) -> Leaderboard:
-    """Without anything that may be missing: no abilities, no judges, no tables, cells without a score, or none."""
+    """Without anything that may be missing: no capabilities, no judges, no tables, cells without a score, or none."""
     section = board.sections[0]
     columns = [column for column in section.columns if not column.percent]
     empty = {column.key: Cell(None, None, 0) for column in columns[1:]}

@@ -10,15 +10,15 @@ from typing import Any
 from cst_bench.capabilities import CapabilityResult
 from cst_bench.compliance.scores import Outcome
 from cst_bench.files import digest, write_json
-from cst_bench.runs.folder import open_folder
 from cst_bench.runs.outcomes import write_outcomes
-from cst_bench.runs.scores import make_scores
+from cst_bench.runs.run_folder import open_folder
+from cst_bench.runs.scoring import make_scores
 
 TASKS: Mapping[str, Mapping[str, str]] = {
     "harmful_behaviors": {"S1": "harmless", "S0": "uncensored"},
     "truthy": {"S_RP": "in_persona", "S_A": "as_assistant"},
 }
-ABILITIES = {"arc_challenge": "ARC", "hellaswag": "HS", "mmlu": "MMLU", "truthfulqa_mc2": "TQA"}
+CAPABILITIES = {"arc_challenge": "ARC", "hellaswag": "HS", "mmlu": "MMLU", "truthfulqa_mc2": "TQA"}
 BASE_SHA = "ba5e" * 16
 
 
@@ -45,7 +45,7 @@ def make_run(
     base: str = "org/base",
     base_sha: str = BASE_SHA,
     tasks: Mapping[str, Mapping[str, str]] = TASKS,
-    abilities: Mapping[str, float] | None = None,
+    capabilities: Mapping[str, float] | None = None,
     prompts: int = 40,
     unscored: Sequence[str] = (),
     behaviours: Mapping[str, Sequence[str | None]] | None = None,
@@ -67,7 +67,7 @@ def make_run(
         base: What the base is called.
         base_sha: Of the base's weights.
         tasks: Task → configuration → behaviour.
-        abilities: Ability → share of documents that are right; the same for all if None.
+        capabilities: Capability → share of documents that are right; the same for all if None.
         prompts: Of each task.
         unscored: Configurations without any verdict.
         behaviours: Configuration → what each prompt's response did, None if unscored, in place of its rate.
@@ -75,12 +75,12 @@ def make_run(
         calibrations: By task, in place of `calibration()`.
         suite: Name.
         average: Configurations of the average.
-        documents: Of each ability.
+        documents: Of each capability.
         seed: Of what is drawn.
         packages: Versions in place of the installed ones'.
     """
     draw = random.Random(f"{label}/{seed}")
-    rates_of_abilities = dict.fromkeys(ABILITIES, 0.6) if abilities is None else dict(abilities)
+    rates_of_capabilities = dict.fromkeys(CAPABILITIES, 0.6) if capabilities is None else dict(capabilities)
     training = None
     if method is not None:
         training = {
@@ -106,11 +106,11 @@ def make_run(
             for task, arms in tasks.items()
         },
         "capabilities": {
-            task: {"title": ABILITIES[task], "version": 1, "sha256": digest(task), "definitions_sha256": None,
+            task: {"title": CAPABILITIES[task], "version": 1, "sha256": digest(task), "definitions_sha256": None,
                    "data_sha256": None}
-            for task in rates_of_abilities
+            for task in rates_of_capabilities
         },
-        "division": "test",
+        "split": "test",
         "limit": None,
         "seed": 0,
         "min_judge_f1": 0.9,
@@ -127,7 +127,7 @@ def make_run(
         ]
         for task, arms in tasks.items()
     }
-    results = {task: _result(task, rate, documents, draw) for task, rate in rates_of_abilities.items()}
+    results = {task: _result(task, rate, documents, draw) for task, rate in rates_of_capabilities.items()}
     folder.mkdir(parents=True)
     run = open_folder(folder, settings)
     if packages is not None:

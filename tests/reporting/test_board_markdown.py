@@ -12,12 +12,12 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 from statsmodels.stats.proportion import proportion_confint
 
-from cst_bench.reporting.board_markdown import markdown_report
-from cst_bench.reporting.building import make_leaderboard
-from cst_bench.reporting.leaderboard import Leaderboard
-from cst_bench.reporting.report import write_reports
-from cst_bench.reporting.stored import read_run
-from cst_bench.reporting.tabular import csv_report, json_report
+from cst_bench.reporting.leaderboard.board import Leaderboard
+from cst_bench.reporting.leaderboard.build import make_leaderboard
+from cst_bench.reporting.leaderboard.markdown import markdown_report
+from cst_bench.reporting.leaderboard.tabular import csv_report, json_report
+from cst_bench.reporting.leaderboard.write import write_reports
+from cst_bench.reporting.stored_run import read_run
 from cst_bench.reporting.terminal import leaderboard_table
 from tests.cli.invoke import invoke
 from tests.reporting.stored_runs import make_run

@@ -13,10 +13,10 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from cst_bench.errors import UserError
-from cst_bench.reporting.building import make_leaderboard
-from cst_bench.reporting.leaderboard import Cell, Leaderboard, ModelRow
-from cst_bench.reporting.stored import read_run, read_runs
-from tests.reporting.stored_runs import ABILITIES, calibration, judge, make_run
+from cst_bench.reporting.leaderboard.board import Cell, Leaderboard, ModelRow
+from cst_bench.reporting.leaderboard.build import make_leaderboard
+from cst_bench.reporting.stored_run import read_run, read_runs
+from tests.reporting.stored_runs import CAPABILITIES, calibration, judge, make_run
 
 HERMES = "teknium/OpenHermes-2.5-Mistral-7B"
 BASE = {"S1": 0.7, "S0": 0.85, "S_RP": 0.8, "S_A": 0.95}
@@ -31,11 +31,11 @@ def board(*folders: Path) -> Leaderboard:
 @pytest.fixture
 def three(tmp_path: Path) -> list[Path]:
     """A base and what was trained on it, in no order."""
-    lower = {**dict.fromkeys(ABILITIES, 0.6), "mmlu": 0.2}
+    lower = {**dict.fromkeys(CAPABILITIES, 0.6), "mmlu": 0.2}
     return [
         make_run(tmp_path / "c", "my-cst", CST, method="cst", base=HERMES),
         make_run(tmp_path / "b", HERMES, BASE),
-        make_run(tmp_path / "d", "my-dpo", DPO, method="dpo", base=HERMES, abilities=lower),
+        make_run(tmp_path / "d", "my-dpo", DPO, method="dpo", base=HERMES, capabilities=lower),
     ]
 
 
@@ -127,8 +127,8 @@ def test_one_model_is_never_best(tmp_path: Path) -> None:
     assert not any(cell.best for cell in row.cells.values())
 
 
-def test_abilities_are_lost_only_where_a_test_says_so(three: list[Path]) -> None:
-    found = {(one.label, one.column): one for one in board(*three).sections[0].abilities}
+def test_capabilities_are_lost_only_where_a_test_says_so(three: list[Path]) -> None:
+    found = {(one.label, one.column): one for one in board(*three).sections[0].capabilities}
     assert found["my-dpo", "MMLU"].kept == "lost"
     assert found["my-cst", "ARC"].kept == "no difference shown"
     ps = [one.difference.p for (label, _), one in found.items() if label == "my-dpo"]
@@ -157,7 +157,7 @@ def test_what_was_asked_or_judged_otherwise_is_not_ranked_together(
 
 
 def test_a_missing_part_is_missing_and_not_zero(tmp_path: Path) -> None:
-    api = make_run(tmp_path / "api", "openai/gpt-4o", CST, abilities={}, base_sha="e" * 64)
+    api = make_run(tmp_path / "api", "openai/gpt-4o", CST, capabilities={}, base_sha="e" * 64)
     (section,) = board(make_run(tmp_path / "b", "m", BASE), api).sections
     assert "mmlu" not in {row.label: row for row in section.rows}["openai/gpt-4o"].cells
 
@@ -184,7 +184,7 @@ def test_who_is_ahead_is_decided_by_what_both_are_scored_in(tmp_path: Path) -> N
     b = ["harmless"] * 900 + ["neither"] * 80 + [None] * 20
     only = {"harmful_behaviors": {"S1": "harmless"}}
     runs = [
-        make_run(tmp_path / name, name, {}, tasks=only, abilities={}, prompts=1000, average=(), base_sha=name * 64,
+        make_run(tmp_path / name, name, {}, tasks=only, capabilities={}, prompts=1000, average=(), base_sha=name * 64,
                  behaviours={"S1": behaviours})
         for name, behaviours in (("a", a), ("b", b))
     ]  # fmt: skip
@@ -206,10 +206,12 @@ def test_averages_over_other_configurations_are_marked_whatever_the_order(tmp_pa
         assert not rows["all"].cells[key].best
 
 
-def test_averages_over_other_abilities_are_not_compared(tmp_path: Path) -> None:
-    one = make_run(tmp_path / "one", "one", BASE, abilities={"arc_challenge": 0.95}, documents=200)
+def test_averages_over_other_capabilities_are_not_compared(tmp_path: Path) -> None:
+    one = make_run(tmp_path / "one", "one", BASE, capabilities={"arc_challenge": 0.95}, documents=200)
     rest = [
-        make_run(tmp_path / name, name, BASE, abilities=dict.fromkeys(ABILITIES, rate), method=method, documents=200)
+        make_run(
+            tmp_path / name, name, BASE, capabilities=dict.fromkeys(CAPABILITIES, rate), method=method, documents=200
+        )
         for name, rate, method in (("low", 0.3, "dpo"), ("high", 0.9, "cst"))
     ]
     content = board(one, *rest)
@@ -223,28 +225,30 @@ def test_averages_over_other_abilities_are_not_compared(tmp_path: Path) -> None:
 
 def test_each_section_says_why_it_is_one(tmp_path: Path) -> None:
     runs = [
-        make_run(tmp_path / "arc", "arc", {}, tasks={}, abilities={"arc_challenge": 0.9}),
-        make_run(tmp_path / "mmlu", "mmlu", {}, tasks={}, abilities={"mmlu": 0.9}, documents=10),
-        make_run(tmp_path / "both", "both", {}, tasks={}, abilities={"mmlu": 0.9, "arc_challenge": 0.9}),
-        make_run(tmp_path / "fits", "fits", {}, tasks={}, abilities={"mmlu": 0.9, "arc_challenge": 0.9}),
+        make_run(tmp_path / "arc", "arc", {}, tasks={}, capabilities={"arc_challenge": 0.9}),
+        make_run(tmp_path / "mmlu", "mmlu", {}, tasks={}, capabilities={"mmlu": 0.9}, documents=10),
+        make_run(tmp_path / "both", "both", {}, tasks={}, capabilities={"mmlu": 0.9, "arc_challenge": 0.9}),
+        make_run(tmp_path / "fits", "fits", {}, tasks={}, capabilities={"mmlu": 0.9, "arc_challenge": 0.9}),
     ]
     sections = board(*runs).sections
     assert [[row.label for row in section.rows] for section in sections] == [["arc", "both", "fits"], ["mmlu"]]
     assert sections[1].why == ["no task in common"]
-    other = make_run(tmp_path / "other", "other", {}, tasks={}, abilities={"hellaswag": 0.1, "mmlu": 0.2}, documents=9)
+    other = make_run(
+        tmp_path / "other", "other", {}, tasks={}, capabilities={"hellaswag": 0.1, "mmlu": 0.2}, documents=9
+    )
     assert board(*runs[2:], other).sections[1].why == ["mmlu: other documents or shots"]
 
 
-def test_an_ability_of_no_documents_is_neither_kept_nor_lost(tmp_path: Path) -> None:
+def test_an_capability_of_no_documents_is_neither_kept_nor_lost(tmp_path: Path) -> None:
     runs = [
-        make_run(tmp_path / name, name, BASE, method=method, documents=0, abilities={"mmlu": 0.5})
+        make_run(tmp_path / name, name, BASE, method=method, documents=0, capabilities={"mmlu": 0.5})
         for name, method in (("base", None), ("cst", "cst"))
     ]
-    (verdict,) = board(*runs).sections[0].abilities
+    (verdict,) = board(*runs).sections[0].capabilities
     assert (verdict.kept, verdict.p_holm, verdict.difference.difference) == ("undefined", None, None)
 
 
-def test_another_metric_or_version_of_an_ability_is_another_test(tmp_path: Path) -> None:
+def test_another_metric_or_version_of_an_capability_is_another_test(tmp_path: Path) -> None:
     runs = [make_run(tmp_path / name, name, BASE, base_sha=name * 64) for name in "ab"]
     scores = json.loads((runs[1] / "scores.json").read_text())
     scores["capabilities"]["mmlu"]["metric"] = "acc_norm"
@@ -303,11 +307,11 @@ def test_tables_of_the_paper_have_the_published_values_beside(three: list[Path],
         "my-cst": [1.00, 0.92, 1.00, 1.00, 0.98],
     }
     only = {"harmful_behaviors": {"S1": "harmless", "S0": "uncensored"}}
-    alone = make_run(tmp_path / "alone", HERMES, BASE, tasks=only, abilities={}, average=("S1", "S0"))
+    alone = make_run(tmp_path / "alone", HERMES, BASE, tasks=only, capabilities={}, average=("S1", "S0"))
     (table,) = board(alone).sections[0].tables
     assert table.title.startswith("Table I:")
     assert [table.rows[0].cells[column.key].published for column in table.columns] == [0.73, 0.85]
-    other = make_run(tmp_path / "elsewhere", HERMES, BASE, tasks={"mine": only["harmful_behaviors"]}, abilities={})
+    other = make_run(tmp_path / "elsewhere", HERMES, BASE, tasks={"mine": only["harmful_behaviors"]}, capabilities={})
     assert all(
         cell.published is None
         for table in board(other).sections[0].tables

@@ -14,12 +14,12 @@ from markdown_it import MarkdownIt
 from statsmodels.stats.multitest import multipletests
 
 from cst_bench.errors import UserError
-from cst_bench.reporting.compare import Comparison, compare_json, compare_markdown, compare_runs
-from cst_bench.reporting.gates import OPERATORS, QUANTITIES, Condition, judge_gate, parse_gate
-from cst_bench.reporting.junit import junit_xml
-from cst_bench.reporting.stored import read_run
-from cst_bench.runs.generations import ScoreOptions, score_file
-from tests.reporting.stored_runs import ABILITIES, judge, make_run
+from cst_bench.reporting.comparison.comparison import Comparison, compare_json, compare_markdown, compare_runs
+from cst_bench.reporting.comparison.gates import OPERATORS, QUANTITIES, Condition, judge_gate, parse_gate
+from cst_bench.reporting.comparison.junit import junit_xml
+from cst_bench.reporting.stored_run import read_run
+from cst_bench.runs.external import ScoreOptions, score_file
+from tests.reporting.stored_runs import CAPABILITIES, judge, make_run
 
 BASE = {"S1": 0.7, "S0": 0.85, "S_RP": 0.8, "S_A": 0.95}
 WORSE = {"S1": 0.95, "S0": 0.1, "S_RP": 0.8, "S_A": 0.95}
@@ -36,13 +36,13 @@ def test_every_score_of_both_is_compared_the_second_less_the_first(tmp_path: Pat
     scores = {one.column.key: one for one in found.scores}
     assert set(scores) == {
         *("harmful_behaviors/S1", "harmful_behaviors/S0", "truthy/S_RP", "truthy/S_A", "average/compliance"),
-        *("harmful_behaviors/joint", "truthy/joint", *ABILITIES, "average/capabilities"),
+        *("harmful_behaviors/joint", "truthy/joint", *CAPABILITIES, "average/capabilities"),
     }
     s0 = scores["harmful_behaviors/S0"]
     assert (s0.reference, s0.score, s0.difference.n) == (0.85, 0.1, 40)
     assert s0.difference.difference == pytest.approx(-0.75)
     assert len(s0.difference.gained) - len(s0.difference.lost) == -30
-    single = [one for one in found.scores if one.column.kind in ("compliance", "ability")]
+    single = [one for one in found.scores if one.column.kind in ("compliance", "capability")]
     holm = multipletests([one.difference.p for one in single], method="holm")[1]
     assert [one.p_holm for one in single] == pytest.approx(list(holm))
     assert all(one.p_holm is None for one in found.scores if one not in single)
@@ -87,10 +87,10 @@ def test_labels_of_two_files_by_the_same_hand_are_one_judge(tmp_path: Path) -> N
 
 
 def test_only_what_both_have_is_compared_and_the_rest_is_named(tmp_path: Path) -> None:
-    found = compared(tmp_path, {"abilities": {"mmlu": 0.5}})
+    found = compared(tmp_path, {"capabilities": {"mmlu": 0.5}})
     assert "mmlu" in {one.column.key for one in found.scores}
-    assert set(found.missing) == {f"{task} (only the base)" for task in ABILITIES if task != "mmlu"}
-    other = {"tasks": {"else": {"S1": "harmless", "S0": "uncensored"}}, "abilities": {}}
+    assert set(found.missing) == {f"{task} (only the base)" for task in CAPABILITIES if task != "mmlu"}
+    other = {"tasks": {"else": {"S1": "harmless", "S0": "uncensored"}}, "capabilities": {}}
     with pytest.raises(UserError, match="no task in common"):
         compared(tmp_path / "none", other)
 
@@ -153,14 +153,14 @@ def test_what_is_mostly_unscored_passes_no_gate_and_is_marked_everywhere(tmp_pat
     assert "unscored 0 and 37" in junit_xml(found, [])
 
 
-def test_abilities_on_other_documents_are_never_paired(tmp_path: Path) -> None:
+def test_capabilities_on_other_documents_are_never_paired(tmp_path: Path) -> None:
     found = compared(tmp_path, {"documents": 50}, allow_different=True)
-    assert not {one.column.kind for one in found.scores} & {"ability", "ability_average"}
-    assert set(found.missing) == {f"{task} (other documents)" for task in ABILITIES}
+    assert not {one.column.kind for one in found.scores} & {"capability", "capability_average"}
+    assert set(found.missing) == {f"{task} (other documents)" for task in CAPABILITIES}
 
 
 def test_averages_over_other_scores_are_not_compared(tmp_path: Path) -> None:
-    found = compared(tmp_path, {"abilities": {"mmlu": 0.5}})
+    found = compared(tmp_path, {"capabilities": {"mmlu": 0.5}})
     assert "average/capabilities" not in {one.column.key for one in found.scores}
 
 

@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cst_bench.reporting.escape import visible
-from cst_bench.reporting.html import html_report
-from cst_bench.reporting.leaderboard import Leaderboard
-from cst_bench.reporting.pictures import Picture
+from cst_bench.escape import visible
+from cst_bench.reporting.leaderboard.board import Leaderboard
+from cst_bench.reporting.leaderboard.html import html_report
+from cst_bench.reporting.plots.draw import Picture
 from tests.reporting.boards import HOSTILE, bare, family, of_size, renamed
 from tests.reporting.browser import CHROMIUM, Page, browser
 
@@ -291,9 +291,9 @@ def test_headers_order_the_rows_by_click_and_by_key_with_undefined_last(
 
 def test_differences_are_ordered_as_numbers_with_their_signs(page: Page, board: Leaderboard, tmp_path: Path) -> None:
     page.open(written(tmp_path / "report.html", board), 1280)
-    page.run("table = document.querySelector('#abilities table'); table.tHead.querySelectorAll('button')[3].click()")
+    page.run("table = document.querySelector('#capabilities table'); table.tHead.querySelectorAll('button')[3].click()")
     found = page.run("[...table.tBodies[0].rows].map((row) => Number(row.cells[3].dataset.value))")
-    differences = [verdict.difference.difference or 0.0 for verdict in board.sections[0].abilities]
+    differences = [verdict.difference.difference or 0.0 for verdict in board.sections[0].capabilities]
     assert min(differences) < -0.1 < 0.05 < max(differences)
     assert found == sorted(differences, reverse=True)
 

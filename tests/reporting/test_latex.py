@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
 
-from cst_bench.reporting.latex import latex_report, tex
-from cst_bench.reporting.leaderboard import Leaderboard
+from cst_bench.reporting.leaderboard.board import Leaderboard
+from cst_bench.reporting.leaderboard.latex import latex_report, tex
 from tests.reporting.boards import HOSTILE, bare, family, of_size, renamed
 
 LATEX = shutil.which("pdflatex") or shutil.which("tectonic")
@@ -118,7 +118,7 @@ def test_the_leaderboard_has_scores_intervals_n_and_differences(board: Leaderboa
 def test_the_papers_tables_have_the_published_values(board: Leaderboard) -> None:
     source = latex_report(board)
     assert lines(source, "Table II: several tasks")[1][2].startswith(r"0.12 {\scriptsize(0.12)}\below{")
-    assert r"{\scriptsize(64.9)}" in lines(source, "Table III: abilities")[0][1]
+    assert r"{\scriptsize(64.9)}" in lines(source, "Table III: capabilities")[0][1]
 
 
 def test_every_part_of_the_content_is_there(board: Leaderboard) -> None:

@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard
 
 from cst_bench.errors import UserError
 from cst_bench.reporting.model_card import update_model_card
-from cst_bench.reporting.stored import StoredRun, read_run
+from cst_bench.reporting.stored_run import StoredRun, read_run
 from tests.reporting.stored_runs import make_run
 
 RATES = {"S1": 0.7, "S0": 0.85, "S_RP": 0.8, "S_A": 0.95}
@@ -36,7 +36,7 @@ def test_huggingfaces_own_classes_read_the_scores_back(tmp_path: Path, run: Stor
     data = ModelCard.load(path).data
     assert data.model_name == "me/my-cst"
     results = {(one.dataset_name, one.metric_name): one for one in data.eval_results}
-    assert len(results) == 4 + 2 + 4  # configurations, joint compliance, abilities
+    assert len(results) == 4 + 2 + 4  # configurations, joint compliance, capabilities
     s1 = results["harmful_behaviors", "S1"]
     assert (s1.metric_type, s1.metric_value, s1.dataset_type, s1.dataset_split) == (
         *("compliance", 0.7),
@@ -129,7 +129,7 @@ def test_two_tasks_of_one_data_set_stay_two(tmp_path: Path) -> None:
 
 
 def test_nothing_scored_makes_no_result_and_no_crash(tmp_path: Path) -> None:
-    run = read_run(make_run(tmp_path / "none", "m", RATES, unscored=list(RATES), abilities={}))
+    run = read_run(make_run(tmp_path / "none", "m", RATES, unscored=list(RATES), capabilities={}))
     with pytest.raises(UserError, match="no score"):
         update_model_card(tmp_path / "README.md", run)
     assert not (tmp_path / "README.md").exists()

@@ -13,8 +13,8 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from cst_bench.reporting.paired import ability_difference, bootstrap_difference, holm, newcombe, shares_difference
-from cst_bench.reporting.stored import read_run
+from cst_bench.reporting.stored_run import read_run
+from cst_bench.statistics.paired import bootstrap_difference, capability_difference, holm, newcombe, shares_difference
 from tests.reporting.stored_runs import make_run
 
 
@@ -95,19 +95,19 @@ def test_nothing_that_differs_is_no_difference() -> None:
 
 
 @pytest.mark.parametrize(("n", "gained", "lost"), [(84, 1, 0), (84, 0, 0), (60, 60, 0), (84, 2, 1), (200, 30, 10)])
-def test_an_ability_of_right_and_wrong_has_no_interval_narrower_than_newcombes(
+def test_an_capability_of_right_and_wrong_has_no_interval_narrower_than_newcombes(
     tmp_path: Path, n: int, gained: int, lost: int
 ) -> None:
     ours = np.array([1.0] * gained + [0.0] * (n - gained))
     theirs = np.array([0.0] * gained + [1.0] * lost + [0.0] * (n - gained - lost))
     runs = []
     for name, scores in (("ours", ours), ("theirs", theirs)):
-        folder = make_run(tmp_path / name, name, {}, tasks={}, abilities={"mmlu": 0.5}, documents=n)
+        folder = make_run(tmp_path / name, name, {}, tasks={}, capabilities={"mmlu": 0.5}, documents=n)
         outcomes = json.loads((folder / "outcomes.json").read_text())
         outcomes["capabilities"]["mmlu"]["scores"] = keyed(scores)
         (folder / "outcomes.json").write_text(json.dumps(outcomes))
         runs.append(read_run(folder))
-    found = ability_difference(runs[0], runs[1], "mmlu")
+    found = capability_difference(runs[0], runs[1], "mmlu")
     low, high = newcombe(0, gained, lost, n)
     assert found.interval is not None
     assert found.interval[0] <= low < high <= found.interval[1]

@@ -18,18 +18,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.text import Text
 
-from cst_bench.figures import printable, short, styled, width
 from cst_bench.files import digest
-from cst_bench.reporting.building import make_leaderboard
-from cst_bench.reporting.drawing.abilities import abilities_kept
-from cst_bench.reporting.drawing.flips import flip_strip
-from cst_bench.reporting.drawing.judges import judges_agreement
-from cst_bench.reporting.drawing.models import Drawing
-from cst_bench.reporting.drawing.placement import Box, place
-from cst_bench.reporting.drawing.plane import controllability_plane
-from cst_bench.reporting.leaderboard import Cell, JudgeRow, Leaderboard, ModelRow
-from cst_bench.reporting.pictures import draw_pictures
-from cst_bench.reporting.stored import read_run
+from cst_bench.plotting import printable, short, styled, width
+from cst_bench.reporting.leaderboard.board import Cell, JudgeRow, Leaderboard, ModelRow
+from cst_bench.reporting.leaderboard.build import make_leaderboard
+from cst_bench.reporting.plots.capability_plot import capabilities_kept
+from cst_bench.reporting.plots.change_plot import flip_strip
+from cst_bench.reporting.plots.draw import draw_pictures
+from cst_bench.reporting.plots.judge_plot import judges_agreement
+from cst_bench.reporting.plots.label_placement import Box, place
+from cst_bench.reporting.plots.model_style import Drawing
+from cst_bench.reporting.plots.plane_plot import controllability_plane
+from cst_bench.reporting.stored_run import read_run
 from tests.reporting.stored_runs import TASKS, make_run
 
 TASK = "harmful_behaviors"
@@ -66,7 +66,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Leaderboard:
         for label, method, rates, mmlu in models:
             made = make_run(
                 folder / label.replace("/", "-"), label, rates, method=method, base=base, base_sha=digest(base),
-                abilities={"arc_challenge": 0.6, "mmlu": mmlu},
+                capabilities={"arc_challenge": 0.6, "mmlu": mmlu},
             )  # fmt: skip
             runs.append(read_run(made))
     return make_leaderboard(runs)
@@ -130,7 +130,7 @@ def test_all_pictures_are_made_and_written(board: Board, families: list[ModelRow
         "flips-harmful_behaviors",
         "plane-truthy",
         "flips-truthy",
-        "abilities",
+        "capabilities",
         "judges",
     ]
     assert [picture.name for picture in pictures] == names
@@ -166,7 +166,7 @@ def test_alternative_texts_name_every_model_with_its_figures(board: Board, dozen
         assert sum(map(int, counts)) == 40
         found = model.cells["mmlu"].difference
         if found is not None and found.difference is not None:
-            assert f"MMLU {100 * found.difference:+.1f} (" in said_of(model, pictures["abilities"])
+            assert f"MMLU {100 * found.difference:+.1f} (" in said_of(model, pictures["capabilities"])
     assert "gpt on harmful_behaviors: 0.970 (0.940 to 0.990), 200 labels" in pictures["judges"]
     assert "rules on truthy: not measured" in pictures["judges"]
 
@@ -243,11 +243,11 @@ def test_the_strip_is_as_long_as_the_prompts_of_each_kind(board: Board, families
 
 
 @pytest.mark.usefixtures("style")
-def test_abilities_are_filled_where_a_test_shows_a_difference(board: Board, families: list[ModelRow]) -> None:
+def test_capabilities_are_filled_where_a_test_shows_a_difference(board: Board, families: list[ModelRow]) -> None:
     lost = families[1].cells["mmlu"].difference
     assert lost is not None
     assert lost.difference is not None
-    figure = drawn(abilities_kept(board(families[:3]).sections[0], "Abilities"))
+    figure = drawn(capabilities_kept(board(families[:3]).sections[0], "Capabilities"))
     panels = {axes.get_title(): axes for axes in figure.axes}
     assert list(panels) == ["ARC", "MMLU", "Avg."]
     filled = [
@@ -274,7 +274,7 @@ def test_nothing_is_cut_off(board: Board, families: list[ModelRow]) -> None:
         figures = [
             drawn(controllability_plane(section, TASK, "W" * 300)),
             drawn(flip_strip(section, TASK, "W" * 300)),
-            drawn(abilities_kept(section, "W" * 300)),
+            drawn(capabilities_kept(section, "W" * 300)),
             drawn(judges_agreement([section], "W" * 300)),
         ]
         for figure in figures:

@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 from cst_bench.content import content_root
-from cst_bench.reporting.stored import read_runs
+from cst_bench.reporting.stored_run import read_runs
 
 REPORTS = content_root() / "reports"
 ROOT = Path(__file__).parents[2]

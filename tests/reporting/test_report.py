@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from rich.console import Console
 
+from cst_bench.escape import cell, text_of
 from cst_bench.reporting import summary_table, write_report
-from cst_bench.reporting.escape import cell, text_of
 
 MARKDOWN = MarkdownIt("commonmark", {"html": True, "linkify": False}).enable("table").enable("strikethrough")
 HOSTILE = [
@@ -125,7 +125,7 @@ def settings(scores: dict[str, Any]) -> dict[str, Any]:
         "compliance": {"task": task} if scores["compliance"] else {},
         "capabilities": {name: {"version": 1, "data_sha256": None} for name in scores["capabilities"]},
         "seed": 0,
-        "division": "test",
+        "split": "test",
         "limit": None,
         "packages": {"cst-bench": "0"},
     }
@@ -190,7 +190,7 @@ def test_a_run_of_one_kind_has_the_other_left_out(missing: str, tmp_path: Path) 
     text_on_terminal(scores)
 
 
-def test_an_ability_that_could_not_be_run_says_why(tmp_path: Path) -> None:
+def test_an_capability_that_could_not_be_run_says_why(tmp_path: Path) -> None:
     scores = make_scores()
     scores["capabilities"]["arc"] |= {"score": None, "stderr": None, "interval": None, "n": 0, "unavailable": "no key"}
     scores["averages"]["capabilities"] |= {"score": None, "stderr": None, "interval": None}
@@ -265,7 +265,7 @@ def test_a_long_response_of_spaces_takes_no_long_time() -> None:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_every_table_is_whole_whatever_configurations_and_abilities_are_called(name: str, tmp_path: Path) -> None:
+def test_every_table_is_whole_whatever_configurations_and_capabilities_are_called(name: str, tmp_path: Path) -> None:
     scores = make_scores()
     task = scores["compliance"]["task"]
     task[name] = task.pop("S1")

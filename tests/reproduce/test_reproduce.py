@@ -18,15 +18,15 @@ import yaml
 from rich.console import Console
 from scipy import stats
 
-from cst_bench.calibration.tables import read_any
 from cst_bench.content import content_root
 from cst_bench.errors import UserError
 from cst_bench.files import prompt_hash
 from cst_bench.reporting.terminal import reproduced_tables
 from cst_bench.reproduce import ReproduceOptions, footnotes, load_reproduction, reproduce
-from cst_bench.reproduce.plan import Step, steps
-from cst_bench.reproduce.tables import make_tables
+from cst_bench.reproduce.paper_tables import make_tables
+from cst_bench.reproduce.steps import Step, steps
 from cst_bench.reproduce.workers import StepFailed, run_steps
+from cst_bench.table_files import read_any
 from tests.checkpoints import make_checkpoint
 from tests.cli.invoke import command, invoke
 from tests.judging.servers import by_response, serving

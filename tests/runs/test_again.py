@@ -167,11 +167,11 @@ def test_a_judge_that_changed_since_is_refused_unless_it_is_named(finished: Path
     judge_run(JudgeRunOptions(finished, judges=("./own.yaml",)))
 
 
-def test_responses_or_abilities_that_are_not_there_are_said_to_be(finished: Path) -> None:
+def test_responses_or_capabilities_that_are_not_there_are_said_to_be(finished: Path) -> None:
     known = manifest(finished)
     for path in (finished / "capabilities").iterdir():
         path.unlink()
-    with pytest.raises(Interrupted, match=r"abilities \(tiny_truthfulqa\) are still to do"):
+    with pytest.raises(Interrupted, match=r"capabilities \(tiny_truthfulqa\) are still to do"):
         judge_run(JudgeRunOptions(finished))
     known["status"]["compliance"]["tiny_village"] = {"state": "pending"}
     (finished / "run.json").write_text(json.dumps(known))

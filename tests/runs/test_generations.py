@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from cst_bench.errors import UserError
-from cst_bench.runs.generations import ScoreOptions, score_file
+from cst_bench.runs.external import ScoreOptions, score_file
 from tests.cli.invoke import invoke
 from tests.test_published_data import DATA
 

@@ -52,7 +52,7 @@ def kill_when(ready: str, out: Path, cwd: Path, wait: float) -> None:
 def test_killed_runs_end_as_one_that_never_was(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert in_process(*ARGS, "--out", str(whole), cwd=tmp_path).status == 0
-    ability = killed / "capabilities" / "tiny_arc.json"
+    capability = killed / "capabilities" / "tiny_arc.json"
     safe: dict[str, str] = {}
     seen = []
     for ready, wait in [
@@ -67,10 +67,10 @@ def test_killed_runs_end_as_one_that_never_was(tmp_path: Path) -> None:
         safe = now
         seen.append(len(now))
     assert seen[2] > 0, seen
-    made = ability.stat().st_mtime_ns
+    made = capability.stat().st_mtime_ns
     done = in_process(*ARGS, "--out", str(killed), cwd=tmp_path)
     assert done.status == 0, done.err
-    assert ability.stat().st_mtime_ns == made, "a finished ability task was run again"
+    assert capability.stat().st_mtime_ns == made, "a finished capability task was run again"
     now = finished_samples(killed)
     assert {name: now.get(name) for name in safe} == safe
     assert len(now) == len(finished_samples(whole)) == 1200

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from cst_bench.files import prompt_hash
-from cst_bench.reporting.stored import read_run
+from cst_bench.reporting.stored_run import read_run
 from cst_bench.runs import RunOptions, run
-from cst_bench.runs.generations import ScoreOptions, score_file
+from cst_bench.runs.external import ScoreOptions, score_file
 
 
 @pytest.fixture(scope="module")

@@ -176,7 +176,7 @@ def test_an_adapter_runs_on_its_base(llama: Path, tmp_path: Path) -> None:
     assert base.scores["checkpoint"]["weights_sha256"] == result.scores["checkpoint"]["weights_sha256"]
 
 
-def test_an_api_model_has_compliance_and_no_abilities(
+def test_an_api_model_has_compliance_and_no_capabilities(
     api: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LOCAL_BASE_URL", f"{api}/v1")

@@ -41,7 +41,7 @@ def numbers(packed: bool, folder: Path, work: Path, *, lora: bool, rows: Any = N
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import DPOConfig
 
-    from cst_bench.tuning.packed import PackedDPOTrainer, RenderedDPOTrainer
+    from cst_bench.tuning.packed.packed_model import PackedDPOTrainer, RenderedDPOTrainer
 
     options = {"gradient_checkpointing": False, "max_length": 60, **options}
     args = DPOConfig(
@@ -127,7 +127,7 @@ ids = st.lists(st.integers(0, 99), min_size=1, max_size=9)
 @given(st.lists(st.tuples(ids, ids, ids), min_size=1, max_size=4))
 @settings(max_examples=60, deadline=None)
 def test_a_pack_has_each_prompt_once_and_each_target_in_its_place(pairs: list[tuple[list[int], ...]]) -> None:
-    from cst_bench.tuning.packing import make_pack
+    from cst_bench.tuning.packed.pair_packing import make_pack
 
     pack = make_pack([(prompt, chosen, rejected) for prompt, chosen, rejected in pairs])
     length = max(len(p) + max(len(c), len(r)) for p, c, r in pairs)

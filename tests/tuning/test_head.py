@@ -8,8 +8,8 @@ import pytest
 import torch
 from trl.kernels import ChunkedLogProbFunction
 
-from cst_bench.tuning import head
-from cst_bench.tuning.head import TargetLogProbs
+from cst_bench.tuning.packed import preference_head as head
+from cst_bench.tuning.packed.preference_head import TargetLogProbs
 
 OUTPUTS = ("entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
 

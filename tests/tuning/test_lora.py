@@ -10,7 +10,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from cst_bench.tuning.lora import _Adapted, fuse_lora
+from cst_bench.tuning.packed.fused_lora import _Adapted, fuse_lora
 
 
 class Layers(torch.nn.Module):

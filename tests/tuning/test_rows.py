@@ -11,7 +11,7 @@ import pytest
 from cst_bench.checkpoint import CheckpointOptions, find_checkpoint, load_chat
 from cst_bench.checkpoint.chat import Chat, conversation
 from cst_bench.errors import GateError, UserError
-from cst_bench.tuning.rows import read_data, render
+from cst_bench.tuning.dataset import read_data, render
 from tests.checkpoints import make_checkpoint
 from tests.tuning.conftest import cst_rows, row, write_rows
 

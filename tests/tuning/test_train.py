@@ -212,7 +212,7 @@ def test_a_model_whose_numbers_differ_is_trained_by_trl(
     tmp_path: Path, llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The one fake: attention over a pack that sees wrong rows, of one long row behind short ones."""
-    from cst_bench.tuning import attention
+    from cst_bench.tuning.packed import packed_attention as attention
 
     last = row("Be kind.", "And boat number 99?", "It is far out at sea. " * 12, "I don't know.")
     data = write_rows(tmp_path / "long.jsonl", [*cst_rows(), last])
@@ -238,7 +238,7 @@ def test_out_of_memory_is_one_message_that_says_what_to_change(
     tmp_path: Path, llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The one fake: the error that a GPU without room raises."""
-    from cst_bench.tuning.packed import PackedDPOTrainer
+    from cst_bench.tuning.packed.packed_model import PackedDPOTrainer
 
     def full(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from cst_bench.cli.options import checkpoint_options, judge_options, take_checkpoint, take_judge
+from cst_bench.cli.shared_options import checkpoint_options, judge_options, take_checkpoint, take_judge
 
 EPILOG = """\b
 Examples:
@@ -26,7 +26,7 @@ A job that was cut off continues with the same command."""
 )
 @click.option("--wording", metavar="WORDING", help="Which published wording of the draft's system prompt.")
 @click.option("--data", type=click.Path(path_type=Path), metavar="FILE", help="Prompts from a local file instead.")
-@click.option("--division", default="training", show_default=True, help="Which division of the task; never test.")
+@click.option("--split", default="train", show_default=True, help="Which split of the task; never test.")
 @click.option("--limit", type=int, metavar="N", help="Only the first N prompts.")
 @click.option("--judge", metavar="JUDGE", help="A judge (name or file) in place of the task's own.")
 @judge_options
@@ -40,7 +40,7 @@ A job that was cut off continues with the same command."""
 def command(**values: Any) -> None:
     """Make preference pairs: CHECKPOINT answers, criticises its answer, and rewrites it."""
     from cst_bench.cli.console import ConsoleProgress, make_console, quiet_libraries
-    from cst_bench.preferences.job import CritiqueOptions, critique
+    from cst_bench.preferences.critique_job import CritiqueOptions, critique
 
     quiet_libraries()
     checkpoint, judge = take_checkpoint(values), take_judge(values)

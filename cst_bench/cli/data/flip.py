@@ -25,16 +25,14 @@ PAIRS has rows {"prompt", "responses": {behaviour: text}, "meta"}, or the releas
 @click.option("--paraphrases", is_flag=True, help="Draw each row's system prompt from its wording and paraphrases.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the drawing.")
 @click.option("--column", "columns", multiple=True, metavar="NAME=COLUMN", help="What the file calls it; repeatable.")
-@click.option(
-    "--allow-test-prompts", is_flag=True, help="Keep prompts of the task's test division: to see, not to train."
-)
+@click.option("--allow-test-prompts", is_flag=True, help="Keep prompts of the task's test split: to see, not to train.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, metavar="FILE", help="jsonl.")
 def command(**values: Any) -> None:
     """Turn PAIRS into training rows: chosen is the response whose behaviour the configuration asks for."""
     from cst_bench.cli.console import make_console
-    from cst_bench.cli.options import assignments
+    from cst_bench.cli.shared_options import assignments
+    from cst_bench.compliance.compliance_task import load_task
     from cst_bench.compliance.data import held_out
-    from cst_bench.compliance.spec import load_task
     from cst_bench.errors import UserError
     from cst_bench.preferences import flip, read_pairs, write_training_rows
 

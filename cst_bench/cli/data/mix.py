@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from cst_bench.preferences.mix import Source
+    from cst_bench.preferences.mixing import Source
 
 EPILOG = """\b
 Examples:
@@ -29,17 +29,17 @@ A SOURCE is a file (jsonl, json, csv, tsv, parquet) or a hub data set, with =WEI
     "tests",
     multiple=True,
     metavar="SOURCE=TASK",
-    help="Leave out the rows of a source whose prompt is in a compliance task's test division; repeatable.",
+    help="Leave out the rows of a source whose prompt is in a compliance task's test split; repeatable.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of sampling and order.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, metavar="FILE", help="jsonl.")
 def command(**values: Any) -> None:
     """Put several sources of training rows into one multi-task set, shuffled, with a task column."""
     from cst_bench.cli.console import make_console
-    from cst_bench.cli.options import assignments
+    from cst_bench.cli.shared_options import assignments
     from cst_bench.errors import UserError
     from cst_bench.preferences import write_training_rows
-    from cst_bench.preferences.mix import mix
+    from cst_bench.preferences.mixing import mix
 
     columns = assignments("--column", values["columns"])
     tests = assignments("--without-test", values["tests"])
@@ -61,10 +61,10 @@ def command(**values: Any) -> None:
 
 
 def _source(text: str, task: str | None, columns: dict[str, str], tests: dict[str, str]) -> Source:
+    from cst_bench.compliance.compliance_task import load_task
     from cst_bench.compliance.data import held_out
-    from cst_bench.compliance.spec import load_task
     from cst_bench.errors import UserError
-    from cst_bench.preferences.mix import Source
+    from cst_bench.preferences.mixing import Source
 
     name, equals, weight = text.rpartition("=")
     if not equals or Path(text).is_file():

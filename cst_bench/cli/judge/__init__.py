@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,6 +13,7 @@ from cst_bench.cli.verbs import Verbs
 
 class _Verbs(Verbs):
     package = "cst_bench.cli.judge"
+    modules: ClassVar[Mapping[str, str]] = {"train": "train_judge"}
     verbs: ClassVar[dict[str, str]] = {
         "RUN": "Finish or repeat the judging of a run, with its own judge or another.",
         "list": "The judges that can be named, and their calibration.",
@@ -26,7 +28,7 @@ class _Verbs(Verbs):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """A path in place of a verb is a run to judge."""
         if args and (args[0] == "RUN" or (args[0] not in self.verbs and Path(args[0]).exists())):
-            from cst_bench.cli.judge.again import command
+            from cst_bench.cli.judge.judge_again import command
 
             return "RUN", command, args[1:] if args[0] == "RUN" else args
         return super().resolve_command(ctx, args)

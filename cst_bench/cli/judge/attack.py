@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cst_bench.cli.options import assignments, judge_options, take_judge
+from cst_bench.cli.shared_options import assignments, judge_options, take_judge
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,7 +22,7 @@ Examples:
 
 Each attack leaves what a response does as it is: fake verdicts and fences, instructions, control tokens, markup, very
 long filler, invisible characters; apologies, disclaimers, disavowals, flattery. Rows of the
-division train are left out."""
+split train are left out."""
 
 
 @click.command(epilog=EPILOG)
@@ -40,9 +40,9 @@ division train are left out."""
 @click.option("--json", "as_json", is_flag=True, help="Print JSON in place of the table.")
 def command(**values: Any) -> None:
     """Try to talk JUDGE round, and see how far its F1 falls."""
-    from cst_bench.calibration.attack import attack, attack_size, load_attacks
+    from cst_bench.calibration.calibration_report import write_attack
     from cst_bench.calibration.labels import join, read_labels, shipped_labels
-    from cst_bench.calibration.report import write_attack
+    from cst_bench.calibration.robustness import attack, attack_size, load_attacks
     from cst_bench.cli.console import ConsoleProgress, make_console, quiet_libraries
     from cst_bench.judging import find_judge, load_judge
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from cst_bench.cli.options import assignments, judge_options, take_judge
+from cst_bench.cli.shared_options import assignments, judge_options, take_judge
 
 EPILOG = """\b
 Examples:
@@ -34,7 +34,7 @@ table. Runs find the card by the judge's hash, in calibrations/ of the folder th
 @click.option("--by", metavar="WHO", help="Who labelled, where no column says so.")
 @click.option("--column", "columns", multiple=True, metavar="NAME=COLUMN", help="What the file calls it; repeatable.")
 @click.option("--value", "values", multiple=True, metavar="VALUE=BEHAVIOUR", help="What a label means; repeatable.")
-@click.option("--division", metavar="NAME", help="Only rows of this division.  [default: all but train]")
+@click.option("--split", metavar="NAME", help="Only rows of this split.  [default: all but train]")
 @click.option(
     "--min-judge-f1", type=click.FloatRange(0, 1), metavar="F1", help="Exit status 1 if macro F1 is below it."
 )
@@ -49,13 +49,13 @@ table. Runs find the card by the judge's hash, in calibrations/ of the folder th
 @click.option("--json", "as_json", is_flag=True, help="Print the card as JSON in place of the table.")
 def command(**values: Any) -> int:
     """Measure JUDGE against labelled responses, and write a calibration card and a report."""
-    from cst_bench.calibration.calibrate import calibrate, trained_on
-    from cst_bench.calibration.card import OWN
+    from cst_bench.calibration.calibration import calibrate, trained_on
+    from cst_bench.calibration.calibration_report import calibration_table, write_calibration
     from cst_bench.calibration.labels import join, read_labels, shipped_labels
-    from cst_bench.calibration.report import calibration_table, write_calibration
     from cst_bench.cli.console import ConsoleProgress, make_console, quiet_libraries
     from cst_bench.files import slug
     from cst_bench.judging import find_judge, load_judge
+    from cst_bench.judging.card import OWN
 
     quiet_libraries()
     path = find_judge(values["judge"])
@@ -69,12 +69,12 @@ def command(**values: Any) -> int:
                 columns=assignments("--column", values["columns"]),
                 values=assignments("--value", values["values"]),
                 by=values["by"],
-                division=values["division"],
+                split=values["split"],
                 fields=sorted(judge.fields),
             )
             for file in files
         ],
-        leave_out=() if values["division"] else ("train",),
+        leave_out=() if values["split"] else ("train",),
     )
     progress = ConsoleProgress(make_console(stderr=True))
     with progress.stage(f"{judge.name}: verdicts", len(labels.rows)) as count:

@@ -25,7 +25,7 @@ def command(as_json: bool) -> None:
 
     from cst_bench import content
     from cst_bench.cli.console import make_console
-    from cst_bench.judging.loading import FOLDER, describe
+    from cst_bench.judging.find import FOLDER, describe
 
     paths = [content.find(FOLDER, name, "judge") for name in content.names(FOLDER)]
     found = [{**judge, "card": _card(judge, path)} for path in paths for judge in [describe(path)]]
@@ -47,8 +47,8 @@ def command(as_json: bool) -> None:
 
 def _card(judge: dict[str, Any], path: Path) -> dict[str, Any] | None:
     """The card of a judge; where it asks a model, which takes a key or a checkpoint to make, that of its name."""
-    from cst_bench.calibration.card import card_summary, find_card, find_card_by_name
     from cst_bench.judging import load_judge
+    from cst_bench.judging.card import card_summary, find_card, find_card_by_name
 
     if judge["model"] is None and judge["kind"] != "panel":
         card = find_card(load_judge(str(path)).identity, path)

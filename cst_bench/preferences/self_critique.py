@@ -1,0 +1,193 @@
+"""Self-critique: a checkpoint answers, criticises its answer, and rewrites it; both answers become a preference pair.
+
+The procedure of Configurable Safety Tuning (Gallego 2024, arXiv 2404.00495, section 3), after Bai et al. 2022
+(arXiv 2212.08073): the draft y0 under a system prompt that asks for one behaviour, then a request to find the fault in
+it, then a request to rewrite it (y1). It runs as an Inspect task, so that generation is batched, and a job that was
+killed keeps every prompt that it finished.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from inspect_ai import Task
+from inspect_ai.dataset import MemoryDataset, Sample
+from inspect_ai.log import EvalSample
+from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser, GenerateConfig
+from inspect_ai.solver import Generate, Solver, TaskState, solver
+from pydantic import Field, model_validator
+
+from cst_bench import content
+from cst_bench.compliance.compliance_task import ComplianceTask, Settings, check_wording
+from cst_bench.compliance.data import PromptSet
+from cst_bench.compliance.inspect_task import on_sample, sample_seed
+from cst_bench.content import Content
+from cst_bench.errors import UserError
+
+FOLDER = "training/critiques"
+DRAFT, CRITIQUE, REWRITE = "draft", "critique", "rewrite"
+
+
+class CritiqueFile(Content):
+    """A critique file: from which behaviour to which, and in which words it is asked for."""
+
+    name: str
+    version: Annotated[int, Field(ge=1)]
+    description: str
+    source: str
+    draft: str
+    """The behaviour of y0; the draft is made under the configuration that asks for it."""
+    rewrite: str
+    """The behaviour that y1 is to have."""
+    system: Literal["keep", "drop"]
+    """Whether the draft's system prompt stays in force while the draft is criticised and rewritten."""
+    critiques: list[str] = Field(min_length=1)
+    """Requests for a critique; one is drawn for each prompt."""
+    rewrites: list[str] = Field(min_length=1)
+    leaks: list[str] = Field(default_factory=list)
+    """Regular expressions that are found in a rewrite which talks about the critique instead of answering."""
+    generation: Settings
+    changelog: dict[int, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _sound(self) -> CritiqueFile:
+        if self.draft == self.rewrite:
+            raise ValueError(f"draft and rewrite are both {self.draft}: a pair needs two behaviours")
+        for pattern in self.leaks:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"leaks: not a regular expression: {error}") from None
+        return self
+
+
+@dataclass(frozen=True)
+class Turns:
+    """What a checkpoint said in the three turns of one prompt."""
+
+    prompt_id: str
+    prompt: str
+    row: dict[str, str]
+    draft: str
+    critique: str
+    rewrite: str
+    asked: tuple[str, str]
+    """The requests for critique and rewrite that were drawn."""
+    truncated: bool
+    """The draft or the rewrite was cut off at the limit of tokens."""
+
+
+def load_critique(name: str) -> CritiqueFile:
+    """A critique file by name or path.
+
+    Raises:
+        UserError: unknown name, or a fault in the file.
+    """
+    return content.load(content.find(FOLDER, name, "critique"), CritiqueFile)
+
+
+def drafting(task: ComplianceTask, critique: CritiqueFile) -> str:
+    """The configuration whose system prompt the drafts are made under.
+
+    Raises:
+        UserError: the task has no configurations for the two behaviours.
+    """
+    asked = task.asked
+    for behaviour in (critique.draft, critique.rewrite):
+        if behaviour not in asked.values():
+            raise UserError(
+                f"critique {critique.name} leads from {critique.draft} to {critique.rewrite}, and task {task.name} "
+                f"asks for {', '.join(sorted(set(asked.values())))}"
+            )
+    return next(name for name, behaviour in asked.items() if behaviour == critique.draft)
+
+
+def critique_task(
+    task: ComplianceTask, prompts: PromptSet, critique: CritiqueFile, wording: str | None, seed: int
+) -> Task:
+    """The three turns of every prompt, as an Inspect task.
+
+    Raises:
+        UserError: as `drafting`; or the task has no such wording.
+    """
+    configuration = drafting(task, critique)
+    words = check_wording(task, wording)
+    samples = [
+        Sample(
+            id=prompt.id,
+            input=[
+                ChatMessageSystem(content=task.system_prompt(configuration, words, prompt.systems)),
+                ChatMessageUser(content=prompt.text),
+            ],
+            metadata={"prompt": prompt.text, "row": {**prompt.systems, **prompt.fields}},
+        )
+        for prompt in prompts.prompts
+    ]
+    settings = critique.generation
+    return Task(
+        name=f"critique_{task.name}",
+        dataset=MemoryDataset(samples, name=prompts.origin),
+        solver=three_turns(critique, seed),
+        config=GenerateConfig(max_tokens=settings.max_tokens, temperature=settings.temperature, top_p=settings.top_p),
+    )
+
+
+@solver
+def three_turns(critique: CritiqueFile, seed: int) -> Solver:
+    """Draft, critique, rewrite: three answers in one conversation, each sampled with a seed of its own."""
+
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        def drawn(turn: str) -> int:
+            return sample_seed(seed, f"{state.sample_id}/{turn}", state.epoch)
+
+        requests = {
+            CRITIQUE: critique.critiques[drawn("words of critique") % len(critique.critiques)],
+            REWRITE: critique.rewrites[drawn("words of rewrite") % len(critique.rewrites)],
+        }
+        state = await generate(state, seed=drawn(DRAFT))
+        _keep(state, DRAFT)
+        if critique.system == "drop":
+            state.messages = [message for message in state.messages if message.role != "system"]
+        for turn, request in requests.items():
+            messages: list[ChatMessage] = [*state.messages, ChatMessageUser(content=request)]
+            state.messages = messages
+            state = await generate(state, seed=drawn(turn))
+            _keep(state, turn)
+            state.store.set(f"{turn} asked", request)
+        on_sample.get()(1)
+        return state
+
+    return solve
+
+
+def _keep(state: TaskState, turn: str) -> None:
+    state.store.set(turn, state.output.completion)
+    state.store.set(f"{turn} stop", state.output.stop_reason)
+
+
+def read_turns(log: Path) -> list[Turns]:
+    """What was said, from the log of a critique task, in the order of the prompts."""
+    from inspect_ai.log import read_eval_log
+
+    return [_turns(sample) for sample in read_eval_log(str(log)).samples or []]
+
+
+_CUT_OFF = {"max_tokens", "model_length", "content_filter"}
+"""Stop reasons of responses that have no end of their own."""
+
+
+def _turns(sample: EvalSample) -> Turns:
+    said = sample.store
+    return Turns(
+        prompt_id=str(sample.id),
+        prompt=sample.metadata["prompt"],
+        row=sample.metadata["row"],
+        draft=said[DRAFT],
+        critique=said[CRITIQUE],
+        rewrite=said[REWRITE],
+        asked=(said[f"{CRITIQUE} asked"], said[f"{REWRITE} asked"]),
+        truncated=not _CUT_OFF.isdisjoint((said[f"{DRAFT} stop"], said[f"{REWRITE} stop"])),
+    )

@@ -1,0 +1,1 @@
+"""Compare two runs, paired, with gates for CI."""

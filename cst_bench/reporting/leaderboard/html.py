@@ -1,0 +1,99 @@
+"""The HTML report of several runs, from `reports/templates/leaderboard.html.j2`: one file that needs no other and no network.
+
+Every value that is put in is escaped. The page's policy allows its own style, its own script and pictures that are in
+it, each by its hash or kind, and nothing else: text that got in as markup could neither run nor load anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from base64 import b64encode
+from collections.abc import Sequence
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from cst_bench.content import content_root
+from cst_bench.escape import visible
+from cst_bench.reporting.leaderboard.board import Leaderboard
+from cst_bench.reporting.leaderboard.markdown import column_groups, corrected_cells
+from cst_bench.reporting.numbers import DASH, ends, number, p_value, signed, signed_ends
+from cst_bench.reporting.plots.draw import Picture
+from cst_bench.reporting.run_report import LETTERS
+
+_WIDE = 400
+"""In points."""
+_WIDTH = re.compile(r'<svg\b[^>]*?\swidth="([0-9.]+)pt"')
+_PIECE = re.compile(r"[^/_:]+[/_:]*|[/_:]+")
+
+
+def html_report(board: Leaderboard, pictures: Sequence[Picture] = ()) -> str:
+    """The whole page. Pictures are embedded as images, in which a browser runs nothing and follows no link."""
+    folder = content_root() / "reports" / "templates"
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        undefined=StrictUndefined,
+        autoescape=True,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(
+        number=number,
+        ends=ends,
+        signed=signed,
+        signed_ends=signed_ends,
+        p_value=p_value,
+        column_groups=column_groups,
+        corrected_cells=corrected_cells,
+        breakable=_breakable,
+        data_uri=_data_uri,
+        wide=_wide,
+    )
+    style, script = ((folder / f"leaderboard.{suffix}").read_text(encoding="utf-8").strip() for suffix in ("css", "js"))
+    return environment.get_template("leaderboard.html.j2").render(
+        board=board,
+        pictures=pictures,
+        letters=LETTERS,
+        style=Markup(style),
+        script=Markup(script),
+        policy="; ".join(
+            [
+                "default-src 'none'",
+                f"style-src '{_source(style)}'",
+                f"script-src '{_source(script)}'",
+                "img-src data:",
+                "base-uri 'none'",
+                "form-action 'none'",
+            ]
+        ),
+    )
+
+
+def _shown(value: object) -> object:
+    """Text as a reader can see all of it; what the template made is left as it is."""
+    if isinstance(value, Markup):
+        return value
+    return DASH if value is None else "".join(map(visible, str(value)))
+
+
+def _breakable(text: str | None) -> Markup:
+    """A name that may be broken after its punctuation."""
+    return Markup("<wbr>").join(_PIECE.findall(str(_shown(text))))
+
+
+def _source(text: str) -> str:
+    """What a policy calls inline text: its hash."""
+    return f"sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def _data_uri(svg: str) -> str:
+    return f"data:image/svg+xml;base64,{b64encode(svg.encode()).decode()}"
+
+
+def _wide(svg: str) -> bool:
+    """Whether a picture is too wide to be legible when it is made to fit the screen of a phone."""
+    width = _WIDTH.search(svg)
+    return width is None or float(width[1]) > _WIDE

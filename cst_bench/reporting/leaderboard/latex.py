@@ -1,0 +1,106 @@
+"""The LaTeX report of several runs, from `reports/templates/leaderboard.tex.j2`: a document of booktabs tables, for pdflatex.
+
+Every value that is put in is escaped. What pdflatex's fonts may lack is shown by its number, as U+4E2D.
+"""
+
+from __future__ import annotations
+
+import re
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from cst_bench.content import content_root
+from cst_bench.reporting.leaderboard.board import Leaderboard
+from cst_bench.reporting.leaderboard.markdown import column_groups, corrected_cells
+from cst_bench.reporting.numbers import DASH, ends, number, p_value, signed, signed_ends
+from cst_bench.reporting.run_report import LETTERS
+
+_COMMANDS = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "%": r"\%",
+    "&": r"\&",
+    "#": r"\#",
+    "_": r"\_",
+    "$": r"\$",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "|": r"\textbar{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    # would be curly, or part of a ligature
+    '"': r"\textquotedbl{}",
+    "'": r"\textquotesingle{}",
+    "`": r"\textasciigrave{}",
+    # what follows a row's end or a rule could be taken as its option
+    "[": "{[}",
+    "]": "{]}",
+    "*": "{*}",
+    "–": r"\textendash{}",
+    "—": r"\textemdash{}",
+    "‘": r"\textquoteleft{}",
+    "’": r"\textquoteright{}",
+    "“": r"\textquotedblleft{}",
+    "”": r"\textquotedblright{}",
+    "…": r"\textellipsis{}",
+    "−": "$-$",
+}
+_LIGATURE = re.compile(r"([-,])(?=\1)")
+_LONG, _LONGEST = 8, 12
+"""Characters of a word that needs places to break it, and of a part of one without any, in a narrow column."""
+_PIECE = re.compile(rf"[^/_:-]{{1,{_LONGEST}}}[/_:-]?|[/_:-]")
+
+
+def latex_report(board: Leaderboard) -> str:
+    """The whole document."""
+    environment = Environment(
+        loader=FileSystemLoader(content_root() / "reports" / "templates"),
+        undefined=StrictUndefined,
+        autoescape=True,  # so that what a macro made counts as safe; `finalize` escapes, and for LaTeX
+        finalize=tex,
+        # TeX's own braces and percent signs are left alone
+        block_start_string="<%",
+        block_end_string="%>",
+        variable_start_string="<<",
+        variable_end_string=">>",
+        comment_start_string="<#",
+        comment_end_string="#>",
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(
+        number=number,
+        ends=ends,
+        signed=signed,
+        signed_ends=signed_ends,
+        p_value=p_value,
+        column_groups=column_groups,
+        corrected_cells=corrected_cells,
+    )
+    return environment.get_template("leaderboard.tex.j2").render(board=board, letters=LETTERS)
+
+
+def tex(value: object) -> Markup:
+    """Text for one LaTeX cell or heading, on one line. `Markup` is taken as already safe, None is a dash."""
+    if isinstance(value, Markup):
+        return value
+    return Markup(" ".join(map(_word, str(DASH if value is None else value).split())))
+
+
+def _word(word: str) -> str:
+    """A long word may be broken after punctuation, and where there is none for too long."""
+    pieces = _PIECE.findall(word) if len(word) > _LONG else [word]
+    safe = r"\allowbreak{}".join("".join(map(_character, piece)) for piece in pieces)
+    return _LIGATURE.sub(r"\1{}", safe)
+
+
+def _character(character: str) -> str:
+    if character in _COMMANDS:
+        return _COMMANDS[character]
+    # of Latin-1, T1's and the text companion's fonts have everything but the soft hyphen, which is invisible
+    if " " <= character <= "~" or ("\u00a1" <= character <= "\u00ff" and character != "\u00ad"):
+        return character
+    return rf"\texttt{{U+{ord(character):04X}}}"

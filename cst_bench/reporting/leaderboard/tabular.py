@@ -1,0 +1,138 @@
+"""A report of several runs as CSV (a row for each model and score) and as JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from cst_bench.reporting.leaderboard.board import Cell, Column, Leaderboard, ModelRow, Section
+
+_FIELDS = (
+    "section",
+    "model",
+    "base",
+    "method",
+    "column",
+    "task",
+    "score",
+    "low",
+    "high",
+    "n",
+    "unscored",
+    "marks",
+    "best",
+    "corrected",
+    "corrected_low",
+    "corrected_high",
+    "corrected_by",
+    "difference_to_base",
+    "difference_low",
+    "difference_high",
+    "p",
+    "published",
+)
+
+
+def csv_report(board: Leaderboard) -> str:
+    """One row for each model and score, in full precision; what is undefined is empty.
+
+    A cell that a spreadsheet would take for a formula has an apostrophe before it.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_FIELDS)
+    for section in board.sections:
+        for row, column, cell in _cells(section):
+            writer.writerow([_harmless(value) for value in _line(section, row, column, cell)])
+    return text.getvalue()
+
+
+def _cells(section: Section) -> Iterator[tuple[ModelRow, Column, Cell]]:
+    for row in section.rows:
+        for column in section.columns:
+            if column.key in row.cells:
+                yield row, column, row.cells[column.key]
+
+
+def _line(section: Section, row: ModelRow, column: Column, cell: Cell) -> list[Any]:
+    low, high = cell.interval or (None, None)
+    corrected_low, corrected_high = cell.corrected_interval or (None, None)
+    difference = cell.difference
+    ends = (None, None) if difference is None or difference.interval is None else difference.interval
+    published = [table.rows for table in section.tables if column in table.columns]
+    values = [
+        of.cells[column.key].published
+        for rows in published
+        for of in rows
+        if of.run is row.run and column.key in of.cells and of.cells[column.key].published is not None
+    ]
+    return [
+        *(section.title, row.label, row.base, row.method, column.title, column.task),
+        *(cell.score, low, high, cell.n, cell.unscored, " ".join(cell.marks), int(cell.best)),
+        *(cell.corrected, corrected_low, corrected_high, cell.corrected_by),
+        *((None, None, None, None) if difference is None else (difference.difference, *ends, difference.p)),
+        values[0] if values else None,
+    ]
+
+
+def _harmless(value: Any) -> Any:
+    if isinstance(value, str):
+        text = value.replace("\r", " ").replace("\x00", "")
+        return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text
+    return value
+
+
+def json_report(board: Leaderboard) -> str:
+    """The whole content; of the runs, what names them."""
+    return json.dumps(_plain(board), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _plain(board: Leaderboard) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "title": board.title,
+        "sections": [_section(section) for section in board.sections],
+        "marks": dict(board.marks),
+        "remarks": list(board.remarks),
+        "runs": [{"model": run.label, "facts": [list(fact) for fact in run.facts]} for run in board.runs],
+    }
+
+
+def _section(section: Section) -> dict[str, Any]:
+    return {
+        "title": section.title,
+        "why": list(section.why),
+        "columns": [asdict(column) for column in section.columns],
+        "models": [_row(row) for row in section.rows],
+        "tables": [
+            {
+                "title": table.title,
+                "columns": [column.key for column in table.columns],
+                "published": {
+                    row.label: {key: cell.published for key, cell in row.cells.items() if cell.published is not None}
+                    for row in table.rows
+                },
+            }
+            for table in section.tables
+        ],
+        "capabilities": [asdict(one) for one in section.capabilities],
+        "judges": [asdict(judge) for judge in section.judges],
+    }
+
+
+def _row(row: ModelRow) -> dict[str, Any]:
+    return {
+        "model": row.label,
+        "title": row.title,
+        "method": row.method,
+        "base": row.base,
+        "is_base": row.is_base,
+        "scores": {
+            key: {name: value for name, value in asdict(cell).items() if name != "published"}
+            for key, cell in row.cells.items()
+        },
+    }

@@ -1,0 +1,60 @@
+"""Writes the report of several runs, in every format that is asked for, from one content."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cst_bench.errors import UserError, did_you_mean
+from cst_bench.files import write_text
+from cst_bench.reporting.formats import FORMATS
+from cst_bench.reporting.leaderboard.board import Leaderboard
+from cst_bench.reporting.leaderboard.build import make_leaderboard
+from cst_bench.reporting.plots.draw import Picture, draw_pictures
+from cst_bench.reporting.stored_run import read_runs
+
+
+def write_reports(
+    runs: Sequence[Path],
+    out: Path,
+    formats: Sequence[str] = ("md",),
+    *,
+    title: str | None = None,
+    remarks: Sequence[str] = (),
+) -> Leaderboard:
+    """Writes a report of runs, or of the runs in folders, into a folder, and its pictures into `plots/` there.
+
+    The same runs give the same bytes: no time and no path goes in.
+
+    Raises:
+        UserError: a path holds no run, a run isn't finished, or there is no such format.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise UserError(f"unknown format {name!r}: {did_you_mean(name, FORMATS)}")
+    found, left_out = read_runs(runs)
+    board = make_leaderboard(found, [*remarks, *left_out], title)
+    pictures = []
+    if set(formats) & {"md", "html"}:
+        pictures = draw_pictures(board, out / "plots")
+    for name in formats:
+        write_text(out / FORMATS[name], _text(name, board, pictures))
+    return board
+
+
+def _text(name: str, board: Leaderboard, pictures: Sequence[Picture]) -> str:
+    if name == "md":
+        from cst_bench.reporting.leaderboard.markdown import markdown_report
+
+        return markdown_report(board, pictures)
+    if name == "html":
+        from cst_bench.reporting.leaderboard.html import html_report
+
+        return html_report(board, pictures)
+    if name == "latex":
+        from cst_bench.reporting.leaderboard.latex import latex_report
+
+        return latex_report(board)
+    from cst_bench.reporting.leaderboard.tabular import csv_report, json_report
+
+    return csv_report(board) if name == "csv" else json_report(board)

@@ -1,0 +1,112 @@
+"""The flip strip: on which share of prompts a model does what both system prompts ask, only one of them, or neither."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from cst_bench.plotting import short, width
+from cst_bench.reporting.leaderboard.board import ModelRow, Section
+from cst_bench.reporting.plots.model_style import Drawing, configuration, line_up, name_rows, said, two_configurations
+
+_KINDS = ("both", "first", "second", "neither", "unscored")
+_FILLS: dict[str, dict[str, Any]] = {
+    "both": {"facecolor": "#0072B2"},
+    "first": {"facecolor": "#E69F00", "hatch": "///"},
+    "second": {"facecolor": "#9AD3F2", "hatch": "\\\\\\"},
+    "neither": {"facecolor": "0.88"},
+    "unscored": {"facecolor": "white", "hatch": "...."},
+}
+"""In the order of the strip; told apart without colour by how dark they are and by their hatches."""
+_CELLS = 80
+"""Prompts up to which each is a cell of its own."""
+
+
+def flip_strip(section: Section, task: str, title: str) -> Drawing | None:
+    """Of the models that were asked the same prompts under both configurations of a task; None without any."""
+    columns = two_configurations(section, task)
+    if columns is None:
+        return None
+    names = (configuration(columns[0]), configuration(columns[1]))
+    counted = [
+        (row, _counts(row, task, names)) for row in section.rows if all(column.key in row.cells for column in columns)
+    ]
+    rows = [row for row, counts in counted if sum(counts.values())]
+    counts = [found for _, found in counted if sum(found.values())]
+    if not rows:
+        return None
+    labels = dict(
+        zip(_KINDS, ("both", *(f"only {short(name, 60)}" for name in names), "neither", "unscored"), strict=True)
+    )
+    figure = Figure(figsize=(7.5, 1.35 + 0.27 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    for at, found in enumerate(counts):
+        _strip(axes, at, found)
+    name_rows(axes, rows, section.rows)
+    axes.set_xlim(0, max(sum(found.values()) for found in counts))
+    line_up(axes, rows)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("prompts, sorted for each model")
+    figure.suptitle(short(title, 500, 10), fontsize=10)
+    used = [kind for kind in _KINDS if any(found[kind] for found in counts)]
+    figure.legend(
+        handles=[Patch(**_FILLS[kind], edgecolor="0.25", linewidth=0.6, label=labels[kind]) for kind in used],
+        loc="outside lower center",
+        ncols=len(used),
+        frameon=False,
+        title="does what is asked under",
+        fontsize=8,
+        title_fontsize=8,
+    )
+    return Drawing(figure, title, _alt(rows, counts, labels))
+
+
+def _counts(row: ModelRow, task: str, names: tuple[str, str]) -> dict[str, int]:
+    """How many prompts are of each kind, among those asked under both."""
+    first, second = (row.run.complied(task, name) for name in names)
+    found = dict.fromkeys(_KINDS, 0)
+    for prompt in first.keys() & second.keys():
+        found[_kind(first[prompt], second[prompt])] += 1
+    return found
+
+
+def _kind(first: bool | None, second: bool | None) -> str:
+    if first is None or second is None:
+        return "unscored"
+    if first and second:
+        return "both"
+    return "first" if first else "second" if second else "neither"
+
+
+def _strip(axes: Any, at: int, counts: dict[str, int]) -> None:
+    """One model's prompts, a run of each kind, and how many they are where there is room to say it."""
+    start, total = 0, sum(counts.values())
+    for kind in _KINDS:
+        n = counts[kind]
+        if n == 0:
+            continue
+        axes.barh(at, n, left=start, height=0.72, edgecolor="0.25", linewidth=0.6, **_FILLS[kind])
+        if total <= _CELLS and n > 1:
+            edges = np.arange(start + 1, start + n, dtype=float)
+            across = np.stack([edges, edges, np.full(n - 1, np.nan)], 1).ravel()
+            axes.plot(across, [at - 0.34, at + 0.34, np.nan] * (n - 1), color="white", linewidth=0.5)
+        if n / total > (width(str(n)) + 8) / 290:
+            fill = "white" if "hatch" in _FILLS[kind] else _FILLS[kind]["facecolor"]
+            axes.text(
+                start + n / 2, at, str(n), ha="center", va="center_baseline", fontsize=8,
+                color="white" if kind == "both" else "black", bbox={"facecolor": fill, "edgecolor": "none", "pad": 1.2},
+            )  # fmt: skip
+        start += n
+
+
+def _alt(rows: Sequence[ModelRow], counts: Sequence[dict[str, int]], labels: dict[str, str]) -> str:
+    parts = ["Prompts by the configurations under which a model does what is asked."]
+    for row, found in zip(rows, counts, strict=True):
+        said_counts = ", ".join(f"{labels[kind]} {found[kind]}" for kind in _KINDS if found[kind])
+        parts.append(f"{said(row)}: {said_counts} of {sum(found.values())}.")
+    return " ".join(parts)

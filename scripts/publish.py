@@ -1,0 +1,133 @@
+"""Makes the published reports again; `make reports` calls it after `cst-bench reproduce tiny`.
+
+    python scripts/publish.py [--reproduction runs/reproduce-tiny]
+
+With a reproduction, its runs of seed 0 and its own report are stored in reports/tiny/ first. Everything else follows
+from what is stored: the leaderboard of the embedded checkpoint's base, DPO and CST, the cards of the judges that come
+with the project, and the table of benchmarks, which is in the README, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cst_bench.calibration.calibration_report import write_calibration
+from cst_bench.content import content_root
+from cst_bench.files import canonical_json, write_json, write_text
+from cst_bench.judging.card import read_card
+from cst_bench.reporting.formats import FORMATS
+from cst_bench.reporting.leaderboard.write import write_reports
+from cst_bench.reporting.numbers import ends, number
+from cst_bench.reporting.stored_run import read_run
+
+ROOT = content_root()
+TINY = ROOT / "reports" / "tiny"
+STORED = TINY / "runs"
+CARDS = ROOT / "judges" / "cards"
+BENCHMARKS = ROOT / "reports" / "benchmarks"
+SET, SEED = "multi", 0
+
+
+def store(reproduction: Path) -> None:
+    """Copies what reports read of a reproduction's runs, without what tells of the machine."""
+    shutil.rmtree(TINY, ignore_errors=True)
+    for run in sorted((reproduction / "runs" / "tiny").glob(f"{SET}-*")):
+        if not run.name.endswith(("-base", f"-{SEED}")):
+            continue
+        manifest = {key: value for key, value in read_run(run).manifest.items() if key != "environment"}
+        write_json(STORED / run.name / "run.json", manifest)
+        for name in ("scores.json", "outcomes.json"):
+            value = json.loads((run / name).read_text(encoding="utf-8"))
+            write_text(STORED / run.name / name, canonical_json(value) + "\n")
+    for name in ("report.md", "tables.json"):
+        write_text(TINY / "reproduction" / name, (reproduction / name).read_text(encoding="utf-8"))
+
+
+def publish(out: Path) -> None:
+    """Writes all that follows from what is stored, into a folder laid out as reports/."""
+    steps = f"{SET}-dpo_steps-{SEED} is DPO with as many optimizer steps as CST, which has twice the rows."
+    write_reports([STORED], out / "tiny" / "leaderboard", list(FORMATS), remarks=[steps])
+    for path in sorted(CARDS.glob("*.json")):
+        write_calibration(out / "judges" / path.stem, read_card(path), None)
+    write_json(out / "made_with.json", {"matplotlib": version("matplotlib")})
+    write_text(out / "benchmarks" / "README.md", f"# Benchmarks\n\n{benchmark_table()}")
+
+
+def benchmark_table() -> str:
+    """The benchmarks' ratios and how far outputs agree, from `benchmarks/*.json` by `benchmarks/table.yaml`."""
+    lines = ["| Ours against | Ratio | Outputs | Command |", "|---|---:|---|---|"]
+    for row in yaml.safe_load((BENCHMARKS / "table.yaml").read_text(encoding="utf-8")):
+        figures = json.loads((BENCHMARKS / row["file"]).read_text(encoding="utf-8"))
+        filled = {key: _fill(row[key], row["figures"], figures) for key in ("against", "ratio", "outputs")}
+        lines.append(f"| {filled['against']} | {filled['ratio']} | {filled['outputs']} | `{row['command']}` |")
+    return "\n".join(lines) + "\n"
+
+
+def _fill(text: str, names: Mapping[str, Sequence[str]], figures: Mapping[str, Any]) -> str:
+    def value(path: Sequence[str]) -> Any:
+        found: Any = figures
+        for key in path:
+            found = found[key]
+        return ("no", "yes")[found] if isinstance(found, bool) else found
+
+    return text.format(**{name: value(path) for name, path in names.items()})
+
+
+def reproduction_table() -> str:
+    """The reproduction's Tables II and III in one: means over seeds with their intervals."""
+    tables = json.loads((TINY / "reproduction" / "tables.json").read_text(encoding="utf-8"))["tables"]
+    shown = [tables[1], tables[3], {**tables[2], "columns": ["Capabilities, %"]}]
+    titles = [title for table in shown for title in table["columns"]]
+    lines = [f"| Model | Runs | {' | '.join(titles)} |", f"|---|---:|{'---:|' * len(titles)}"]
+    for rows in zip(*(table["rows"] for table in shown), strict=True):
+        cells = [cell(row, at) for row in rows[:2] for at in range(len(row["scores"]))]
+        cells.append(cell(rows[2], -1, percent=True))
+        lines.append(f"| {rows[0]['arm']} | {rows[0]['runs']} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def cell(row: Mapping[str, Any], at: int, *, percent: bool = False) -> str:
+    """A score above its interval."""
+    scale = 100 if percent else 1
+    low_high = row["intervals"][at]
+    return f"{number(row['scores'][at], scale)}<br><sub>{ends(low_high and tuple(low_high), scale)}</sub>"
+
+
+def with_tables(readme: str) -> str:
+    """The README with its tables between their marks.
+
+    Raises:
+        ValueError: the marks aren't there.
+    """
+    for name, table in (("benchmarks", benchmark_table()), ("reproduce tiny", reproduction_table())):
+        begin, end = f"<!-- {name}: made by scripts/publish.py -->", f"<!-- end of {name} -->"
+        before, found, rest = readme.partition(begin)
+        _, ended, after = rest.partition(end)
+        if not found or not ended:
+            raise ValueError(f"README.md lacks the marks {begin} and {end}")
+        readme = f"{before}{begin}\n{table}{end}{after}"
+    return readme
+
+
+def main() -> None:
+    """Makes everything."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--reproduction", type=Path, help="a finished `cst-bench reproduce tiny`, to be stored")
+    options = parser.parse_args()
+    if options.reproduction is not None:
+        store(options.reproduction)
+    publish(ROOT / "reports")
+    readme = ROOT / "README.md"
+    write_text(readme, with_tables(readme.read_text(encoding="utf-8")))
+
+
+if __name__ == "__main__":
+    main()
