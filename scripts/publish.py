@@ -25,7 +25,7 @@ from cst_bench.files import canonical_json, write_json, write_text
 from cst_bench.judging.card import read_card
 from cst_bench.reporting.formats import FORMATS
 from cst_bench.reporting.leaderboard.write import write_reports
-from cst_bench.reporting.numbers import ends, number
+from cst_bench.numbers import ends, number
 from cst_bench.reporting.stored_run import read_run
 
 ROOT = content_root()

@@ -14,7 +14,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from cst_bench.escape import plain
-from cst_bench.reporting.numbers import number
+from cst_bench.numbers import number
 
 _SCORES = ("compliance", "capabilities")
 

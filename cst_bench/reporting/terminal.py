@@ -15,7 +15,7 @@ from cst_bench.escape import plain
 from cst_bench.reporting.comparison.comparison import Comparison
 from cst_bench.reporting.leaderboard.board import Cell, Column, Leaderboard
 from cst_bench.reporting.leaderboard.markdown import column_groups
-from cst_bench.reporting.numbers import ends, number, p_value, signed, signed_ends
+from cst_bench.numbers import ends, number, p_value, signed, signed_ends
 from cst_bench.reporting.run_report import LETTERS, Figure, make_report
 from cst_bench.statistics.paired import LEVEL
 

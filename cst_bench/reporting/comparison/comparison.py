@@ -15,7 +15,7 @@ from cst_bench.errors import UserError
 from cst_bench.reporting.leaderboard.board import Column
 from cst_bench.reporting.leaderboard.build import cell_of, columns_of, difference_of
 from cst_bench.reporting.leaderboard.comparable import common_tasks, differing, same_documents
-from cst_bench.reporting.numbers import number, p_value, signed, signed_ends
+from cst_bench.numbers import number, p_value, signed, signed_ends
 from cst_bench.reporting.run_markdown import markdown_environment
 from cst_bench.reporting.run_report import LETTERS, MARKS
 from cst_bench.reporting.stored_run import StoredRun

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 from cst_bench.reporting.comparison.comparison import Comparison
 from cst_bench.reporting.comparison.gates import GateResult
-from cst_bench.reporting.numbers import number, p_value, signed, signed_ends
+from cst_bench.numbers import number, p_value, signed, signed_ends
 
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What XML 1.0 can't hold."""

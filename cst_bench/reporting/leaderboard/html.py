@@ -18,7 +18,7 @@ from cst_bench.content import content_root
 from cst_bench.escape import visible
 from cst_bench.reporting.leaderboard.board import Leaderboard
 from cst_bench.reporting.leaderboard.markdown import column_groups, corrected_cells
-from cst_bench.reporting.numbers import DASH, ends, number, p_value, signed, signed_ends
+from cst_bench.numbers import DASH, ends, number, p_value, signed, signed_ends
 from cst_bench.reporting.plots.draw import Picture
 from cst_bench.reporting.run_report import LETTERS
 

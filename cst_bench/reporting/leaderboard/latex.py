@@ -13,7 +13,7 @@ from markupsafe import Markup
 from cst_bench.content import content_root
 from cst_bench.reporting.leaderboard.board import Leaderboard
 from cst_bench.reporting.leaderboard.markdown import column_groups, corrected_cells
-from cst_bench.reporting.numbers import DASH, ends, number, p_value, signed, signed_ends
+from cst_bench.numbers import DASH, ends, number, p_value, signed, signed_ends
 from cst_bench.reporting.run_report import LETTERS
 
 _COMMANDS = {

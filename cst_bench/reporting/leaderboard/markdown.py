@@ -11,7 +11,7 @@ from markupsafe import Markup
 from cst_bench.content import content_root
 from cst_bench.escape import html_text
 from cst_bench.reporting.leaderboard.board import Cell, Column, Leaderboard, ModelRow, PaperTable, Section
-from cst_bench.reporting.numbers import ends, number, p_value, signed, signed_ends
+from cst_bench.numbers import ends, number, p_value, signed, signed_ends
 from cst_bench.reporting.plots.draw import Picture
 from cst_bench.reporting.run_markdown import markdown_environment
 from cst_bench.reporting.run_report import LETTERS

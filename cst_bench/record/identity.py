@@ -1,0 +1,118 @@
+"""What identifies the parts of a run: checkpoint, suite, judges and their calibration."""
+
+from __future__ import annotations
+
+from pydantic import Field, JsonValue
+
+from cst_bench.record.record_file import Interval, Record
+
+
+class TrainingIdentity(Record):
+    """How `cst-bench train` made a checkpoint."""
+
+    method: str
+    """`dpo` or `cst`."""
+    recipe: str
+    recipe_sha256: str
+    seed: int
+    data_sha256: str
+    """SHA-256 of the training rows."""
+    base: str
+    """Label of the model it was trained on."""
+    base_sha256: str
+    """SHA-256 of the weights it was trained on."""
+    system_as: str = "system"
+
+
+class CheckpointIdentity(Record):
+    """What identifies the evaluated weights."""
+
+    label: str
+    """Name in reports."""
+    kind: str
+    """`local`, `hub`, `adapter`, `inspect` (an Inspect model name) or `file` (generations made elsewhere)."""
+    revision: str | None = None
+    architecture: str | None = None
+    weights_sha256: str | None = None
+    """SHA-256 of the (base) weights."""
+    adapter_sha256: str | None = None
+    settings_sha256: str | None = None
+    """SHA-256 of config, tokenizer and chat template."""
+    base: str | None = None
+    """Label of an adapter's base."""
+    training: TrainingIdentity | None = None
+    dtype: str | None = None
+    quantization: str | None = None
+    system_as: str | None = None
+    """How the system prompt is put into the chat template."""
+    stop_token: tuple[str, ...] = ()
+    chat_template_sha256: str | None = None
+    """SHA-256 of the template given with `--chat-template`."""
+    sha256: str | None = None
+    """SHA-256 of the generations, for `file`."""
+
+
+class SuiteRecord(Record):
+    """The suite of a run."""
+
+    name: str
+    version: int
+    title: str
+
+
+class JudgeRecord(Record):
+    """The judge of a task: enough to recognize it and to load it again. Holds no key."""
+
+    name: str
+    version: int
+    kind: str
+    sha256: str
+    """Identity: SHA-256 of everything that decides a verdict."""
+    source: str
+    """Name of the judge, or path of its file."""
+    details: dict[str, JsonValue] = Field(default_factory=dict)
+    """What its kind adds: `model`, `base_url`, `members`, …"""
+
+    @property
+    def model(self) -> str | None:
+        """Return the model that is asked, if the judge asks one."""
+        return self._text("model")
+
+    @property
+    def base_url(self) -> str | None:
+        """Return the endpoint that is asked in place of the provider's own."""
+        return self._text("base_url")
+
+    def _text(self, name: str) -> str | None:
+        value = self.details.get(name)
+        return value if isinstance(value, str) else None
+
+
+class ConfusionCounts(Record):
+    """Verdicts against labels for one behaviour, on a calibration card."""
+
+    tp: int
+    """Labelled with the behaviour, and judged so."""
+    fn: int
+    """Labelled with it, judged otherwise."""
+    fp: int
+    """Labelled otherwise, judged to show it."""
+    tn: int
+    """Labelled otherwise, judged so."""
+
+
+class CalibrationSummary(Record):
+    """What a run keeps of its judge's calibration card."""
+
+    macro_f1: float | None
+    interval: Interval
+    n: int
+    """Labelled responses."""
+    labels: str
+    """Name of the label set."""
+    by: tuple[str, ...]
+    """Who labelled."""
+    sha256: str | None = None
+    """SHA-256 of the card."""
+    counts: dict[str, ConfusionCounts] | None
+    """Behaviour → confusion counts, which scores are corrected by; None if the card has none."""

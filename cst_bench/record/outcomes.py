@@ -1,0 +1,38 @@
+"""`outcomes.json`: what every response and every document came to, so that runs can be compared pair by pair.
+
+It holds no text. Prompts are named by their hash, documents by (sub)task and number.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from cst_bench.record.record_file import Record, RecordFile
+
+
+class DocumentScores(Record):
+    """Scores of a capability task's documents."""
+
+    documents_sha256: str
+    """SHA-256 of the documents and of their prompts with shots."""
+    scores: dict[str, float]
+    """Document → score in the task's metric."""
+
+
+class Outcomes(RecordFile):
+    """The content of `outcomes.json`."""
+
+    FILE_NAME: ClassVar[str] = "outcomes.json"
+    WRITTEN_BY: ClassVar[str] = "`cst-bench judge {folder}` writes it again"
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    compliance: dict[str, dict[str, dict[str, str | None]]]
+    """Task → configuration (`none`: no system prompt) → prompt id → behaviour; null is unscored."""
+    capabilities: dict[str, DocumentScores]
+
+    def write(self, folder: Path, *, compact: bool = True) -> None:
+        """Write the file into a folder, on one line by default: it has a value for every response."""
+        super().write(folder, compact=compact)

@@ -1,0 +1,37 @@
+"""What generating and judging took: tokens, calls, time and cost."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from cst_bench.record.record_file import Record
+
+
+class Usage(Record):
+    """Tokens of generated responses, and how the responses ended."""
+
+    input_tokens: int
+    output_tokens: int
+    stop_reasons: dict[str, int] = Field(default_factory=dict)
+    """Stop reason (`stop`, `max_tokens`, …) → number of responses."""
+
+
+class Spent(Record):
+    """Calls, tokens and cost of a judge over a set of verdicts."""
+
+    calls: int
+    """Calls made for this run."""
+    cached: int
+    """Verdicts answered from the cache, paid for before; not in the tokens and the cost."""
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float | None
+    """US dollars; None if the price of some call is not known."""
+
+
+class Judging(Record):
+    """What judging the responses of one task took."""
+
+    seconds: float
+    spent: Spent | None = None
+    """None for a judge that calls no model."""

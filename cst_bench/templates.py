@@ -1,0 +1,47 @@
+"""Jinja environment of the project's Markdown templates: every value is escaped unless a filter made it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from cst_bench.content import content_root
+from cst_bench.escape import cell
+from cst_bench.numbers import ends, number, p_value, signed, signed_ends
+
+
+def report_templates() -> Path:
+    """Return the folder of the report templates."""
+    return content_root() / "reports" / "templates"
+
+
+def training_templates() -> Path:
+    """Return the folder of the training card templates."""
+    return content_root() / "training"
+
+
+def markdown_environment(folder: Path) -> Environment:
+    """Make a Jinja environment for the Markdown templates of a folder.
+
+    Every value is escaped for Markdown. The number filters take the scale of `cst_bench.numbers`: 1 for shares, 100
+    for percentages.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        undefined=StrictUndefined,
+        autoescape=False,  # Markdown, not HTML: `finalize` escapes every value for it
+        finalize=cell,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(
+        number=lambda value, scale=1: Markup(number(value, scale)),
+        ends=lambda interval, scale=1: Markup(ends(interval, scale)),
+        signed=lambda value, scale=1: Markup(signed(value, scale)),
+        signed_ends=lambda interval, scale=1: Markup(signed_ends(interval, scale)),
+        p_value=lambda value: Markup(p_value(value)),
+    )
+    return environment
