@@ -82,6 +82,6 @@ def _spent(status: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         counts = [sum(part.get(key, 0) or 0 for part in parts) for key in ("input_tokens", "output_tokens")]
         if any(counts):
             yield f"tokens, {what}", f"{counts[0]:,} in, {counts[1]:,} out"
-    costs = [part["cost"] for part in judging if part.get("cost") is not None]
+    costs = [part["cost_usd"] for part in judging if part.get("cost_usd") is not None]
     if costs:
         yield "cost, verdicts", f"{sum(costs):.2f} USD"

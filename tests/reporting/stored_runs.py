@@ -10,6 +10,7 @@ from typing import Any
 from cst_bench.capabilities import CapabilityResult
 from cst_bench.compliance.scores import Outcome
 from cst_bench.files import digest, write_json
+from cst_bench.judging import Spent, Verdict, total_spent
 from cst_bench.runs.outcomes import write_outcomes
 from cst_bench.runs.run_folder import open_folder
 from cst_bench.runs.scoring import make_scores
@@ -136,7 +137,7 @@ def make_run(
         run.set_part(
             "compliance", task, state="judged", seconds=12.5, responses=len(outcomes[task]),
             usage={"input_tokens": 4000, "output_tokens": 2000},
-            judging={"seconds": 3.0, "input_tokens": 900, "output_tokens": 90, "cost": 0.05},
+            judging={"seconds": 3.0, **total_spent([Verdict("harmless", spent=Spent(900, 90, 0.05))])},
         )  # fmt: skip
     cards = {task: (calibrations or {}).get(task, calibration()) for task in tasks}
     write_outcomes(folder, outcomes, results)
