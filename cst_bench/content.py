@@ -1,12 +1,12 @@
-"""Finds the four content folders (tasks, judges, training, reports) and reads their YAML.
+"""Find the four content folders (tasks, judges, training, reports) and load their YAML.
 
-In a checkout they lie beside the package; in a wheel they are inside it, as `cst_bench/_content/`. The engine
-reads them as data, by path, and never imports from them. A user's own file works wherever a name works.
+In a checkout they are beside the package; in a wheel they are inside it, as `cst_bench/_content/`. The engine
+reads them as data, by path, and never imports from them. A path to a user's file works wherever a name works.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,48 +18,62 @@ from cst_bench.errors import UserError, did_you_mean
 
 
 class Content(BaseModel):
-    """Base of everything read from a content file: frozen, and unknown keys are refused."""
+    """Base class of everything loaded from a content file: frozen, and unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 ContentT = TypeVar("ContentT", bound=Content)
+_JsonSchema = dict[str, Any]
+
+RENAMED_KEYS: Mapping[str, str] = {
+    "arms": "variants",
+    "division": "split",
+    "divisions": "splits",
+    "split": "hub_split",
+}
+"""Former key → its present name. A message names it wherever the present key is allowed and the former one is not."""
 
 
 def content_root() -> Path:
-    """The folder that holds `tasks/`, `judges/`, `training/` and `reports/`."""
+    """Return the folder that holds `tasks/`, `judges/`, `training/` and `reports/`."""
     package = Path(str(files("cst_bench")))
     bundled = package / "_content"
     return bundled if bundled.is_dir() else package.parent
 
 
 def names(folder: str) -> list[str]:
-    """The names that `find` knows in a content folder such as `tasks/compliance`."""
+    """Return the names that `find` accepts in a content folder such as `tasks/compliance`."""
     return sorted(path.stem for path in (content_root() / folder).glob("*.yaml"))
 
 
-def find(folder: str, name: str, what: str) -> Path:
-    """The file of a name (`harmful_behaviors`) or of a path to a file of the user's own (`./mine.yaml`).
+def find(folder: str, name: str, kind: str) -> Path:
+    """Return the file for a name (`harmful_behaviors`) or a path to a user's file (`./mine.yaml`).
+
+    Args:
+        folder: Content folder to search, such as `tasks/compliance`.
+        name: Name without suffix, or path.
+        kind: What the file describes, for error messages (`compliance task`).
 
     Raises:
-        UserError: no such name or file.
+        UserError: There is no such name or file.
     """
     if name.endswith((".yaml", ".yml")) or "/" in name or "\\" in name:
         path = Path(name).expanduser()
         if not path.is_file():
-            raise UserError(f"{what} file not found: {name}")
+            raise UserError(f"{kind} file not found: {name}")
         return path.resolve()
     path = content_root() / folder / f"{name}.yaml"
     if not path.is_file():
-        raise UserError(f"unknown {what} {name!r}: {did_you_mean(name, names(folder))}")
+        raise UserError(f"unknown {kind} {name!r}: {did_you_mean(name, names(folder))}")
     return path
 
 
 def load(path: Path, schema: type[ContentT]) -> ContentT:
-    """Reads a YAML file into a content model.
+    """Load a YAML file into a content model.
 
     Raises:
-        UserError: with file, line and key of a fault (bad YAML, unknown key, wrong type, missing key).
+        UserError: The file is invalid (bad YAML, unknown key, wrong type, missing key); names file, line and key.
     """
     try:
         node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
@@ -75,7 +89,7 @@ def load(path: Path, schema: type[ContentT]) -> ContentT:
         raise UserError(_explain(path, lines, schema, error)) from None
 
 
-def _construct(node: yaml.Node) -> Any:
+def _construct(node: yaml.Node) -> object:
     loader = yaml.SafeLoader("")
     try:
         return loader.construct_document(node)
@@ -89,14 +103,14 @@ def _unreadable(path: Path, error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
         return f"{place}: not UTF-8 text (byte {error.start})"
     if isinstance(error, OSError):
-        return f"{place}: can't be read: {error.strerror}"
+        return f"{place}: could not read the file: {error.strerror}"
     if isinstance(error, RecursionError):
-        return f"{place}: not valid YAML: nested too deeply, or an alias stands in its own anchor"
+        return f"{place}: not valid YAML: nested too deeply, or an alias inside its own anchor"
     return f"{place}: not valid YAML: {' '.join(str(getattr(error, 'problem', None) or error).split())}"
 
 
 def _lines(node: yaml.Node, path: Path, at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:
-    """Where each key and list entry stands; refuses a key given twice, which YAML would silently take."""
+    """Yield each key and list entry with its line number; refuse duplicate keys, which YAML silently accepts."""
     if isinstance(node, yaml.MappingNode):
         seen: dict[str, int] = {}
         for key, value in node.value:
@@ -116,36 +130,43 @@ def _lines(node: yaml.Node, path: Path, at: tuple[str, ...] = ()) -> Iterator[tu
 
 def _explain(path: Path, lines: dict[tuple[str, ...], int], schema: type[Content], error: ValidationError) -> str:
     faults = error.errors()
-    # a misspelt key comes with "missing" for the right one: say which is misspelt
+    # a misspelt key comes with "missing" for the right one: report the misspelt one
     fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
-    where = tuple(fault["loc"])
-    known = tuple(str(part) for part in where)  # pydantic adds parts of its own, such as which type of a union it tried
+    location = tuple(fault["loc"])
+    known = tuple(map(str, location))  # pydantic adds parts of its own, such as which type of a union it tried
     while known and known not in lines:
         known = known[:-1]
     place = f"{path}:{lines[known]}" if known else f"{path}"
-    key = ".".join(map(str, where) if fault["type"] == "missing" else known)
+    key = ".".join(map(str, location) if fault["type"] == "missing" else known)
     if fault["type"] == "extra_forbidden":
-        return f"{place}: unknown key {key!r}: {did_you_mean(str(where[-1]), _fields_at(schema, where[:-1]))}"
+        return f"{place}: {_unknown_key(key, str(location[-1]), _fields_at(schema, location[:-1]))}"
     if fault["type"] == "missing":
         return f"{place}: key {key!r} is missing"
-    given = fault.get("input")
-    shown = f" (given: {given!r})" if isinstance(given, (str, int, float, bool)) and len(repr(given)) < 80 else ""
+    value = fault.get("input")
+    shown = f" (given: {value!r})" if isinstance(value, (str, int, float, bool)) and len(repr(value)) < 80 else ""
     message = fault["msg"].removeprefix("Value error, ")
     return f"{place}: {key or 'file'}: {message}{shown}"
 
 
-def _fields_at(schema: type[Content], where: tuple[Any, ...]) -> list[str]:
-    """The keys that are known at a place in the file, from the schema's JSON form."""
-    root = schema.model_json_schema()
+def _unknown_key(key: str, name: str, fields: Sequence[str]) -> str:
+    renamed = RENAMED_KEYS.get(name)
+    if renamed in fields:
+        return f"key {key!r} is now called {renamed!r}"
+    return f"unknown key {key!r}: {did_you_mean(name, fields)}"
 
-    def resolve(node: dict[str, Any]) -> list[dict[str, Any]]:
+
+def _fields_at(schema: type[Content], location: Sequence[int | str]) -> list[str]:
+    """Return the keys that are allowed at a place in the file, from the JSON form of the schema."""
+    root: _JsonSchema = schema.model_json_schema()
+
+    def resolve(node: _JsonSchema) -> list[_JsonSchema]:
         if "$ref" in node:
             return resolve(root["$defs"][node["$ref"].rsplit("/", 1)[-1]])
         options = node.get("anyOf") or node.get("oneOf")
         return [leaf for option in options for leaf in resolve(option)] if options else [node]
 
     nodes = resolve(root)
-    for part in where:
+    for part in location:
         steps = [
             node["properties"].get(part)
             if part in node.get("properties", {})

@@ -1,4 +1,4 @@
-"""Makes any text safe in a Markdown table cell: it can't end the cell, start markup, or bring HTML or links."""
+"""Escape untrusted text for Markdown cells, HTML and the terminal, so that it cannot add markup, HTML or links."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _AUTOLINK = re.compile(r"(?i)(https?|ftp|mailto|xmpp)(:)|(www)(\.)")
 
 
 def cell(value: object) -> str:
-    """Text for one Markdown cell. `Markup` is taken as already safe, None is a dash."""
+    """Return a value as one Markdown table cell: `Markup` is already safe, None becomes a dash."""
     if isinstance(value, Markup):
         return str(value)
     if value is None:
@@ -23,28 +23,28 @@ def cell(value: object) -> str:
     text = html.escape("".join(visible(character) for character in str(value)), quote=False)
     text = _SPECIAL.sub(r"\\\1", text)
     text = _AUTOLINK.sub(lambda match: match[0][:-1] + f"&#{ord(match[0][-1])};", text)
-    text = text.replace("@", "@<!-- -->")  # GitHub looks for addresses of mail after entities are read
+    text = text.replace("@", "@<!-- -->")  # GitHub links mail addresses after it has decoded entities
     return "<br>".join(map(str.strip, text.strip().split("\n")))
 
 
-def text_of(made: str) -> str:
-    """The text that `cell` made a Markdown cell of, but for spaces around lines and what is invisible."""
-    text = made.replace("<br>", "\n").replace("@<!-- -->", "@")
+def text_of(markdown: str) -> str:
+    """Return the text that `cell` was given, except for spaces around lines and invisible characters."""
+    text = markdown.replace("<br>", "\n").replace("@<!-- -->", "@")
     return html.unescape(_ESCAPED.sub(r"\1", text))
 
 
 def html_text(value: str) -> Markup:
-    """Text for an element of HTML, where Markdown isn't read: on one line, and it brings no markup."""
+    """Return text for an HTML element, on one line and without markup."""
     return Markup(html.escape(" ".join("".join(map(visible, value)).split())))
 
 
 def plain(value: object) -> str:
-    """Text for rich: its markup and control characters do nothing."""
+    """Return text for rich, with its markup and control characters disabled."""
     return rich_escape("".join(map(visible, str(value))))
 
 
 def visible(character: str) -> str:
-    """Control and direction-changing characters by their number, so that they show and do nothing."""
+    """Return a character, or its code point (`\\u202e`) if it is a control or direction-changing character."""
     if character in "\n\t":
         return character
     if character == "\r":

@@ -1,4 +1,4 @@
-"""How pictures look, and how they are kept: the style of the house, names as labels, SVG and PNG with stable bytes."""
+"""Matplotlib style, labels that fit, and SVG and PNG files with reproducible bytes."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.ft2font import FT2Font
 from matplotlib.textpath import text_to_path
 
 from cst_bench.escape import visible
@@ -22,8 +22,8 @@ from cst_bench.files import write_bytes, write_text
 
 INK = "#0b4a8f"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's, which colour-blind readers can tell apart; without yellow, which is lost on white."""
-_STYLE: Mapping[str, Any] = {
+"""Okabe and Ito's palette, distinguishable for colour-blind readers; without yellow, which is invisible on white."""
+_STYLE: Mapping[str, object] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "text.parse_math": False,
@@ -33,13 +33,13 @@ _STYLE: Mapping[str, Any] = {
     "axes.spines.right": False,
     "hatch.linewidth": 0.6,
 }
-_LONGEST = 400
-"""Characters of a name that anything shows."""
+_MAX_LENGTH = 400
+"""Longest name in characters; longer ones are shortened in the middle."""
 
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """The style that a figure is both made and saved in, whatever matplotlibrc says."""
+    """Apply the project's style, whatever matplotlibrc says; make and save figures inside."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
@@ -47,65 +47,61 @@ def styled() -> Iterator[None]:
 
 
 def svg_text(figure: Figure, title: str | None = None) -> str:
-    """A figure as the text of an SVG file: no date, letters as paths, the title as what a screen reader says."""
-    held = io.BytesIO()
+    """Return a figure as the text of an SVG file: no date, letters as paths, the title for screen readers."""
+    buffer = io.BytesIO()
     metadata = {"Date": None, "Creator": None} | ({} if title is None else {"Title": printable(title)})
-    figure.savefig(held, format="svg", metadata=metadata)
-    return held.getvalue().decode()
+    figure.savefig(buffer, format="svg", metadata=metadata)
+    return buffer.getvalue().decode()
 
 
 def png_bytes(figure: Figure) -> bytes:
-    """A figure as a PNG file, 150 dots to the inch."""
-    held = io.BytesIO()
-    figure.savefig(held, format="png", dpi=150, metadata={"Software": None})
-    return held.getvalue()
+    """Return a figure as the bytes of a PNG file, 150 dots per inch."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
+    return buffer.getvalue()
 
 
 def save(figure: Figure, path: Path) -> list[Path]:
-    """Writes a figure beside `path` as SVG and PNG, each whole or not at all."""
-    made = [path.with_name(f"{path.name}{suffix}") for suffix in (".svg", ".png")]
-    write_text(made[0], svg_text(figure))
-    write_bytes(made[1], png_bytes(figure))
-    return made
+    """Write a figure atomically to `path` + `.svg` and `path` + `.png`; return both paths."""
+    svg, png = (path.with_name(f"{path.name}{suffix}") for suffix in (".svg", ".png"))
+    write_text(svg, svg_text(figure))
+    write_bytes(png, png_bytes(figure))
+    return [svg, png]
 
 
 def short(name: str, points: float, size: float = 9) -> str:
-    """A name as a label that is no wider than some points: cut in the middle, where models' names differ least."""
+    """Return a name as a label at most `points` wide, cut in the middle, where models' names differ least."""
     text = printable(name)
     if width(text, size) <= points:
         return text
-    kept = bisect_left(range(1, len(text)), True, key=lambda kept: width(_cut(text, kept), size) > points)
-    return _cut(text, max(kept, 1))
+    length = bisect_left(range(1, len(text)), True, key=lambda length: width(_cut(text, length), size) > points)
+    return _cut(text, max(length, 1))
 
 
-def _cut(text: str, kept: int) -> str:
-    return f"{text[: kept - kept // 2].rstrip()}…{text[len(text) - kept // 2 :].lstrip()}"
+def _cut(text: str, length: int) -> str:
+    return f"{text[: length - length // 2].rstrip()}…{text[len(text) - length // 2 :].lstrip()}"
 
 
 def printable(name: str) -> str:
-    """A name on one line; characters that do something or that the font lacks are shown by their number."""
+    """Return a name on one line, with control characters and those missing from the font as code points."""
     spaced = " ".join(name.split())
-    if len(spaced) > _LONGEST:
-        spaced = _cut(spaced, _LONGEST)
-    return "".join(character if _drawn(character) else _number(character) for character in map(visible, spaced))
+    if len(spaced) > _MAX_LENGTH:
+        spaced = _cut(spaced, _MAX_LENGTH)
+    return "".join(text if _in_font(text) else f"\\u{ord(text):04x}" for text in map(visible, spaced))
 
 
 def width(text: str, size: float = 9) -> float:
-    """Of a line of text, in points."""
-    wide: float = text_to_path.get_text_width_height_descent(text, _font(size), ismath=False)[0]
-    return wide
+    """Return the width of a line of text in points."""
+    points: float = text_to_path.get_text_width_height_descent(text, _font(size), ismath=False)[0]
+    return points
 
 
-def _drawn(shown: str) -> bool:
-    return len(shown) != 1 or bool(_face().get_char_index(ord(shown)))
-
-
-def _number(character: str) -> str:
-    return f"\\u{ord(character):04x}"
+def _in_font(text: str) -> bool:
+    return len(text) != 1 or bool(_face().get_char_index(ord(text)))
 
 
 @cache
-def _face() -> Any:
+def _face() -> FT2Font:
     return get_font(findfont(_font(9)))
 
 

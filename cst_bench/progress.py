@@ -1,37 +1,38 @@
-"""How a run tells what it is doing. The command line draws it; a library caller may stay silent."""
+"""Progress reports of long-running work: the command line shows them; a library caller may stay silent."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from cst_bench.checkpoint.gate import Check
+if TYPE_CHECKING:
+    from cst_bench.checkpoint.gate import Check
 
 
 class Progress(Protocol):
-    """What a run reports while it works."""
+    """Receiver of progress reports."""
 
     def gate(self, label: str, checks: Sequence[Check]) -> None:
-        """The template gate has looked at the checkpoint of this name."""
+        """Report the template gate's checks of the checkpoint with this label."""
 
     def note(self, message: str) -> None:
-        """Something worth a line."""
+        """Report a message of one line."""
 
     def stage(self, title: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
-        """Work of so many steps begins; inside, the function that is given counts them."""
+        """Begin work of `total` steps; call the function it yields with the number of steps just done."""
 
 
 class Silent:
-    """Reports nothing."""
+    """Progress that reports nothing."""
 
     def gate(self, label: str, checks: Sequence[Check]) -> None:
-        """Nothing."""
+        """Ignore the checks."""
 
     def note(self, message: str) -> None:
-        """Nothing."""
+        """Ignore the message."""
 
     @contextmanager
     def stage(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
-        """Counts for nobody."""
+        """Yield a function that ignores its argument."""
         yield lambda steps: None
