@@ -1,0 +1,58 @@
+"""Confidence intervals, all 95 %; None is undefined."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+Interval = tuple[float, float]
+
+
+def wilson(successes: int, n: int) -> Interval | None:
+    """Return Wilson's score interval of a share (Wilson 1927, JASA 22); None for n = 0."""
+    if n == 0:
+        return None
+    from statsmodels.stats.proportion import proportion_confint
+
+    low, high = proportion_confint(successes, n, alpha=0.05, method="wilson")
+    # rounding can put an end that is the share itself one digit past it
+    return min(float(low), successes / n), max(float(high), successes / n)
+
+
+def normal_interval(score: float | None, stderr: float | None) -> Interval | None:
+    """Return 1.96 standard errors around a share, cut off at 0 and 1; None if either is undefined."""
+    if score is None or stderr is None:
+        return None
+    return max(0.0, score - 1.96 * stderr), min(1.0, score + 1.96 * stderr)
+
+
+def mean_interval(
+    scores: Sequence[float | None], intervals: Sequence[Interval | None]
+) -> tuple[float | None, Interval | None]:
+    """Return the mean of scores and its interval, each None if some score has none.
+
+    The interval combines those of the scores by MOVER (Zou and Donner 2008, Statistics in Medicine 27), taking the
+    scores as independent.
+    """
+    known = [score for score in scores if score is not None]
+    if len(known) < len(scores):
+        return None, None
+    mean = sum(known) / len(known)
+    ends = [interval for interval in intervals if interval is not None]
+    if len(ends) < len(known):
+        return mean, None
+    below = math.hypot(*(score - low for score, (low, _) in zip(known, ends, strict=True))) / len(known)
+    above = math.hypot(*(high - score for score, (_, high) in zip(known, ends, strict=True))) / len(known)
+    return mean, (mean - below, mean + above)
+
+
+def t_interval(values: Sequence[float]) -> Interval | None:
+    """Return Student's t interval of the mean of shares (Student 1908), cut off at 0 and 1; None for fewer than two."""
+    if len(values) < 2:
+        return None
+    from scipy.stats import t
+
+    mean = statistics.fmean(values)
+    half = float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
+    return max(0.0, mean - half), min(1.0, mean + half)
