@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from rich.table import Table
 
 from cst_bench.escape import plain
 from cst_bench.numbers import number
+from cst_bench.workfolder import is_locked
 
 _SCORES = ("compliance", "capabilities")
 
@@ -54,7 +54,7 @@ def _listed(path: Path) -> ListedRun:
         finished = status["run"] == "finished"
         return ListedRun(
             folder=str(path.parent),
-            state="finished" if finished else "running" if _is_locked(path.parent) else "interrupted",
+            state="finished" if finished else "running" if is_locked(path.parent) else "interrupted",
             at="" if finished else _part(settings, status),
             model=str(settings["checkpoint"]["label"]),
             suite=str(settings["suite"]["name"]),
@@ -89,18 +89,6 @@ def _part(settings: Mapping[str, Any], status: Mapping[str, Any]) -> str:
         if status["compliance"][task]["state"] != "judged":
             return f"verdicts of {task}"
     return "scores"
-
-
-def _is_locked(folder: Path) -> bool:
-    """Whether a process is working in the folder."""
-    try:
-        with (folder / ".lock").open("r") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def listing_table(runs: Sequence[ListedRun]) -> Table:

@@ -10,15 +10,15 @@ from typing import Any
 
 from cst_bench.content import content_root
 from cst_bench.errors import UserError
-from cst_bench.files import digest, write_json, write_text
+from cst_bench.files import write_json, write_text
 from cst_bench.progress import Progress, Silent
 from cst_bench.reporting.run_markdown import markdown_environment
 from cst_bench.reproduce.ingredients import ingredients
 from cst_bench.reproduce.paper_tables import ReproducedTable, Scores, footnotes, make_tables
 from cst_bench.reproduce.steps import BASE, Reproduction, Step, load_reproduction, steps
 from cst_bench.reproduce.workers import run_steps
-from cst_bench.runs.run_folder import differences, locked, package_versions
 from cst_bench.tuning.training import PACKAGES
+from cst_bench.workfolder import locked, open_work_folder, package_versions
 
 SCHEMA = 1
 MANIFEST = "reproduce.json"
@@ -75,7 +75,9 @@ def reproduce(options: ReproduceOptions, progress: Progress | None = None) -> Re
         "packages": package_versions(PACKAGES),
     }
     with locked(folder):
-        manifest = _open(folder, settings)
+        manifest = open_work_folder(
+            folder, MANIFEST, settings, kind="a reproduction", schema=SCHEMA, state={"seconds": {}}
+        )
         todo = list(steps(plan, folder, limit=options.limit, data=options.data, options=options.options))
         left = [step for step in todo if not step.makes.is_file()]
         with progress.stage(plan.title, len(todo)) as count:
@@ -91,27 +93,6 @@ def reproduce(options: ReproduceOptions, progress: Progress | None = None) -> Re
         tables = make_tables(plan, _scores(plan, folder))
         _write(folder, plan, tables, manifest)
     return ReproduceResult(folder, tables, not left)
-
-
-def _open(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    path = folder / MANIFEST
-    if not path.is_file():
-        if any(entry.name != ".lock" for entry in folder.iterdir()):
-            raise UserError(f"{folder} holds files and is no folder of a reproduction: give another with --out")
-        manifest: dict[str, Any] = {"schema": SCHEMA, "settings": settings, "seconds": {}}
-        write_json(path, manifest)
-        return manifest
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        found = manifest["settings"]
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{path} is not a manifest that cst-bench wrote: give another folder with --out") from None
-    if digest(found) != digest(settings):
-        raise UserError(
-            f"{folder} holds a reproduction with other settings ({', '.join(differences(found, settings))}): "
-            "give another folder with --out, or delete this one"
-        )
-    return manifest
 
 
 def _scores(plan: Reproduction, folder: Path) -> dict[tuple[str, str, str], list[Scores]]:
