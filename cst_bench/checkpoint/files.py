@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from cst_bench.checkpoint.options import CheckpointOptions, Source, resolve
 from cst_bench.errors import UserError
 from cst_bench.files import digest, file_digest
+from cst_bench.record import CheckpointIdentity, TrainingIdentity
 
 _WANTED = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt", "*.tiktoken")
 _UNWANTED = ("consolidated*", "original/*", "onnx/*")
@@ -26,8 +29,8 @@ class CheckpointFiles:
     folder: Path
     """Holds config.json and the (base) weights."""
     adapter: Path | None
-    identity: dict[str, Any]
-    """What names these weights in a manifest: kind, revision, SHA-256 of the weights, architecture, base, settings."""
+    identity: CheckpointIdentity
+    """What identifies these weights in a manifest."""
 
     @property
     def tokenizer_folder(self) -> Path:
@@ -55,27 +58,27 @@ def find_checkpoint(options: CheckpointOptions, source: Source | None = None) ->
         raise UserError(f"{folder}: no config.json (nor adapter_config.json): not a checkpoint folder")
     config = read_json(folder / "config.json")
     training = _training(given)
-    if training is not None and training["system_as"] != options.system_as:
+    if training is not None and training.system_as != options.system_as:
         raise UserError(
-            f"{given} was trained with --system-as {training['system_as']}, and would be asked in another form: "
-            f"say --system-as {training['system_as']}, not {options.system_as}"
+            f"{given} was trained with --system-as {training.system_as}, and would be asked in another form: "
+            f"say --system-as {training.system_as}, not {options.system_as}"
         )
-    identity: dict[str, Any] = {
-        "label": source.label,
-        "kind": "adapter" if adapter is not None else source.kind,
-        "revision": revision,
-        "architecture": (config.get("architectures") or [config.get("model_type")])[0],
-        "weights_sha256": file_digest(_checked_weights(folder)),
-        "adapter_sha256": None if adapter is None else file_digest(_checked_weights(adapter)),
-        "settings_sha256": _settings_digest(folder, adapter),
-        "base": base,
-        "training": training,
-        "dtype": options.dtype,
-        "quantization": "4-bit nf4" if options.load_in_4bit else None,
-        "system_as": options.system_as,
-        "stop_token": list(options.stop_token),
-        "chat_template_sha256": _template_digest(options),
-    }
+    identity = CheckpointIdentity(
+        label=source.label,
+        kind="adapter" if adapter is not None else source.kind,
+        revision=revision,
+        architecture=(config.get("architectures") or [config.get("model_type")])[0],
+        weights_sha256=file_digest(_checked_weights(folder)),
+        adapter_sha256=None if adapter is None else file_digest(_checked_weights(adapter)),
+        settings_sha256=_settings_digest(folder, adapter),
+        base=base,
+        training=training,
+        dtype=options.dtype,
+        quantization="4-bit nf4" if options.load_in_4bit else None,
+        system_as=options.system_as,
+        stop_token=tuple(options.stop_token),
+        chat_template_sha256=_template_digest(options),
+    )
     return CheckpointFiles(source.label, options, folder, adapter, identity)
 
 
@@ -139,24 +142,24 @@ def _checked_weights(folder: Path) -> list[Path]:
     return weights
 
 
-def _training(folder: Path) -> dict[str, Any] | None:
-    """How `cst-bench train` made these weights: method, recipe, seed, rows, and what names the base; None if not it."""
+def _training(folder: Path) -> TrainingIdentity | None:
+    """Read how `cst-bench train` made these weights; None if it did not."""
     if not (folder / TRAINING).is_file():
         return None
     try:
         settings = read_json(folder / TRAINING)["settings"]
         base = settings["base"]
-        return {
-            "method": settings["method"],
-            "recipe": settings["recipe"]["name"],
-            "recipe_sha256": settings["recipe"]["sha256"],
-            "seed": settings["seed"],
-            "data_sha256": settings["data"]["sha256"],
-            "base": base["label"],
-            "base_sha256": base["weights_sha256"],
-            "system_as": base["system_as"],
-        }
-    except (KeyError, TypeError):
+        return TrainingIdentity(
+            method=settings["method"],
+            recipe=settings["recipe"]["name"],
+            recipe_sha256=settings["recipe"]["sha256"],
+            seed=settings["seed"],
+            data_sha256=settings["data"]["sha256"],
+            base=base["label"],
+            base_sha256=base["weights_sha256"],
+            system_as=base["system_as"],
+        )
+    except (KeyError, TypeError, ValidationError):
         return None
 
 

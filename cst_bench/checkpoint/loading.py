@@ -12,6 +12,7 @@ from cst_bench.checkpoint.chat import Chat
 from cst_bench.checkpoint.files import CheckpointFiles, find_checkpoint
 from cst_bench.checkpoint.options import CheckpointOptions
 from cst_bench.errors import UserError
+from cst_bench.record import CheckpointIdentity
 
 
 @dataclass
@@ -23,7 +24,7 @@ class Checkpoint:
     model: Any
     """A `transformers` causal LM, or a `peft.PeftModel` around one, in eval mode."""
     chat: Chat
-    identity: dict[str, Any]
+    identity: CheckpointIdentity
     context_length: int
     """The most tokens that prompt and response may have together."""
 

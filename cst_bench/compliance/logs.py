@@ -1,4 +1,4 @@
-"""Runs compliance tasks through Inspect, first generation, then judging, so that a failing judge loses nothing."""
+"""Run compliance tasks through Inspect: generation first, then judging, so that a failing judge loses nothing."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cst_bench.compliance.scores import Outcome
 from cst_bench.errors import Interrupted
 from cst_bench.files import DISK_FULL
 from cst_bench.judging import ask, total_spent
+from cst_bench.record import Spent, Usage
 
 if TYPE_CHECKING:
     from inspect_ai import Task
@@ -24,14 +25,13 @@ if TYPE_CHECKING:
 
 
 def generate(task: Task, model: Model, folder: Path, count: Callable[[int], None]) -> Path:
-    """All responses of a task, in an Inspect log in `folder`, whose path is returned.
+    """Generate all responses of a task into an Inspect log in `folder`, and return its path.
 
-    Samples that an earlier, killed call finished are kept, and `count` is told how many those are before it is told
-    of each new one.
+    Samples that an earlier, killed call finished are kept; `count` gets their number first, then each new one.
 
     Raises:
-        Interrupted: some samples failed (the API was down, say); the same call tries those again.
-        OSError: there was no room to write the log.
+        Interrupted: some samples failed (the API was down, say); the same call retries them.
+        OSError: the disk is full.
     """
     from inspect_ai import eval_set
 
@@ -66,19 +66,19 @@ def generate(task: Task, model: Model, folder: Path, count: Callable[[int], None
         _raise_disk_full(logs[0], folder)
         raise Interrupted(_failure(logs[0]))
     location = Path(logs[0].location.removeprefix("file://")).resolve()
-    for cut_off in folder.glob("*.eval"):  # what killed calls left; all of it is in the last log
-        if cut_off.resolve() != location:
-            cut_off.unlink()
+    for unfinished in folder.glob("*.eval"):  # logs of killed calls; the last log has all their samples
+        if unfinished.resolve() != location:
+            unfinished.unlink()
     return location
 
 
 def judge_log(
     location: Path, judge: Judge, count: Callable[[int], None] | None = None
-) -> tuple[list[Outcome], dict[str, Any]]:
-    """Judges every response in a log, writes the scores into it, and returns the outcomes and what judging took.
+) -> tuple[list[Outcome], Spent | None]:
+    """Judge every response in a log, write the scores into it, and return the outcomes and what the judge's calls took.
 
     Raises:
-        JudgeUnavailable: some verdicts could not be had; the log stays as it was.
+        JudgeUnavailable: some verdicts are missing; the log stays as it was.
     """
     from inspect_ai import score
     from inspect_ai.log import read_eval_log, write_eval_log
@@ -88,9 +88,9 @@ def judge_log(
     log = read_eval_log(str(location))
     samples = log.samples or []
     verdicts = ask(judge, [case_of(sample) for sample in samples], count)
-    given = {(sample.id, sample.epoch): verdict for sample, verdict in zip(samples, verdicts, strict=True)}
+    by_sample = {(sample.id, sample.epoch): verdict for sample, verdict in zip(samples, verdicts, strict=True)}
     # 'none/none': the responses are there, and the checkpoint is not to be loaded a second time
-    scored = score(log, behaviour(judge, given), model="none/none", action="overwrite", display="none", copy=False)
+    scored = score(log, behaviour(judge, by_sample), model="none/none", action="overwrite", display="none", copy=False)
     temporary = location.with_suffix(".tmp.eval")
     write_eval_log(scored, str(temporary))
     temporary.replace(location)
@@ -98,21 +98,21 @@ def judge_log(
 
 
 def read_outcomes(location: Path) -> list[Outcome]:
-    """The outcomes of a log that has been judged."""
+    """Read the outcomes of a judged log."""
     from inspect_ai.log import read_eval_log
 
     return outcomes(read_eval_log(str(location)))
 
 
 def outcomes(log: EvalLog) -> list[Outcome]:
-    """The outcomes in a judged log, in the order of the samples' ids."""
+    """Return the outcomes of a judged log, in the order of its samples."""
     from cst_bench.compliance.inspect_task import SCORER, outcome_of
 
     return [outcome_of(sample.metadata, (sample.scores or {})[SCORER]) for sample in log.samples or []]
 
 
 def _finished(folder: Path) -> int:
-    """Samples that a killed call left finished in the newest log of a folder."""
+    """Count the finished samples in the newest log of a folder, as a killed call left it."""
     from inspect_ai.log import list_eval_logs, read_eval_log_sample_summaries
 
     logs = list_eval_logs(str(folder)) if folder.is_dir() else []
@@ -122,7 +122,7 @@ def _finished(folder: Path) -> int:
 
 
 def _raise_disk_full(log: EvalLog, folder: Path) -> None:
-    """Inspect makes an error of the task out of a write that failed; a full disk is the user's to know of."""
+    """Raise OSError if the disk is full: Inspect reports a failed write as an error of the task."""
     text = log.error.traceback if log.error is not None else ""
     for number in DISK_FULL:
         if f"[Errno {number}]" in text:
@@ -135,18 +135,18 @@ def _failure(log: EvalLog) -> str:
     failed = [sample.error for sample in log.samples or [] if sample.error is not None]
     first = failed[0].message if failed else log.error.message if log.error else "no reason given"
     count = f"{len(failed)} responses of {log.eval.task}" if failed else f"task {log.eval.task}"
-    return f"{count} failed ({first.strip().splitlines()[0]}); the same command tries them again"
+    return f"{count} failed ({first.strip().splitlines()[0]}); run the same command to retry them"
 
 
-def usage(location: Path) -> dict[str, int]:
-    """Tokens in and out of a log, and how many responses ended for which reason."""
+def usage(location: Path) -> Usage:
+    """Read the tokens of a log, and how its responses ended."""
     from inspect_ai.log import read_eval_log
 
     log = read_eval_log(str(location))
     used = log.stats.model_usage.values()
-    reasons = Counter(f"stopped by {sample.output.stop_reason}" for sample in log.samples or [])
-    return {
-        "input_tokens": sum(one.input_tokens for one in used),
-        "output_tokens": sum(one.output_tokens for one in used),
-        **dict(sorted(reasons.items())),
-    }
+    stop_reasons = Counter(str(sample.output.stop_reason) for sample in log.samples or [])
+    return Usage(
+        input_tokens=sum(usage.input_tokens for usage in used),
+        output_tokens=sum(usage.output_tokens for usage in used),
+        stop_reasons=dict(sorted(stop_reasons.items())),
+    )

@@ -13,17 +13,6 @@ from cst_bench.record.identity import CalibrationSummary, CheckpointIdentity, Ju
 from cst_bench.record.record_file import Interval, Record, RecordFile
 
 
-class Score(Record):
-    """A share of responses, with Wilson's 95 % interval."""
-
-    score: float | None
-    n: int
-    """Scored responses."""
-    unscored: int
-    """Responses without a verdict, in neither score nor n."""
-    interval: Interval
-
-
 class CorrectedScore(Record):
     """A score corrected for judge error."""
 
@@ -34,6 +23,20 @@ class CorrectedScore(Record):
     """Responses of this run that people labelled."""
     assumes: str
     """What the correction takes for granted."""
+    undefined: str | None = None
+    """Why there is no score."""
+
+
+class Score(Record):
+    """A share of responses, with Wilson's 95 % interval."""
+
+    score: float | None
+    n: int
+    """Scored responses."""
+    unscored: int
+    """Responses without a verdict, in neither score nor n."""
+    interval: Interval
+    corrected: CorrectedScore | None = None
 
 
 class ConfigurationScore(Score):
@@ -43,7 +46,6 @@ class ConfigurationScore(Score):
     """Behaviour → number of responses."""
     reasons: dict[str, int] = Field(default_factory=dict)
     """Why responses are unscored → number of responses."""
-    corrected: CorrectedScore | None = None
 
 
 class ReferenceCounts(Record):

@@ -1,99 +1,107 @@
-"""A run from start to end: gate, responses, capabilities, verdicts, scores, report. Killed, it continues where it was."""
+"""A run from start to end: gate, responses, capabilities, verdicts, scores, report. A killed run continues."""
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cst_bench import capabilities
 from cst_bench.checkpoint.subject import Subject
 from cst_bench.files import slug
 from cst_bench.progress import Progress, Silent
+from cst_bench.record import CapabilityPart, Scores
+from cst_bench.reporting import StoredRun, read_run
 from cst_bench.runs.finishing import attach_cards, finish, judge_all
-from cst_bench.runs.run_folder import RunFolder, locked, open_folder
+from cst_bench.runs.run_folder import RunFolder, open_folder
 from cst_bench.runs.run_plan import Plan, PlannedCapability, PlannedCompliance, RunOptions, make_plan
+from cst_bench.workfolder import LOCK, locked
 
 NO_LIKELIHOODS = "an API model gives no log-likelihoods"
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """Where a run is and what it found."""
+    """A run and its results."""
 
-    folder: Path
-    scores: dict[str, Any]
+    run: StoredRun
     was_finished: bool
     """The folder held this run, finished: nothing was done."""
 
+    @property
+    def folder(self) -> Path:
+        """Return the run folder."""
+        return self.run.folder
+
+    @property
+    def scores(self) -> Scores:
+        """Return the content of `scores.json`."""
+        return self.run.scores
+
 
 def run(options: RunOptions, progress: Progress | None = None) -> RunResult:
-    """Evaluates one checkpoint on one suite, into a run folder.
+    """Evaluate one checkpoint on one suite, into a run folder.
 
-    The same call on a folder that a killed run left continues it, repeating no finished response and no finished
-    capability task, and ends with the same `scores.json` and `report.md`.
+    The same call on the folder of a killed run continues it, repeats no finished response and no finished capability
+    task, and ends with the same `scores.json` and `report.md`.
 
     Raises:
-        UserError: something in the options is wrong, or the folder holds a run with other settings.
-        Interrupted: an API failed for some responses; the same call tries those again.
+        UserError: an option is wrong, or the folder holds a run with other settings.
+        Interrupted: an API failed for some responses; the same call retries those.
     """
     progress = progress or Silent()
     plan = make_plan(options)
-    subject = Subject(options.checkpoint, progress)
-    path = options.out or Path("runs") / f"{slug(subject.label)}-{slug(plan.suite.name)}"
-    settings = {"checkpoint": subject.identity, "device": options.checkpoint.device, **plan.settings}
+    model = Subject(options.checkpoint, progress)
+    path = options.out or Path("runs") / f"{slug(model.label)}-{slug(plan.suite.name)}"
+    settings = plan.settings(model.identity, options.checkpoint.device)
     existed = path.exists()
     with locked(path):
         try:
             folder = open_folder(path, settings)
             if folder.finished:
-                return RunResult(path, json.loads((path / "scores.json").read_text(encoding="utf-8")), True)
-            subject.pass_gate()
+                return RunResult(read_run(path), True)
+            model.pass_gate()
         except BaseException:
             if not existed:
                 _remove_empty(path)
             raise
         try:
-            return _fill(folder, plan, subject, options, progress)
+            return _fill(folder, plan, model, options, progress)
         finally:
-            subject.close()
+            model.close()
 
 
-def _fill(folder: RunFolder, plan: Plan, subject: Subject, options: RunOptions, progress: Progress) -> RunResult:
-    """All that the checkpoint is needed for comes first, so that a judge that fails costs none of it."""
+def _fill(folder: RunFolder, plan: Plan, model: Subject, options: RunOptions, progress: Progress) -> RunResult:
+    """Do everything that needs the checkpoint first, so that a judge that fails costs none of it."""
     for task in plan.compliance:
-        _generate(folder, task, subject, progress)
+        _generate(folder, task, model, progress)
     reasons = {
         name: reason
         for name, reason in (
-            (one.spec.name, _capability(folder, one, subject, plan, progress)) for one in plan.capabilities
+            (task.spec.name, _capability(folder, task, model, plan, progress)) for task in plan.capabilities
         )
         if reason is not None
     }
     judges = {task.spec.name: task.judge for task in plan.compliance}
     outcomes = judge_all(folder, judges, progress)
     attach_cards(folder, options.judge_card)
-    scores = finish(folder, outcomes, show_text=options.show_text, reasons=reasons)
-    return RunResult(folder.path, scores, False)
+    return RunResult(finish(folder, outcomes, show_text=options.show_text, reasons=reasons), False)
 
 
-def _generate(folder: RunFolder, task: PlannedCompliance, subject: Subject, progress: Progress) -> None:
-    """All responses of a task, in a log."""
+def _generate(folder: RunFolder, task: PlannedCompliance, model: Subject, progress: Progress) -> None:
+    """Generate all responses of a task into a log, unless they are there."""
     name = task.spec.name
-    if folder.part("compliance", name)["state"] != "pending":
+    if folder.compliance(name).state != "pending":
         return
     from cst_bench.compliance.inspect_task import build_task
     from cst_bench.compliance.logs import generate, usage
 
-    built = build_task(task.spec, task.prompts, task.wording, task.judge, folder.manifest["settings"]["seed"])
-    model = subject.inspect_model()
+    built = build_task(task.spec, task.prompts, task.wording, task.judge, folder.settings.seed or 0)
+    inspect_model = model.inspect_model()
     started = time.monotonic()
     with progress.stage(f"{task.spec.title}: responses", len(built.dataset)) as count:
-        log = generate(built, model, folder.path / "compliance" / name, count)
-    folder.set_part(
-        "compliance",
+        log = generate(built, inspect_model, folder.path / "compliance" / name, count)
+    folder.set_compliance(
         name,
         state="generated",
         log=str(log.relative_to(folder.path.resolve())),
@@ -104,14 +112,15 @@ def _generate(folder: RunFolder, task: PlannedCompliance, subject: Subject, prog
 
 
 def _capability(
-    folder: RunFolder, task: PlannedCapability, subject: Subject, plan: Plan, progress: Progress
+    folder: RunFolder, task: PlannedCapability, model: Subject, plan: Plan, progress: Progress
 ) -> str | None:
-    """Scores a task, unless it has been; the reason if that can't be done."""
+    """Score a capability task, unless it is done; return the reason if that is not possible."""
     target = folder.path / "capabilities"
-    if capabilities.load(target, task.spec.name) is not None:
+    name = task.spec.name
+    if capabilities.load(target, name) is not None:
         return None
-    if subject.checkpoint is None:
-        folder.set_part("capabilities", task.spec.name, state="unavailable", reason=NO_LIKELIHOODS)
+    if model.checkpoint is None:
+        folder.set_capability(name, CapabilityPart(state="unavailable", reason=NO_LIKELIHOODS))
         return NO_LIKELIHOODS
     started = time.monotonic()
     with progress.stage(f"{task.spec.title}: log-likelihoods", 100) as count:
@@ -124,7 +133,7 @@ def _capability(
             done = now
 
         result = capabilities.evaluate_capability(
-            subject.checkpoint,
+            model.checkpoint,
             task.spec,
             task.path,
             data=task.data,
@@ -133,15 +142,15 @@ def _capability(
         )
     capabilities.save(result, target)
     seconds = round(time.monotonic() - started, 1)
-    said = {part.get("fallback") for part in folder.manifest["status"]["capabilities"].values()}
-    folder.set_part("capabilities", task.spec.name, state="done", seconds=seconds, fallback=result.fallback)
-    if result.fallback not in {None, *said}:
-        progress.note(f"{task.spec.title}: scored lm-eval's stock way, which is slower: {result.fallback}")
+    reported = {part.fallback for part in folder.manifest.status.capabilities.values()}
+    folder.set_capability(name, CapabilityPart(state="done", seconds=seconds, fallback=result.fallback))
+    if result.fallback not in {None, *reported}:
+        progress.note(f"{task.spec.title}: scored with lm-eval's stock method, which is slower: {result.fallback}")
     return None
 
 
 def _remove_empty(path: Path) -> None:
-    """Takes back a folder that holds nothing but what we put there before the fault showed."""
-    for name in (".lock", "run.json"):
+    """Remove a folder that holds nothing but what this call put there before the fault."""
+    for name in (LOCK, "run.json"):
         (path / name).unlink(missing_ok=True)
     path.rmdir()

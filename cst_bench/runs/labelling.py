@@ -1,7 +1,7 @@
-"""Labels by people for a random part of a run's responses, from which its scores are corrected.
+"""Labels by people for a random part of a run's responses, which its scores are corrected by.
 
 `labels.jsonl` of the run folder has a row for each answer: task, prompt_id, configuration, behaviour (null: unsure, not
-labelled), by, and the hash of the response. It holds no text. Later rows stand over earlier ones.
+labelled), by, and the hash of the response. It holds no text. Later rows override earlier ones.
 """
 
 from __future__ import annotations
@@ -10,104 +10,108 @@ import hashlib
 import json
 import os
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cst_bench.errors import UserError, did_you_mean
 from cst_bench.files import Row, text_column, write_text
 from cst_bench.judging import NEITHER
+from cst_bench.record import CalibrationSummary, Scores
 from cst_bench.runs.run_folder import RunFolder, read_folder
 from cst_bench.statistics.correction import labels_needed
 from cst_bench.table_files import read_any
 
 FILE = "labels.jsonl"
-Key = tuple[str, str, str]
+LabelKey = tuple[str, str, str]
 """Task, prompt id, configuration."""
-_UNKNOWN_ERROR = 0.2
-"""Share of wrong verdicts that the planner expects of a judge without a card."""
+_ASSUMED_ERROR = 0.2
+"""Share of wrong verdicts that the planner assumes of a judge without a card."""
 
 
 @dataclass(frozen=True)
 class ToLabel:
-    """A response to label. It says nothing of the judge's verdict."""
+    """A response to label. It reveals nothing of the judge's verdict."""
 
-    key: Key
+    key: LabelKey
     prompt: str
     response: str
     behaviours: tuple[str, ...]
-    """What it can be labelled as; `neither` comes last."""
+    """Possible labels; `neither` comes last."""
 
     @property
     def response_sha256(self) -> str:
-        """Of the response, so that a label is never taken for another."""
+        """Return the hash of the response, so that a label is never applied to another one."""
         return hashlib.sha256(self.response.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def choose(run: Path, *, tasks: Sequence[str] = (), n: int | None = None, seed: int = 0) -> list[ToLabel]:
-    """Responses to label, in an order that is random and the same each time: any beginning of it is a random part.
+    """Return responses to label, in a reproducible random order, of which any beginning is a random sample.
 
-    The configurations of the tasks take turns, so that every one has as many.
+    The configurations of the tasks take turns, so that each has as many.
 
     Args:
         run: A run folder with responses.
-        tasks: Only these.
-        n: So many; all if None.
-        seed: Of the order.
+        tasks: Only these compliance tasks; all if empty.
+        n: Number of responses; all if None.
+        seed: Random seed for the response order.
 
     Raises:
-        UserError: no run, no such task, or no responses.
+        UserError: the folder is not a run, has no such task, or no responses.
     """
     folder = read_folder(run)
-    arms: dict[tuple[str, str], list[ToLabel]] = {}
-    for name in _tasks(folder, tasks):
-        for one in _responses(folder, name):
-            arms.setdefault((name, one.key[2]), []).append(one)
-    for arm, of in arms.items():
-        of.sort(key=lambda one: one.key)
-        random.Random(f"{seed}/{'/'.join(arm)}").shuffle(of)
-    turns = [of[at] for at in range(max(map(len, arms.values()), default=0)) for of in arms.values() if at < len(of)]
-    return turns if n is None else turns[:n]
+    by_configuration: dict[tuple[str, str], list[ToLabel]] = {}
+    for task in _tasks(folder, tasks):
+        for response in _responses(folder, task):
+            by_configuration.setdefault((task, response.key[2]), []).append(response)
+    for name, responses in by_configuration.items():
+        responses.sort(key=lambda response: response.key)
+        random.Random(f"{seed}/{'/'.join(name)}").shuffle(responses)
+    longest = max(map(len, by_configuration.values()), default=0)
+    in_turns = [
+        responses[at] for at in range(longest) for responses in by_configuration.values() if at < len(responses)
+    ]
+    return in_turns if n is None else in_turns[:n]
 
 
-def read_run_labels(run: Path) -> dict[Key, str]:
-    """The labels of a run's responses.
+def read_run_labels(run: Path) -> dict[LabelKey, str]:
+    """Read the labels of a run's responses; unsure answers are left out.
 
     Raises:
-        UserError: the file holds something else.
+        UserError: a line of the file is not a label.
     """
-    path = run / FILE
+    labels: dict[LabelKey, str | None] = {}
+    for key, behaviour in _read(run / FILE):
+        labels[key] = behaviour
+    return {key: behaviour for key, behaviour in labels.items() if behaviour is not None}
+
+
+def answered(run: Path) -> set[LabelKey]:
+    """Read which responses were shown and answered, with or without a label."""
+    return {key for key, _ in _read(run / FILE)}
+
+
+def _read(path: Path) -> Iterator[tuple[LabelKey, str | None]]:
     if not path.is_file():
-        return {}
-    found: dict[Key, str | None] = {}
+        return
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
             row = json.loads(line)
-            found[row["task"], row["prompt_id"], row["configuration"]] = row["behaviour"]
+            yield (row["task"], row["prompt_id"], row["configuration"]), row["behaviour"]
         except (ValueError, KeyError, TypeError):
-            raise UserError(f"{path}:{number}: no label that `cst-bench judge label` wrote") from None
-    return {key: behaviour for key, behaviour in found.items() if behaviour is not None}
+            raise UserError(f"{path}:{number}: not a label that `cst-bench judge label` wrote") from None
 
 
-def answered(run: Path) -> set[Key]:
-    """The responses that were shown and answered, unsure ones among them."""
-    path = run / FILE
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    rows = [json.loads(line) for line in lines]
-    return {(row["task"], row["prompt_id"], row["configuration"]) for row in rows}
-
-
-def add_label(run: Path, one: ToLabel, behaviour: str | None, by: str) -> None:
-    """Appends a label, on disk at once."""
-    task, prompt_id, configuration = one.key
+def add_label(run: Path, response: ToLabel, behaviour: str | None, by: str) -> None:
+    """Append a label, on disk at once."""
+    task, prompt_id, configuration = response.key
     row = {
         "task": task,
         "prompt_id": prompt_id,
         "configuration": configuration,
         "behaviour": behaviour,
         "by": by,
-        "response_sha256": one.response_sha256,
+        "response_sha256": response.response_sha256,
     }
     with (run / FILE).open("a", encoding="utf-8") as file:
         file.write(f"{json.dumps(row, ensure_ascii=False)}\n")
@@ -115,8 +119,8 @@ def add_label(run: Path, one: ToLabel, behaviour: str | None, by: str) -> None:
         os.fsync(file.fileno())
 
 
-def take_back(run: Path) -> Key | None:
-    """Removes the last label; its key, or None if there is none."""
+def take_back(run: Path) -> LabelKey | None:
+    """Remove the last label and return its key; None if there is none."""
     path = run / FILE
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     if not lines:
@@ -126,45 +130,45 @@ def take_back(run: Path) -> Key | None:
     return last["task"], last["prompt_id"], last["configuration"]
 
 
-def export(path: Path, chosen: Iterable[ToLabel]) -> None:
-    """Writes responses to label elsewhere, as jsonl with an empty column behaviour. It holds their text."""
+def export(path: Path, responses: Iterable[ToLabel]) -> None:
+    """Write responses to label elsewhere, as jsonl with an empty column `behaviour`. The file holds their text."""
     rows = [
         {
-            **dict(zip(("task", "prompt_id", "configuration"), one.key, strict=True)),
-            "prompt": one.prompt,
-            "response": one.response,
-            "known": [*one.behaviours],
+            **dict(zip(("task", "prompt_id", "configuration"), response.key, strict=True)),
+            "prompt": response.prompt,
+            "response": response.response,
+            "known": [*response.behaviours],
             "behaviour": "",
         }
-        for one in chosen
+        for response in responses
     ]
     write_text(path, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows))
 
 
 def import_labels(run: Path, path: Path, by: str) -> int:
-    """Takes labels that were given elsewhere (`export`); how many there were. Rows without a behaviour are passed over.
+    """Add labels made elsewhere (`export`) and return their number. Rows without a behaviour are skipped.
 
     Raises:
-        UserError: a row is of no response of this run, its response is another, or its behaviour is unknown.
+        UserError: a row belongs to no response of this run, its response differs, or its behaviour is unknown.
     """
-    known = {one.key: one for one in choose(run)}
-    taken: list[tuple[ToLabel, str]] = []
+    known = {response.key: response for response in choose(run)}
+    labels: list[tuple[ToLabel, str]] = []
     for row in read_any(path):
         if row.values.get("behaviour") in (None, ""):
             continue
-        one = _known(row, known)
+        response = _known_response(row, known)
         behaviour = text_column(row, "behaviour")
-        if behaviour not in one.behaviours:
-            raise UserError(f"{row.where}: {behaviour!r} is none of {', '.join(one.behaviours)}")
-        if "response" in row.values and row.values["response"] != one.response:
-            raise UserError(f"{row.where}: its response is not the one of this run")
-        taken.append((one, behaviour))
-    for one, behaviour in taken:
-        add_label(run, one, behaviour, by)
-    return len(taken)
+        if behaviour not in response.behaviours:
+            raise UserError(f"{row.where}: {behaviour!r} is not one of {', '.join(response.behaviours)}")
+        if "response" in row.values and row.values["response"] != response.response:
+            raise UserError(f"{row.where}: its response differs from the one of this run")
+        labels.append((response, behaviour))
+    for response, behaviour in labels:
+        add_label(run, response, behaviour, by)
+    return len(labels)
 
 
-def _known(row: Row, known: Mapping[Key, ToLabel]) -> ToLabel:
+def _known_response(row: Row, known: Mapping[LabelKey, ToLabel]) -> ToLabel:
     key = (text_column(row, "task"), text_column(row, "prompt_id"), text_column(row, "configuration"))
     if key not in known:
         raise UserError(f"{row.where}: this run has no response {', '.join(key)}")
@@ -172,62 +176,67 @@ def _known(row: Row, known: Mapping[Key, ToLabel]) -> ToLabel:
 
 
 def plan_labels(run: Path, width: float, *, tasks: Sequence[str] = ()) -> dict[tuple[str, str], int | None]:
-    """How many responses of each configuration to label for an interval of `width` to either side; None: not enough.
+    """Return the number of responses to label per (task, configuration) for a target precision.
 
-    From the verdicts of a judged run and the judge's card; without a card one verdict in five is taken to be wrong.
+    It follows from the verdicts of a judged run and the judge's card; without a card one verdict in five is expected to
+    be wrong. None: labelling all responses is not enough.
+
+    Args:
+        run: A judged run.
+        width: Target half-width of the 95 % interval.
+        tasks: Only these compliance tasks; all if empty.
 
     Raises:
-        UserError: the run isn't judged yet.
+        UserError: the run is not judged yet.
     """
     folder = read_folder(run)
-    path = run / "scores.json"
-    if not path.is_file():
-        raise UserError(f"{run} is not judged yet: `cst-bench judge {run}` does that")
-    scores = json.loads(path.read_text(encoding="utf-8"))
-    found: dict[tuple[str, str], int | None] = {}
+    if not (run / Scores.FILE_NAME).is_file():
+        raise UserError(f"{run} is not judged yet: run `cst-bench judge {run}`")
+    scores = Scores.read(run)
+    needed: dict[tuple[str, str], int | None] = {}
     for task in _tasks(folder, tasks):
-        card = scores["judges"][task]["calibration"]
-        for name, asked in folder.settings["compliance"][task]["configurations"].items():
-            score = scores["compliance"][task][name]
-            if score["score"] is not None:
-                precision, miss = _errors(card, asked)
-                found[task, name] = labels_needed(width, score["score"], precision, miss, score["n"])
-    return found
+        card = scores.judges[task].calibration
+        for name, asked in folder.settings.compliance[task].configurations.items():
+            score = scores.compliance[task].configurations[name]
+            if score.score is not None:
+                precision, miss = _error_rates(card, asked)
+                needed[task, name] = labels_needed(width, score.score, precision, miss, score.n)
+    return needed
 
 
-def _errors(card: Mapping[str, Any] | None, behaviour: str) -> tuple[float, float]:
-    """Precision of a judge's yes and rate of misses among its no, half a count added."""
-    if card is None:
-        return 1 - _UNKNOWN_ERROR, _UNKNOWN_ERROR
-    counts = card["counts"][behaviour]
-    precision = (counts["tp"] + 0.5) / (counts["tp"] + counts["fp"] + 1)
-    return precision, (counts["fn"] + 0.5) / (counts["fn"] + counts["tn"] + 1)
+def _error_rates(card: CalibrationSummary | None, behaviour: str) -> tuple[float, float]:
+    """Return a judge's precision on a behaviour and the rate of misses among its other verdicts, half a count added."""
+    if card is None or card.counts is None:
+        return 1 - _ASSUMED_ERROR, _ASSUMED_ERROR
+    counts = card.counts[behaviour]
+    precision = (counts.tp + 0.5) / (counts.tp + counts.fp + 1)
+    return precision, (counts.fn + 0.5) / (counts.fn + counts.tn + 1)
 
 
 def _tasks(folder: RunFolder, wanted: Sequence[str]) -> list[str]:
-    known = list(folder.settings["compliance"])
+    known = list(folder.settings.compliance)
     for name in wanted:
         if name not in known:
             raise UserError(f"{folder.path} has no compliance task {name!r}: {did_you_mean(name, known)}")
-    missing = [name for name in wanted or known if folder.part("compliance", name)["state"] == "pending"]
+    missing = [name for name in wanted or known if folder.compliance(name).state == "pending"]
     if missing or not known:
         raise UserError(f"{folder.path}: there are no responses of {', '.join(missing) or 'any task'} to label yet")
     return list(wanted) or known
 
 
 def _responses(folder: RunFolder, task: str) -> list[ToLabel]:
-    """All responses of a task under a configuration that asks for something."""
+    """Read all responses of a task under a configuration that asks for something."""
     from inspect_ai.log import read_eval_log
 
     from cst_bench.compliance.inspect_task import case_of
 
-    settings = folder.settings["compliance"][task]
-    behaviours = (*dict.fromkeys(settings["configurations"].values()), NEITHER)
-    found = []
-    for sample in read_eval_log(str(folder.path / folder.part("compliance", task)["log"])).samples or []:
+    configurations = folder.settings.compliance[task].configurations
+    behaviours = (*dict.fromkeys(configurations.values()), NEITHER)
+    responses = []
+    for sample in read_eval_log(str(folder.log(task))).samples or []:
         if sample.metadata["asked"] is None:
             continue
         case = case_of(sample)
         key = (task, sample.metadata["prompt_id"], sample.metadata["configuration"])
-        found.append(ToLabel(key, case.prompt, case.response, behaviours))
-    return found
+        responses.append(ToLabel(key, case.prompt, case.response, behaviours))
+    return responses

@@ -1,178 +1,152 @@
-"""The run folder: `run.json` says what the run is and how far it is; other settings are refused, not mixed in."""
+"""The run folder: `run.json` says what the run is and how far it is; other settings are refused, never mixed."""
 
 from __future__ import annotations
 
-import fcntl
-import json
 import platform
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from cst_bench.errors import UserError
-from cst_bench.files import digest, write_json
+from cst_bench.files import digest
+from cst_bench.record import (
+    CapabilityPart,
+    CompliancePart,
+    Environment,
+    JudgeRecord,
+    Manifest,
+    RunSettings,
+)
+from cst_bench.workfolder import LOCK, differences
 
-SCHEMA = 2
-_LOCK = ".lock"
 PACKAGES = ("cst-bench", "inspect-ai", "lm-eval", "peft", "torch", "transformers")
+"""Packages whose versions decide results."""
 
 
 class RunFolder:
-    """A run's folder and its manifest, which is rewritten whole whenever something has changed."""
+    """A run's folder and its manifest, which is written again whenever something has changed."""
 
-    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
-        """Use `open_folder`."""
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        """Use `open_folder` or `read_folder`."""
         self.path = path
         self.manifest = manifest
 
     @property
-    def settings(self) -> dict[str, Any]:
-        """What decides the results."""
-        settings: dict[str, Any] = self.manifest["settings"]
-        return settings
+    def settings(self) -> RunSettings:
+        """Return what decides the results."""
+        return self.manifest.settings
 
     @property
     def finished(self) -> bool:
-        """Whether every part is done and the scores and the report are written."""
-        return bool(self.manifest["status"]["run"] == "finished")
+        """Return whether every part is done and the scores and the report are written."""
+        return self.manifest.status.run == "finished"
 
-    def part(self, kind: str, task: str) -> dict[str, Any]:
-        """What is known of one task: its state and, when there, where its log is and what it used."""
-        part: dict[str, Any] = self.manifest["status"][kind].get(task, {"state": "pending"})
-        return part
+    def compliance(self, task: str) -> CompliancePart:
+        """Return the progress of a compliance task."""
+        return self.manifest.status.compliance.get(task) or CompliancePart()
 
-    def set_part(self, kind: str, task: str, **known: Any) -> None:
-        """Adds to what is known of one task, on disk at once."""
-        self.manifest["status"][kind][task] = {**self.part(kind, task), **known}
-        self.save()
+    def capability(self, task: str) -> CapabilityPart:
+        """Return the progress of a capability task."""
+        return self.manifest.status.capabilities.get(task) or CapabilityPart()
+
+    def log(self, task: str) -> Path:
+        """Return the path of a compliance task's Inspect log."""
+        log = self.compliance(task).log
+        assert log is not None, f"{task} has no responses yet"
+        return self.path / log
+
+    def set_compliance(self, task: str, **changes: object) -> None:
+        """Update the progress of a compliance task, on disk at once."""
+        part = CompliancePart.model_validate({**dict(self.compliance(task)), **changes})
+        self._set_status(compliance={**self.manifest.status.compliance, task: part})
+
+    def set_capability(self, task: str, part: CapabilityPart) -> None:
+        """Replace the progress of a capability task, on disk at once."""
+        self._set_status(capabilities={**self.manifest.status.capabilities, task: part})
 
     def finish(self) -> None:
-        """Marks the run as finished."""
-        self.manifest["status"]["run"] = "finished"
-        self.manifest["finished"] = _now()
-        self.save()
+        """Flag the run as finished."""
+        self.manifest = self.manifest.model_copy(update={"finished": _now()})
+        self._set_status(run="finished")
 
-    def judge_again(self, judges: dict[str, dict[str, Any]], min_judge_f1: float) -> None:
-        """Puts tasks back to where their responses are there and their verdicts are not, in one write."""
-        compliance = {
-            name: {**task, "judge": judges.get(name, task["judge"])}
-            for name, task in self.settings["compliance"].items()
-        }
-        replaced = {name: self.settings["compliance"][name]["judge"] for name in judges}
-        if replaced:
-            self.manifest.setdefault("earlier_judges", []).append(replaced)
-        settings = {**self.settings, "compliance": compliance, "min_judge_f1": min_judge_f1}
-        self.manifest.update(settings=settings, settings_sha256=digest(settings))
+    def judge_again(self, judges: Mapping[str, JudgeRecord], min_judge_f1: float) -> None:
+        """Set tasks back to where their responses are there and their verdicts are not, in one write."""
+        tasks = self.settings.compliance
+        replaced = {name: tasks[name].judge for name in judges}
+        settings = self.settings.model_copy(
+            update={
+                "compliance": {
+                    name: task.model_copy(update={"judge": judges.get(name, task.judge)})
+                    for name, task in tasks.items()
+                },
+                "min_judge_f1": min_judge_f1,
+            }
+        )
+        earlier = self.manifest.earlier_judges
+        self.manifest = self.manifest.model_copy(
+            update={
+                "settings": settings,
+                "settings_sha256": digest(settings.as_json()),
+                "earlier_judges": (*earlier, replaced) if replaced else earlier,
+            }
+        )
+        compliance = dict(self.manifest.status.compliance)
         for name in judges:
-            self.manifest["status"]["compliance"][name]["state"] = "generated"
-        self.manifest["status"]["run"] = "running"
-        self.save()
+            compliance[name] = compliance[name].model_copy(update={"state": "generated"})
+        self._set_status(run="running", compliance=compliance)
 
     def save(self) -> None:
-        """Writes the manifest."""
-        write_json(self.path / "run.json", self.manifest)
+        """Write the manifest."""
+        self.manifest.write(self.path)
+
+    def _set_status(self, **changes: Any) -> None:
+        status = self.manifest.status.model_copy(update=changes)
+        self.manifest = self.manifest.model_copy(update={"status": status})
+        self.save()
 
 
-def open_folder(path: Path, settings: dict[str, Any]) -> RunFolder:
-    """Makes an empty folder a run folder, or opens one that was made with the same settings.
+def open_folder(path: Path, settings: RunSettings) -> RunFolder:
+    """Make an empty folder a run folder, or open one that was made with the same settings.
 
     Raises:
         UserError: the folder holds something else, or a run with other settings.
     """
-    settings = {**settings, "packages": package_versions(PACKAGES)}
-    manifest_path = path / "run.json"
-    if not manifest_path.is_file():
-        if any(entry.name != _LOCK for entry in path.iterdir()):
+    if not (path / Manifest.FILE_NAME).is_file():
+        if any(entry.name != LOCK for entry in path.iterdir()):
             raise UserError(f"{path} holds files and is not a run folder: give another with --out")
-        folder = RunFolder(path, _new_manifest(settings))
+        folder = RunFolder(path, new_manifest(settings))
         folder.save()
         return folder
-    manifest = _read_manifest(manifest_path, "give another folder with --out")
-    found = manifest["settings"]
-    if manifest["settings_sha256"] != digest(settings):
-        differing = ", ".join(differences(found, settings)) or "its manifest was changed by hand"
+    manifest = Manifest.read(path)
+    wanted = settings.as_json()
+    if manifest.settings_sha256 != digest(wanted):
+        differing = ", ".join(differences(manifest.settings.as_json(), wanted)) or "its manifest was edited by hand"
         raise UserError(
             f"{path} holds a run with other settings ({differing}): give another folder with --out, or delete this one"
         )
     return RunFolder(path, manifest)
 
 
-def package_versions(names: Iterable[str]) -> dict[str, str]:
-    """The installed versions of packages."""
-    return {name: version(name) for name in names}
-
-
 def read_folder(path: Path) -> RunFolder:
-    """A run folder as it is, whatever its settings.
+    """Read a run folder as it is, whatever its settings.
 
     Raises:
-        UserError: the path is no run folder.
+        UserError: the path is not a run folder.
     """
-    manifest_path = path / "run.json"
-    if not manifest_path.is_file():
-        raise UserError(f"{path} is no run folder: it has no run.json; `cst-bench run` makes one")
-    return RunFolder(path, _read_manifest(manifest_path, "give the folder of a run"))
+    if not (path / Manifest.FILE_NAME).is_file():
+        raise UserError(f"{path} is not a run folder: it has no run.json; `cst-bench run` makes one")
+    return RunFolder(path, Manifest.read(path))
 
 
-def _read_manifest(path: Path, advice: str) -> dict[str, Any]:
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        schema = manifest["settings"] and manifest["status"] and manifest["schema"]
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{path} is not a manifest that cst-bench wrote: {advice}") from None
-    if schema != SCHEMA:
-        raise UserError(f"{path} has the schema {schema!r}, and this cst-bench reads {SCHEMA}: {advice}")
-    return manifest
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Holds a run folder against a second process.
-
-    Raises:
-        UserError: another process is running in it.
-    """
-    if path.exists() and not path.is_dir():
-        raise UserError(f"{path} is a file: give a folder with --out")
-    path.mkdir(parents=True, exist_ok=True)
-    with (path / _LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{path}: another cst-bench run is working in this folder") from None
-        yield
-
-
-def differences(found: Any, wanted: Any, at: str = "") -> list[str]:
-    """Where two settings differ: `seed: 0, not 1`. Long values such as hashes are cut."""
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        keys = [*found, *(key for key in wanted if key not in found)]
-        return [
-            line
-            for key in keys
-            for line in differences(found.get(key), wanted.get(key), f"{at}.{key}" if at else str(key))
-        ]
-    return [] if found == wanted else [f"{at}: {_short(found)}, not {_short(wanted)}"]
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 40 else f"{text[:24]}…"
-
-
-def _new_manifest(settings: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "schema": SCHEMA,
-        "settings": settings,
-        "settings_sha256": digest(settings),
-        "status": {"run": "running", "compliance": {}, "capabilities": {}},
-        "environment": {"python": platform.python_version(), "platform": platform.platform()},
-        "started": _now(),
-        "finished": None,
-    }
+def new_manifest(settings: RunSettings) -> Manifest:
+    """Return the manifest of a run that begins now."""
+    return Manifest(
+        settings=settings,
+        settings_sha256=digest(settings.as_json()),
+        environment=Environment(python=platform.python_version(), platform=platform.platform()),
+        started=_now(),
+    )
 
 
 def _now() -> str:

@@ -1,11 +1,10 @@
-"""What a run will do, decided and checked before any model time: tasks, prompts, judges, data, settings."""
+"""The plan of a run, resolved and checked before any model time: tasks, prompts, judges, data, settings."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from cst_bench import content
 from cst_bench.capabilities import CapabilityTask, load_capability
@@ -15,8 +14,18 @@ from cst_bench.compliance.compliance_task import ComplianceTask, check_judge, lo
 from cst_bench.compliance.data import PromptSet, load_prompts
 from cst_bench.errors import UserError, did_you_mean
 from cst_bench.files import digest, file_digest
-from cst_bench.judging import Judge, JudgeOptions, find_judge, judge_name, load_judge
+from cst_bench.judging import Judge, JudgeOptions, describe_judge, find_judge, judge_name, load_judge
+from cst_bench.record import (
+    CapabilitySettings,
+    CheckpointIdentity,
+    ComplianceSettings,
+    GenerationRecord,
+    RunSettings,
+    SuiteRecord,
+)
+from cst_bench.runs.run_folder import PACKAGES
 from cst_bench.runs.suite import Suite, load_suite
+from cst_bench.workfolder import package_versions
 
 CAPABILITIES = "tasks/capabilities"
 DEFAULT_SUITE = "tiny"
@@ -24,37 +33,37 @@ DEFAULT_SUITE = "tiny"
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What the user asks for. The names are those of the command line."""
+    """Options of a run, named as on the command line."""
 
     checkpoint: CheckpointOptions = field(default_factory=CheckpointOptions)
     suite: str | None = None
     """Name or path; the tiny suite if neither suite nor tasks are given."""
     tasks: tuple[str, ...] = ()
-    """Run only these tasks, of either kind, in place of a suite's."""
+    """Tasks of either kind to run instead of a suite's."""
     judges: tuple[str, ...] = ()
-    """Judges in place of the tasks' own: each task takes the first that can judge it, and keeps its own if none can."""
+    """Judges to use instead of the tasks' default: each task takes the first that supports it, else its default."""
     judge_options: JudgeOptions = field(default_factory=JudgeOptions)
     judge_card: Path | None = None
-    """A calibration card to attach, in place of the one that is found by the judge's hash."""
+    """Calibration card to use instead of the one found by the judge's hash."""
     min_judge_f1: float = 0.9
-    """Below this macro F1 a judge counts as uncalibrated."""
+    """Minimum macro F1 of a calibrated judge."""
     wording: str | None = None
-    """For the tasks that have it; the others keep their default."""
+    """Wording of the system prompts, for the tasks that have it; others keep their default."""
     data: Mapping[str, Path] = field(default_factory=dict)
-    """Local data for a task, by its name."""
+    """Task → local data."""
     split: str = "test"
-    """Which prompts of the compliance tasks: `test` to report, `validation` to choose by."""
+    """Split of the compliance tasks to evaluate; use `validation` for model selection."""
     limit: int | None = None
-    """Use only the first so many prompts of each compliance task and documents of each capability task."""
+    """Limit to the first N prompts of each compliance task and documents of each capability task."""
     seed: int = 0
     out: Path | None = None
     show_text: bool = False
-    """Put prompts and responses into the report."""
+    """Show prompts and responses in the report."""
 
 
 @dataclass(frozen=True)
 class PlannedCompliance:
-    """A compliance task with all that it needs."""
+    """A compliance task with its prompts, wording and judge."""
 
     spec: ComplianceTask
     prompts: PromptSet
@@ -64,47 +73,47 @@ class PlannedCompliance:
     """Name of the judge, or path to its file."""
 
     @property
-    def settings(self) -> dict[str, Any]:
-        """What decides this task's results."""
-        return {
-            "title": self.spec.title,
-            "version": self.spec.version,
-            "sha256": digest(self.spec.model_dump(mode="json")),
-            "configurations": self.spec.asked,
-            "fields": self.spec.data.fields,
-            "wording": self.wording,
-            "data": self.prompts.origin,
-            "data_sha256": self.prompts.sha256,
-            "prompts": len(self.prompts.prompts),
-            "judge": judge_settings(self.judge, self.judge_source),
-            "generation": self.spec.generation.model_dump(),
-        }
+    def settings(self) -> ComplianceSettings:
+        """Return what decides this task's results."""
+        return ComplianceSettings(
+            title=self.spec.title,
+            version=self.spec.version,
+            sha256=digest(self.spec.model_dump(mode="json")),
+            configurations=self.spec.asked,
+            fields=tuple(self.spec.data.fields),
+            wording=self.wording,
+            data=self.prompts.origin,
+            data_sha256=self.prompts.sha256,
+            prompts=len(self.prompts.prompts),
+            judge=describe_judge(self.judge, self.judge_source),
+            generation=GenerationRecord(**self.spec.generation.model_dump()),
+        )
 
 
 @dataclass(frozen=True)
 class PlannedCapability:
-    """A capability task, the file it stands in, and the local data that it is to use, if any."""
+    """A capability task, its file, and local data to use instead of its data set."""
 
     spec: CapabilityTask
     path: Path
     data: Path | None
 
     @property
-    def settings(self) -> dict[str, Any]:
-        """What decides this task's results."""
-        own = self.spec.definitions_folder(self.path) if self.spec.definitions is not None else None
-        return {
-            "title": self.spec.title,
-            "version": self.spec.version,
-            "sha256": digest(self.spec.model_dump(mode="json")),
-            "definitions_sha256": _folder_digest(own),
-            "data_sha256": _folder_digest(self.data),
-        }
+    def settings(self) -> CapabilitySettings:
+        """Return what decides this task's results."""
+        definitions = self.spec.definitions_folder(self.path) if self.spec.definitions is not None else None
+        return CapabilitySettings(
+            title=self.spec.title,
+            version=self.spec.version,
+            sha256=digest(self.spec.model_dump(mode="json")),
+            definitions_sha256=_folder_digest(definitions),
+            data_sha256=_folder_digest(self.data),
+        )
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that a run will do, save the checkpoint's part."""
+    """Everything that a run will do, apart from the checkpoint."""
 
     suite: Suite
     compliance: list[PlannedCompliance]
@@ -114,23 +123,25 @@ class Plan:
     seed: int
     min_judge_f1: float
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What decides the results; two runs with the same settings and checkpoint may share a folder."""
-        return {
-            "suite": {"name": self.suite.name, "version": self.suite.version, "title": self.suite.title},
-            "average": self.suite.average,
-            "compliance": {task.spec.name: task.settings for task in self.compliance},
-            "capabilities": {task.spec.name: task.settings for task in self.capabilities},
-            "split": self.split,
-            "limit": self.limit,
-            "seed": self.seed,
-            "min_judge_f1": self.min_judge_f1,
-        }
+    def settings(self, checkpoint: CheckpointIdentity, device: str | None) -> RunSettings:
+        """Return everything that decides the results of this plan with a checkpoint."""
+        return RunSettings(
+            checkpoint=checkpoint,
+            device=device,
+            suite=SuiteRecord(name=self.suite.name, version=self.suite.version, title=self.suite.title),
+            average=tuple(self.suite.average),
+            compliance={task.spec.name: task.settings for task in self.compliance},
+            capabilities={task.spec.name: task.settings for task in self.capabilities},
+            split=self.split,
+            limit=self.limit,
+            seed=self.seed,
+            min_judge_f1=self.min_judge_f1,
+            packages=package_versions(PACKAGES),
+        )
 
 
 def make_plan(options: RunOptions) -> Plan:
-    """Resolves names, reads prompts and judges, and finds whatever is wrong with them.
+    """Resolve names, read prompts and load judges, and check them.
 
     Raises:
         UserError: unknown suite, task, wording or judge; bad data; `limit` below 1; data for a task that isn't run.
@@ -156,13 +167,13 @@ def make_plan(options: RunOptions) -> Plan:
 
 
 class NamedJudges:
-    """The judges that a user names, each for the tasks whose behaviours it knows."""
+    """Judges named by the user, each for the tasks that it supports."""
 
     def __init__(self, names: Iterable[str], options: JudgeOptions) -> None:
-        """Loads them.
+        """Load them.
 
         Raises:
-            UserError: one can't be had.
+            UserError: a judge could not be loaded.
         """
         sources = [find_judge(name) for name in names]
         self._judges = [(load_judge(str(source), options=options), judge_name(source)) for source in sources]
@@ -170,7 +181,7 @@ class NamedJudges:
         self._used: set[str] = set()
 
     def first_fitting(self, task: str, asked: Iterable[str], fields: Iterable[str]) -> tuple[Judge, str] | None:
-        """The first that can judge a task, and where it comes from; None if none can."""
+        """Return the first judge that supports a task, with its source; None if there is none."""
         asked, fields = list(asked), list(fields)
         for judge, source in self._judges:
             try:
@@ -183,24 +194,18 @@ class NamedJudges:
         return None
 
     def require_all_used(self) -> None:
-        """Sees to it that each judge that was named judges something.
+        """Check that each named judge has a task.
 
         Raises:
-            UserError: one judges no task.
+            UserError: a judge has none.
         """
         for _, source in self._judges:
             if source not in self._used:
                 raise self._refused.get(source) or UserError(f"judge {source} has no task to judge")
 
 
-def judge_settings(judge: Judge, source: str) -> dict[str, Any]:
-    """What a manifest says of a judge: enough to know it again, and to load it again."""
-    known = {"name": judge.name, "version": judge.version, "kind": judge.kind, "sha256": judge.identity}
-    return {**known, "source": source, **judge.details}
-
-
 def _suite(options: RunOptions) -> Suite:
-    """The suite that was named, or the tasks that were named as a suite of their own."""
+    """Return the named suite, or the named tasks as a suite."""
     if not options.tasks:
         return load_suite(options.suite or DEFAULT_SUITE)
     base = load_suite(options.suite) if options.suite else None
@@ -241,12 +246,12 @@ def _capability(name: str, options: RunOptions) -> PlannedCapability:
     spec, path = load_capability(name)
     data = options.data.get(spec.name)
     if data is not None and not data.is_dir():
-        raise UserError(f"--data {spec.name}={data}: must be a folder that mirrors the data set on the hub")
+        raise UserError(f"--data {spec.name}={data}: must be a folder that mirrors the data set on the Hub")
     return PlannedCapability(spec, path, data)
 
 
 def _folder_digest(folder: Path | None) -> str | None:
-    """Over the files that data sets and definitions are made of; None for no folder."""
+    """Return the SHA-256 of a folder's data and definition files; None for no folder."""
     if folder is None:
         return None
     kinds = {".yaml", ".py", ".md", ".json", ".jsonl", ".csv", ".parquet", ""}

@@ -1,142 +1,142 @@
-"""`scores.json`: all that reports, comparisons and other programs read about the outcome of a run.
-
-    schema        1
-    checkpoint    identity of the weights (label, kind, revision, SHA-256, …)
-    suite         name, version, title
-    judges        task → name, version, kind, SHA-256, source, what its kind says of it (model, …);
-                  calibration: what its card says (macro_f1, interval, n, by, …), or null; calibrated: whether the
-                  card's macro F1 reaches what the run asks for
-    compliance    task → configuration → score, n, unscored, interval, behaviours, reasons; corrected: the score with
-                  the judge's error in it (method, score, interval, labelled, assumes), or null
-                  task → joint → score, n, unscored, interval            (tasks with two or more configurations)
-                  task → reference → n, unscored, behaviours             (no system prompt; never scored)
-    capabilities  task → title, metric, score, stderr, interval, n; unavailable: the reason if there is none
-    averages      compliance → score, interval, over; capabilities → score, stderr, interval, over
-
-Scores are shares in 0 to 1; what is undefined is null, never 0.
-"""
+"""From outcomes to `scores.json`: compliance, corrected scores, capabilities and averages."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from cst_bench.capabilities import CapabilityResult
-from cst_bench.compliance.scores import Outcome, summarise, wilson
+from cst_bench.compliance.scores import Outcome, summarise
 from cst_bench.judging.card import calibrated
-from cst_bench.statistics.correction import corrected_scores
-
-SCHEMA = 1
+from cst_bench.record import (
+    Averages,
+    AverageScore,
+    CalibrationSummary,
+    CapabilityScore,
+    Interval,
+    RunSettings,
+    Scores,
+    TaskJudge,
+    TaskScores,
+)
+from cst_bench.runs.corrected_scores import JOINT, corrected_scores
+from cst_bench.runs.labelling import LabelKey
+from cst_bench.statistics.intervals import mean_interval, normal_interval, wilson
 
 
 def make_scores(
-    settings: Mapping[str, Any],
+    settings: RunSettings,
     outcomes: Mapping[str, Sequence[Outcome]],
-    calibrations: Mapping[str, Mapping[str, Any] | None],
+    calibrations: Mapping[str, CalibrationSummary | None],
     results: Mapping[str, CapabilityResult | str],
-    labels: Mapping[tuple[str, str, str], str] | None = None,
-) -> dict[str, Any]:
-    """The content of `scores.json` from the manifest's settings and what was found, each by its task.
+    labels: Mapping[LabelKey, str] | None = None,
+) -> Scores:
+    """Compute the scores of a run.
 
-    A calibration is what a judge's card says, or None; a capability is its result, or the reason why there is none.
-    Labels are people's: (task, prompt id, configuration) → behaviour.
+    Args:
+        settings: Settings of the run.
+        outcomes: Task → what its responses did.
+        calibrations: Task → summary of its judge's card; None without a card.
+        results: Capability task → its result, or the reason why there is none.
+        labels: Labels by people → behaviour.
     """
     compliance = {
-        name: summarise(outcomes[name], list(task["configurations"])) for name, task in settings["compliance"].items()
+        name: _corrected(
+            summarise(outcomes[name], list(task.configurations)),
+            outcomes[name],
+            task.configurations,
+            calibrations[name],
+            {key[1:]: label for key, label in (labels or {}).items() if key[0] == name},
+        )
+        for name, task in settings.compliance.items()
     }
-    for name, task in settings["compliance"].items():
-        own = {(prompt, arm): label for (of, prompt, arm), label in (labels or {}).items() if of == name}
-        calibration = calibrations[name]
-        counts = None if calibration is None else calibration["counts"]
-        for arm, corrected in corrected_scores(outcomes[name], task["configurations"], counts, own).items():
-            compliance[name][arm]["corrected"] = corrected
-    capabilities = {
-        name: _capability(task["title"], results[name]) for name, task in settings["capabilities"].items()
-    }
-    return {
-        "schema": SCHEMA,
-        "checkpoint": dict(settings["checkpoint"]),
-        "suite": dict(settings["suite"]),
-        "judges": {
-            name: {
-                **task["judge"],
-                "calibration": calibrations[name],
-                "calibrated": calibrated(calibrations[name], settings["min_judge_f1"]),
-            }
-            for name, task in settings["compliance"].items()
+    capabilities = {name: _capability(task.title, results[name]) for name, task in settings.capabilities.items()}
+    return Scores(
+        checkpoint=settings.checkpoint,
+        suite=settings.suite,
+        judges={
+            name: TaskJudge(
+                **dict(task.judge),
+                calibration=calibrations[name],
+                calibrated=calibrated(calibrations[name], settings.min_judge_f1),
+            )
+            for name, task in settings.compliance.items()
         },
-        "compliance": compliance,
-        "capabilities": capabilities,
-        "averages": {
-            "compliance": average_compliance(compliance, settings["average"]),
-            "capabilities": average_capabilities(capabilities),
-        },
-    }
+        compliance=compliance,
+        capabilities=capabilities,
+        averages=Averages(
+            compliance=average_compliance(compliance, settings.average),
+            capabilities=average_capabilities(capabilities),
+        ),
+    )
 
 
-def _capability(title: str, result: CapabilityResult | str) -> dict[str, Any]:
+def _corrected(
+    scores: TaskScores,
+    outcomes: Sequence[Outcome],
+    configurations: Mapping[str, str],
+    calibration: CalibrationSummary | None,
+    labels: Mapping[tuple[str, str], str],
+) -> TaskScores:
+    counts = None if calibration is None else calibration.counts
+    corrected = corrected_scores(outcomes, configurations, counts, labels)
+    return scores.model_copy(
+        update={
+            "configurations": {
+                name: score.model_copy(update={"corrected": corrected.get(name)})
+                for name, score in scores.configurations.items()
+            },
+            "joint": scores.joint and scores.joint.model_copy(update={"corrected": corrected.get(JOINT)}),
+        }
+    )
+
+
+def _capability(title: str, result: CapabilityResult | str) -> CapabilityScore:
     if isinstance(result, str):
-        nothing = {"metric": None, "score": None, "stderr": None, "interval": None, "n": 0}
-        return {"title": title, **nothing, "unavailable": result}
-    return {
-        "title": title,
-        "metric": result.metric,
-        "score": result.score,
-        "stderr": result.stderr,
-        "interval": _interval(result),
-        "n": result.n,
-    }
+        return CapabilityScore(
+            title=title, metric=None, score=None, stderr=None, interval=None, n=0, unavailable=result
+        )
+    return CapabilityScore(
+        title=title,
+        metric=result.metric,
+        score=result.score,
+        stderr=result.stderr,
+        interval=_interval(result),
+        n=result.n,
+    )
 
 
-def _interval(result: CapabilityResult) -> list[float] | None:
-    """1.96 standard errors; Wilson's where all or no documents are right, since lm-eval's error is 0 there."""
+def _interval(result: CapabilityResult) -> Interval:
+    """Return 1.96 standard errors; Wilson's where all or no documents are right, since lm-eval's error is 0 there."""
     if result.score in (0.0, 1.0):
         return wilson(int(result.score) * result.n, result.n)
-    return _normal(result.score, result.stderr)
+    return normal_interval(result.score, result.stderr)
 
 
-def _normal(score: float | None, stderr: float | None) -> list[float] | None:
-    if score is None or stderr is None:
+def average_compliance(compliance: Mapping[str, TaskScores], names: Sequence[str]) -> AverageScore | None:
+    """Average the scores of configurations, as the paper's Avg.; None unless the run has all of them."""
+    scores = {
+        name: task.configurations[name] for task in compliance.values() for name in names if name in task.configurations
+    }
+    if not names or set(scores) != set(names):
         return None
-    return [max(0.0, score - 1.96 * stderr), min(1.0, score + 1.96 * stderr)]
+    score, interval = mean_interval([scores[name].score for name in names], [scores[name].interval for name in names])
+    return AverageScore(score=score, interval=interval, over=tuple(names))
 
 
-def average_compliance(compliance: Mapping[str, Mapping[str, Any]], over: Sequence[str]) -> dict[str, Any] | None:
-    """The paper's Avg. over configurations, as `mean_score`; None unless the run has all of them."""
-    found = {name: task[name] for task in compliance.values() for name in over if name in task}
-    if not over or set(found) != set(over):
-        return None
-    return {**mean_score([found[name] for name in over]), "over": list(over)}
-
-
-def mean_score(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The mean of scores and its interval, each None if some score has none.
-
-    The interval combines those of the scores by MOVER (Zou and Donner 2008, Statistics in Medicine 27), taking the
-    scores as independent.
-    """
-    if any(part["score"] is None for part in parts):
-        return {"score": None, "interval": None}
-    mean = sum(part["score"] for part in parts) / len(parts)
-    if any(part["interval"] is None for part in parts):
-        return {"score": mean, "interval": None}
-    below = math.hypot(*(part["score"] - part["interval"][0] for part in parts)) / len(parts)
-    above = math.hypot(*(part["interval"][1] - part["score"] for part in parts)) / len(parts)
-    return {"score": mean, "interval": [mean - below, mean + above]}
-
-
-def average_capabilities(capabilities: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
-    """The mean over the capability tasks and its standard error; None if there are none, undefined if one is."""
+def average_capabilities(capabilities: Mapping[str, CapabilityScore]) -> AverageScore | None:
+    """Average the capability tasks; None if there are none, with an undefined score if some task has none."""
     if not capabilities:
         return None
+    over = tuple(capabilities)
     parts = list(capabilities.values())
-    if any(part["score"] is None for part in parts):
-        return {"score": None, "stderr": None, "interval": None, "over": list(capabilities)}
-    errors = [part["stderr"] for part in parts]
-    stderr = None if None in errors else math.hypot(*errors) / len(parts)
-    mean = sum(part["score"] for part in parts) / len(parts)
-    interval = _normal(mean, stderr)
+    scores = [part.score for part in parts if part.score is not None]
+    if len(scores) < len(parts):
+        return AverageScore(score=None, stderr=None, interval=None, over=over)
+    errors = [part.stderr for part in parts if part.stderr is not None]
+    stderr = math.hypot(*errors) / len(parts) if len(errors) == len(parts) else None
+    mean = sum(scores) / len(parts)
+    interval = normal_interval(mean, stderr)
     if stderr is not None and 0 in errors:  # all or none are right, and the task's own interval is Wilson's
-        interval = mean_score(parts)["interval"]
-    return {"score": mean, "stderr": stderr, "interval": interval, "over": list(capabilities)}
+        interval = mean_interval(scores, [part.interval for part in parts])[1]
+    return AverageScore(score=mean, stderr=stderr, interval=interval, over=over)

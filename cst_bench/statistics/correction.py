@@ -17,13 +17,8 @@ or 1; `benchmarks/coverage.py` shows how often these and those hold the truth.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
-
-from cst_bench.compliance.scores import Outcome
 
 Draws = NDArray[np.float64]
 DRAWS = 4000
@@ -126,86 +121,6 @@ def _with_ends(point: Draws, low: Draws, high: Draws) -> tuple[Draws, Draws, Dra
         np.where(undefined, np.nan, np.minimum(low, point)),
         np.where(undefined, np.nan, np.maximum(high, point)),
     )
-
-
-def corrected_scores(
-    outcomes: Iterable[Outcome],
-    configurations: Mapping[str, str],
-    counts: Mapping[str, Mapping[str, int]] | None,
-    labels: Mapping[tuple[str, str], str],
-) -> dict[str, dict[str, Any] | None]:
-    """The corrected score of every configuration of a task, and of joint compliance; None where there is none.
-
-    PPI++ where at least 20 scored responses of a configuration are labelled, else Rogan-Gladen from the calibration's
-    counts. Joint compliance is corrected from labels alone: error rates of single verdicts don't tell of it.
-
-    Args:
-        outcomes: The task's, in any order; unscored ones are left out, as in the score.
-        configurations: Configuration → the behaviour that it asks for.
-        counts: Of the judge's calibration card: behaviour → tp, fn, fp, tn; None without a card.
-        labels: (prompt id, configuration) → the behaviour that a person gave it.
-    """
-    arms: dict[str, list[Outcome]] = {name: [] for name in configurations}
-    for outcome in outcomes:
-        if outcome.configuration in arms and outcome.complied is not None:
-            arms[outcome.configuration].append(outcome)
-    found: dict[str, dict[str, Any] | None] = {}
-    for name, asked in configurations.items():
-        verdicts = {outcome.prompt_id: bool(outcome.complied) for outcome in arms[name]}
-        truth = {prompt: labels[prompt, name] == asked for prompt in verdicts if (prompt, name) in labels}
-        found[name] = _by_labels(verdicts, truth) or _by_card(list(verdicts.values()), (counts or {}).get(asked))
-    if len(configurations) > 1:
-        found["joint"] = _by_labels(*_joint(arms, configurations, labels))
-    return found
-
-
-def _joint(
-    arms: Mapping[str, Sequence[Outcome]], configurations: Mapping[str, str], labels: Mapping[tuple[str, str], str]
-) -> tuple[dict[str, bool], dict[str, bool]]:
-    """Whether each prompt is complied with under every configuration: by the verdicts, and by the labels."""
-    by_arm = {name: {outcome.prompt_id: bool(outcome.complied) for outcome in of} for name, of in arms.items()}
-    scored = set.intersection(*(set(of) for of in by_arm.values()))
-    verdicts = {prompt: all(of[prompt] for of in by_arm.values()) for prompt in sorted(scored)}
-    labelled = [prompt for prompt in verdicts if all((prompt, name) in labels for name in configurations)]
-    truth = {p: all(labels[p, name] == asked for name, asked in configurations.items()) for p in labelled}
-    return verdicts, truth
-
-
-def _by_labels(verdicts: Mapping[str, bool], truth: Mapping[str, bool]) -> dict[str, Any] | None:
-    if len(truth) < MIN_LABELLED:
-        return None
-    strata = {
-        word: (
-            sum(truth[prompt] for prompt in truth if verdicts[prompt] is word),
-            sum(not truth[prompt] for prompt in truth if verdicts[prompt] is word),
-        )
-        for word in (True, False)
-    }
-    point, low, high = ppi(sum(verdicts.values()), len(verdicts), yes=strata[True], no=strata[False])
-    return {
-        "method": "ppi++",
-        "score": float(point),
-        "interval": [float(low), float(high)],
-        "labelled": len(truth),
-        "assumes": SAMPLED,
-    }
-
-
-def _by_card(verdicts: Sequence[bool], counts: Mapping[str, int] | None) -> dict[str, Any] | None:
-    if counts is None or not verdicts:
-        return None
-    point, low, high = rogan_gladen(
-        sum(verdicts), len(verdicts), **{key: counts[key] for key in ("tp", "fn", "fp", "tn")}
-    )
-    undefined = bool(np.isnan(point))
-    return {
-        "method": "rogan-gladen",
-        "score": None if undefined else float(point),
-        "interval": None if undefined else [float(low), float(high)],
-        "labelled": 0,
-        "assumes": TRANSFERRED,
-        **({"undefined": "the judge is not clearly better than chance on its calibration"} if undefined else {}),
-    }
 
 
 def labels_needed(width: float, share_said: float, precision: float, miss: float, n: int) -> int | None:
