@@ -20,8 +20,8 @@ from cst_bench.files import prompt_hash, write_bytes, write_json, write_text
 from cst_bench.judging import NEITHER, JudgeOptions, ask
 from cst_bench.judging.trained.text_classifier import store
 from cst_bench.judging.trained.trained_judge import ClassifierFile, ClassifierJudge, make
-from cst_bench.runs.run_folder import package_versions
 from cst_bench.statistics.classification_metrics import by_cluster, with_intervals
+from cst_bench.workfolder import package_versions
 
 PACKAGES = ("cst-bench", "numpy", "scikit-learn", "scipy", "skops")
 MODEL, CARD = "model.skops", "card.json"

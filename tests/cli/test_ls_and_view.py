@@ -20,8 +20,8 @@ from cst_bench.reporting.listing import list_runs
 from cst_bench.reporting.response_table import write_generations
 from cst_bench.reporting.stored_run import read_run
 from cst_bench.runs import RunOptions, run
-from cst_bench.runs.run_folder import locked
 from cst_bench.table_files import read_any
+from cst_bench.workfolder import locked
 from tests.cli.invoke import command, invoke
 from tests.reporting.stored_runs import make_run
 
