@@ -32,7 +32,7 @@ class ReproducedCell(Protocol):
         """As it was published: a share, or a percentage in a table of percentages."""
 
     @property
-    def marks(self) -> tuple[str, ...]:
+    def flags(self) -> tuple[str, ...]:
         """Footnotes."""
 
 
@@ -72,8 +72,8 @@ def markdown_environment(folder: Path) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(share=_share, percent=_percent, interval=_interval, marks=_marks, behaviours=_behaviours)
-    environment.filters.update(letter=lambda mark: Markup(f"<sup>{LETTERS[mark]}</sup>"))
+    environment.filters.update(share=_share, percent=_percent, interval=_interval, flags=_marks, behaviours=_behaviours)
+    environment.filters.update(letter=lambda flag: Markup(f"<sup>{LETTERS[flag]}</sup>"))
     environment.filters.update(copies=_copies, reproduced=_reproduced, has_published=_has_published)
     return environment
 
@@ -96,7 +96,7 @@ def _interval(figure: Figure | JudgeLine, scale: int = 1) -> Markup:
 
 def _marks(figure: Figure) -> Markup:
     """Footnote letters behind a number."""
-    return Markup("".join(f"<sup>{LETTERS[mark]}</sup>" for mark in figure.marks))
+    return Markup("".join(f"<sup>{LETTERS[flag]}</sup>" for flag in figure.flags))
 
 
 def _copies(copies: float) -> str:
@@ -112,7 +112,7 @@ def _reproduced(cell: ReproducedCell, percent: bool) -> Markup:
     text = "–" if cell.score is None else number(cell.score)
     if cell.published is not None:
         text += f" ({cell.published:.1f})" if percent else f" ({cell.published:.2f})"
-    text += "".join(f"<sup>{LETTERS[mark]}</sup>" for mark in cell.marks)
+    text += "".join(f"<sup>{LETTERS[flag]}</sup>" for flag in cell.flags)
     if cell.interval is not None:
         text += f"<br><sub>{number(cell.interval[0])} to {number(cell.interval[1])}</sub>"
     return Markup(text)

@@ -19,7 +19,7 @@ class Figure:
     interval: tuple[float, float] | None
     n: int
     unscored: int = 0
-    marks: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
     """Footnotes that hold for it, such as `uncalibrated`."""
 
 
@@ -66,9 +66,9 @@ class RunReport:
     unavailable: Mapping[str, str]
     """Capability tasks that could not be run, and why."""
     judges: Sequence[JudgeLine]
-    marks: Mapping[str, str]
+    flags: Mapping[str, str]
     """What each footnote means."""
-    remarks: Sequence[str]
+    notes: Sequence[str]
     """What else a reader has to know."""
 
     @property
@@ -102,7 +102,7 @@ def make_report(scores: Mapping[str, Any]) -> RunReport:
     compliance = _compliance_row(scores, [detail.figure for detail in details if detail.figure.name != "joint"])
     capabilities = scores["capabilities"]
     figures = (*compliance, *(detail.figure for detail in details))
-    used = {mark for figure in figures for mark in figure.marks}
+    used = {flag for figure in figures for flag in figure.flags}
     return RunReport(
         label=scores["checkpoint"]["label"],
         suite=scores["suite"]["title"],
@@ -112,13 +112,13 @@ def make_report(scores: Mapping[str, Any]) -> RunReport:
         capabilities=_capability_row(scores),
         unavailable={name: value["unavailable"] for name, value in capabilities.items() if "unavailable" in value},
         judges=[_judge(task, judge) for task, judge in scores["judges"].items()],
-        marks={mark: text for mark, text in MARKS.items() if mark in used},
-        remarks=scores.get("remarks", []),
+        flags={flag: text for flag, text in FLAGS.items() if flag in used},
+        notes=scores.get("notes", []),
     )
 
 
 PARTIAL = "partial"
-MARKS = {
+FLAGS = {
     "uncalibrated": (
         "no calibration card of the judge, or one with too low an F1: nobody has shown that its verdicts can be trusted"
     ),
@@ -155,18 +155,18 @@ def _judge(task: str, judge: Mapping[str, Any]) -> JudgeLine:
 
 
 def _figure(scores: Mapping[str, Any], task: str, name: str, value: Mapping[str, Any]) -> Figure:
-    marks = marks_of(scores, task, value)
-    return Figure(name, value["score"], _pair(value["interval"]), value["n"], value["unscored"], marks)
+    flags = flags_of(scores, task, value)
+    return Figure(name, value["score"], _pair(value["interval"]), value["n"], value["unscored"], flags)
 
 
-def marks_of(scores: Mapping[str, Any], task: str, value: Mapping[str, Any]) -> tuple[str, ...]:
+def flags_of(scores: Mapping[str, Any], task: str, value: Mapping[str, Any]) -> tuple[str, ...]:
     """Footnotes of one score of a compliance task."""
-    marks = []
+    flags = []
     if not scores["judges"][task]["calibrated"]:
-        marks.append("uncalibrated")
+        flags.append("uncalibrated")
     if value["unscored"] > MAX_UNSCORED * (value["n"] + value["unscored"]):
-        marks.append("unscored")
-    return tuple(marks)
+        flags.append("unscored")
+    return tuple(flags)
 
 
 def _compliance_row(scores: Mapping[str, Any], figures: Sequence[Figure]) -> list[Figure]:
@@ -176,10 +176,10 @@ def _compliance_row(scores: Mapping[str, Any], figures: Sequence[Figure]) -> lis
     by_name = {figure.name: figure for figure in figures}
     over = [by_name[name] for name in average["over"]]
     others = [figure for figure in figures if figure.name not in average["over"]]
-    marks = tuple(dict.fromkeys(mark for figure in over for mark in figure.marks))
+    flags = tuple(dict.fromkeys(flag for figure in over for flag in figure.flags))
     interval = _pair(average["interval"])
     total = sum(figure.n for figure in over)
-    return [*over, Figure("Avg.", average["score"], interval, total, sum(f.unscored for f in over), marks), *others]
+    return [*over, Figure("Avg.", average["score"], interval, total, sum(f.unscored for f in over), flags), *others]
 
 
 def _capability_row(scores: Mapping[str, Any]) -> list[Figure]:

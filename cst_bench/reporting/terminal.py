@@ -36,8 +36,8 @@ def summary_table(scores: Mapping[str, Any]) -> RenderableType:
     if report.capabilities:
         parts += ["[bold]Capabilities[/bold] (lm-eval, %, 95 % interval)", *_tables(report.capabilities, 100)]
     parts.extend(f"{plain(name)}: not run, {plain(reason)}" for name, reason in report.unavailable.items())
-    parts.extend(f"[dim]{plain(remark)}[/dim]" for remark in report.remarks)
-    parts.extend(f"[dim]{plain(mark)}: {plain(text)}[/dim]" for mark, text in report.marks.items())
+    parts.extend(f"[dim]{plain(note)}[/dim]" for note in report.notes)
+    parts.extend(f"[dim]{plain(flag)}: {plain(text)}[/dim]" for flag, text in report.flags.items())
     return Group(*parts)
 
 
@@ -72,9 +72,9 @@ def _ends(figure: Figure, scale: int) -> str:
     return f"{_number(low, scale)}–{_number(high, scale)}"
 
 
-def reproduced_tables(tables: Sequence[Any], marks: Mapping[str, str]) -> RenderableType:
+def reproduced_tables(tables: Sequence[Any], flags: Mapping[str, str]) -> RenderableType:
     """The paper's tables (`cst_bench.reproduce.paper_tables.ReproducedTable`) and what their footnotes mean."""
-    return Group(*map(_reproduced, tables), *_footnotes(marks))
+    return Group(*map(_reproduced, tables), *_footnotes(flags))
 
 
 def _reproduced(form: Any) -> Table:
@@ -93,7 +93,7 @@ def _reproduced(form: Any) -> Table:
                 if cell.interval is None
                 else "\n[dim]" + "–".join(_number(end, scale) for end in cell.interval) + "[/dim]"
             )
-            cells.append(f"{_number(cell.score, scale)}{_letters(cell.marks)}{ends}{published}")
+            cells.append(f"{_number(cell.score, scale)}{_letters(cell.flags)}{ends}{published}")
         table.add_row(plain(row.arm), *cells)
     return table
 
@@ -118,18 +118,18 @@ def leaderboard_table(board: Leaderboard) -> RenderableType:
                 for down, row in enumerate(section.rows):
                     table.add_row(plain(row.title), *(cells[at][down] for at in some))
                 parts.append(table)
-    parts.extend(_footnotes(board.marks))
-    parts.extend(f"[dim]{plain(remark)}[/dim]" for remark in board.remarks)
+    parts.extend(_footnotes(board.flags))
+    parts.extend(f"[dim]{plain(note)}[/dim]" for note in board.notes)
     return Group(*parts)
 
 
-def _letters(marks: Sequence[str]) -> str:
+def _letters(flags: Sequence[str]) -> str:
     """Behind a score, what its footnotes are."""
-    return "".join(f" [dim]({LETTERS[mark]})[/dim]" for mark in marks)
+    return "".join(f" [dim]({LETTERS[flag]})[/dim]" for flag in flags)
 
 
-def _footnotes(marks: Mapping[str, str], style: str = "dim") -> list[RenderableType]:
-    return [f"[{style}]({LETTERS[mark]}) {mark}: {plain(text)}[/{style}]" for mark, text in marks.items()]
+def _footnotes(flags: Mapping[str, str], style: str = "dim") -> list[RenderableType]:
+    return [f"[{style}]({LETTERS[flag]}) {flag}: {plain(text)}[/{style}]" for flag, text in flags.items()]
 
 
 def _wide(markup: str) -> int:
@@ -155,7 +155,7 @@ def _score(cell: Cell | None, column: Column) -> str:
     scale = 100 if column.percent else 1
     score = number(cell.score, scale)
     shown = f"[bold]{score}[/bold]" if cell.best else score
-    return f"{shown}{_letters(cell.marks)}\n[dim]{ends(cell.interval, scale)}[/dim]"
+    return f"{shown}{_letters(cell.flags)}\n[dim]{ends(cell.interval, scale)}[/dim]"
 
 
 def comparison_table(found: Comparison) -> RenderableType:
@@ -172,7 +172,7 @@ def comparison_table(found: Comparison) -> RenderableType:
         flips = "" if one.column.kind.endswith("average") else f"{len(difference.gained)}/{len(difference.lost)}"
         shown = one.p_holm is not None and one.p_holm < LEVEL
         table.add_row(
-            plain(one.column.title) + _letters(one.marks),
+            plain(one.column.title) + _letters(one.flags),
             number(one.reference, scale),
             number(one.score, scale),
             f"[bold]{signed(difference.difference, scale)}[/bold]" if shown else signed(difference.difference, scale),
@@ -182,7 +182,7 @@ def comparison_table(found: Comparison) -> RenderableType:
             flips if one.column.kind != "capability" else "",
         )
     parts.append(table)
-    parts.extend(_footnotes(found.marks, "yellow"))
+    parts.extend(_footnotes(found.flags, "yellow"))
     parts.append(
         "[dim]bold: p below 0.05 after Holm's correction; +/−: prompts gained and lost; capabilities in %[/dim]"
     )

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from cst_bench.compliance.scores import wilson
-from cst_bench.reporting.stored_run import StoredRun
+from cst_bench.statistics.intervals import wilson
 
 RESAMPLES = 9999
 LEVEL = 0.05
@@ -38,56 +37,6 @@ class Difference:
     """Prompts or documents that only the first gets right, for scores of 0 and 1."""
     lost: tuple[str, ...] = ()
     """Those that only the other gets right."""
-
-
-def compliance_difference(run: StoredRun, base: StoredRun, task: str, configuration: str) -> Difference:
-    """`run` less `base` in one configuration of a task, or `joint`."""
-    ours, theirs = run.complied(task, configuration), base.complied(task, configuration)
-    return shares_difference(
-        {key: float(value) for key, value in ours.items() if value is not None},
-        {key: float(value) for key, value in theirs.items() if value is not None},
-    )
-
-
-def capability_difference(run: StoredRun, base: StoredRun, task: str) -> Difference:
-    """`run` less `base` in one capability task, by document.
-
-    Where documents are right or wrong, the interval is no narrower than Newcombe's: a bootstrap of a few that differ
-    covers too little, and of none or all says that nothing is unsure.
-    """
-    ours, theirs = run.documents(task), base.documents(task)
-    found = bootstrap_difference([(ours, theirs)])
-    common = ours.keys() & theirs.keys()
-    if found.interval is None or not {ours[key] for key in common} | {theirs[key] for key in common} <= {0.0, 1.0}:
-        return found
-    alike = shares_difference(ours, theirs).interval or found.interval
-    wider = min(found.interval[0], alike[0]), max(found.interval[1], alike[1])
-    return replace(found, interval=wider)
-
-
-def average_difference(run: StoredRun, base: StoredRun, over: Sequence[tuple[str, str]]) -> Difference:
-    """`run` less `base` in the mean over configurations (task, configuration), by prompt within each task."""
-    if not over:
-        return Difference(None, None, None, 0, "permutation")
-    parts = []
-    for task, configuration in over:
-        ours, theirs = run.complied(task, configuration), base.complied(task, configuration)
-        parts.append(
-            (
-                {f"{task}/{key}": float(value) for key, value in ours.items() if value is not None},
-                {f"{task}/{key}": float(value) for key, value in theirs.items() if value is not None},
-            )
-        )
-    return bootstrap_difference(parts)
-
-
-def capabilities_average_difference(run: StoredRun, base: StoredRun, tasks: Sequence[str]) -> Difference:
-    """`run` less `base` in the mean over capability tasks."""
-    return bootstrap_difference([(_named(run, task), _named(base, task)) for task in tasks])
-
-
-def _named(run: StoredRun, task: str) -> dict[str, float]:
-    return {f"{task}/{document}": score for document, score in run.documents(task).items()}
 
 
 def shares_difference(ours: Mapping[str, float], theirs: Mapping[str, float]) -> Difference:

@@ -17,7 +17,7 @@ from cst_bench.reporting.leaderboard.build import cell_of, columns_of, differenc
 from cst_bench.reporting.leaderboard.comparable import common_tasks, differing, same_documents
 from cst_bench.numbers import number, p_value, signed, signed_ends
 from cst_bench.reporting.run_markdown import markdown_environment
-from cst_bench.reporting.run_report import LETTERS, MARKS
+from cst_bench.reporting.run_report import LETTERS, FLAGS
 from cst_bench.reporting.stored_run import StoredRun
 from cst_bench.statistics.paired import Difference, holm
 
@@ -37,7 +37,7 @@ class ComparedScore:
     """The second less the first."""
     unscored: tuple[int, int]
     """Responses without a verdict, of the first run and of the second."""
-    marks: tuple[str, ...]
+    flags: tuple[str, ...]
     """Footnotes of either run's score, such as `unscored`."""
     p_holm: float | None = None
     """Corrected for the number of scores, averages and joint compliance left out: they follow from the others."""
@@ -56,10 +56,10 @@ class Comparison:
     """Tasks that only one of the runs has, or that both have and can't be paired in."""
 
     @property
-    def marks(self) -> dict[str, str]:
+    def flags(self) -> dict[str, str]:
         """Footnotes that are used, and what they mean."""
-        used = {mark for one in self.scores for mark in one.marks}
-        return {mark: text for mark, text in MARKS.items() if mark in used}
+        used = {flag for one in self.scores for flag in one.flags}
+        return {flag: text for flag, text in FLAGS.items() if flag in used}
 
 
 def compare_runs(reference: StoredRun, run: StoredRun, *, allow_different: bool = False) -> Comparison:
@@ -87,9 +87,9 @@ def compare_runs(reference: StoredRun, run: StoredRun, *, allow_different: bool 
             continue
         difference = difference_of(run, reference, column)
         if difference is not None:
-            marks = tuple(dict.fromkeys((*theirs.marks, *ours.marks)))
+            flags = tuple(dict.fromkeys((*theirs.flags, *ours.flags)))
             unscored = (theirs.unscored, ours.unscored)
-            found.append(ComparedScore(column, theirs.score, ours.score, difference, unscored, marks))
+            found.append(ComparedScore(column, theirs.score, ours.score, difference, unscored, flags))
     labels = [one.label for one in (reference, run)]
     if labels[0] == labels[1]:
         labels = [f"{one.label} ({one.folder.name})" for one in (reference, run)]
@@ -126,7 +126,7 @@ def compare_markdown(found: Comparison, gates: Sequence[str] = ()) -> str:
         signed=lambda value, column: Markup(signed(value, 100 if column.percent else 1)),
         signed_ends=lambda interval, column: Markup(signed_ends(interval, 100 if column.percent else 1)),
         p_value=lambda value: Markup(p_value(value)),
-        letters=lambda marks: Markup("".join(f"<sup>{LETTERS[mark]}</sup>" for mark in marks)),
+        letters=lambda flags: Markup("".join(f"<sup>{LETTERS[flag]}</sup>" for flag in flags)),
     )
     return environment.get_template("compare.md.j2").render(found=found, gates=gates)
 
@@ -139,7 +139,7 @@ def compare_json(found: Comparison, gates: Sequence[dict[str, Any]] = ()) -> str
         "run": found.label,
         "different": list(found.different),
         "missing": list(found.missing),
-        "marks": found.marks,
+        "flags": found.flags,
         "scores": {one.column.key: _plain(one) for one in found.scores},
         "gates": list(gates),
     }
@@ -154,7 +154,7 @@ def _plain(one: ComparedScore) -> dict[str, Any]:
         "reference": one.reference,
         "score": one.score,
         "unscored": list(one.unscored),
-        "marks": list(one.marks),
+        "flags": list(one.flags),
         **asdict(one.difference),
         "p_holm": one.p_holm,
     }

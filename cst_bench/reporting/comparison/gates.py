@@ -148,7 +148,7 @@ def judge_gate(gate: Gate, found: Comparison) -> GateResult:
     for condition in gate.conditions:
         one = _named(gate, condition.name, found)
         value = _quantity(one, condition.quantity)
-        if "unscored" in one.marks:
+        if "unscored" in one.flags:
             before, now = one.unscored
             shown, value = f"not to be believed, {before} and {now} responses unscored", None
         else:

@@ -35,7 +35,7 @@ def junit_xml(found: Comparison, gates: Sequence[GateResult]) -> str:
                 f"{number(one.reference, scale)} to {number(one.score, scale)}: "
                 f"{signed(one.difference.difference, scale)} ({signed_ends(one.difference.interval, scale)}), "
                 f"p {p_value(one.difference.p)}, n {one.difference.n}, unscored {one.unscored[0]} and {one.unscored[1]}"
-                + "".join(f"; {mark}: {found.marks[mark]}" for mark in one.marks)
+                + "".join(f"; {flag}: {found.flags[flag]}" for flag in one.flags)
             )
     said = [*(f"different: {text}" for text in found.different), *(f"not compared: {text}" for text in found.missing)]
     if said:

@@ -1,6 +1,6 @@
 """The HTML report of several runs, from `reports/templates/leaderboard.html.j2`: one file that needs no other and no network.
 
-Every value that is put in is escaped. The page's policy allows its own style, its own script and pictures that are in
+Every value that is put in is escaped. The page's policy allows its own style, its own script and plots that are in
 it, each by its hash or kind, and nothing else: text that got in as markup could neither run nor load anything.
 """
 
@@ -19,7 +19,7 @@ from cst_bench.escape import visible
 from cst_bench.reporting.leaderboard.board import Leaderboard
 from cst_bench.reporting.leaderboard.markdown import column_groups, corrected_cells
 from cst_bench.numbers import DASH, ends, number, p_value, signed, signed_ends
-from cst_bench.reporting.plots.draw import Picture
+from cst_bench.reporting.plots.draw import Plot
 from cst_bench.reporting.run_report import LETTERS
 
 _WIDE = 400
@@ -28,8 +28,8 @@ _WIDTH = re.compile(r'<svg\b[^>]*?\swidth="([0-9.]+)pt"')
 _PIECE = re.compile(r"[^/_:]+[/_:]*|[/_:]+")
 
 
-def html_report(board: Leaderboard, pictures: Sequence[Picture] = ()) -> str:
-    """The whole page. Pictures are embedded as images, in which a browser runs nothing and follows no link."""
+def html_report(board: Leaderboard, plots: Sequence[Plot] = ()) -> str:
+    """The whole page. Plots are embedded as images, in which a browser runs nothing and follows no link."""
     folder = content_root() / "reports" / "templates"
     environment = Environment(
         loader=FileSystemLoader(folder),
@@ -55,7 +55,7 @@ def html_report(board: Leaderboard, pictures: Sequence[Picture] = ()) -> str:
     style, script = ((folder / f"leaderboard.{suffix}").read_text(encoding="utf-8").strip() for suffix in ("css", "js"))
     return environment.get_template("leaderboard.html.j2").render(
         board=board,
-        pictures=pictures,
+        plots=plots,
         letters=LETTERS,
         style=Markup(style),
         script=Markup(script),
@@ -94,6 +94,6 @@ def _data_uri(svg: str) -> str:
 
 
 def _wide(svg: str) -> bool:
-    """Whether a picture is too wide to be legible when it is made to fit the screen of a phone."""
+    """Whether a plot is too wide to be legible when it is made to fit the screen of a phone."""
     width = _WIDTH.search(svg)
     return width is None or float(width[1]) > _WIDE

@@ -12,7 +12,7 @@ from cst_bench.content import content_root
 from cst_bench.escape import html_text
 from cst_bench.reporting.leaderboard.board import Cell, Column, Leaderboard, ModelRow, PaperTable, Section
 from cst_bench.numbers import ends, number, p_value, signed, signed_ends
-from cst_bench.reporting.plots.draw import Picture
+from cst_bench.reporting.plots.draw import Plot
 from cst_bench.reporting.run_markdown import markdown_environment
 from cst_bench.reporting.run_report import LETTERS
 
@@ -27,8 +27,8 @@ class ColumnGroup:
     columns: Sequence[Column]
 
 
-def markdown_report(board: Leaderboard, pictures: Sequence[Picture]) -> str:
-    """The report; pictures are expected in `plots/NAME.svg` beside it."""
+def markdown_report(board: Leaderboard, plots: Sequence[Plot]) -> str:
+    """The report; plots are expected in `plots/NAME.svg` beside it."""
     environment = markdown_environment(content_root() / "reports" / "templates")
     environment.filters.update(
         column_groups=column_groups,
@@ -44,7 +44,7 @@ def markdown_report(board: Leaderboard, pictures: Sequence[Picture]) -> str:
         filename=lambda name: Markup(name),
         short_hash=short_hash,
     )
-    text = environment.get_template("leaderboard.md.j2").render(board=board, pictures=pictures)
+    text = environment.get_template("leaderboard.md.j2").render(board=board, plots=plots)
     return re.sub(r"\n{3,}", "\n\n", text)
 
 
@@ -77,7 +77,7 @@ def short_hash(text: str) -> str:
 
 
 def _score_cell(row: ModelRow, column: Column) -> Markup:
-    """Score, marks, interval, n, and the difference to the base, one below the other."""
+    """Score, flags, interval, n, and the difference to the base, one below the other."""
     cell = row.cells.get(column.key)
     if cell is None:
         return Markup("–")
@@ -103,4 +103,4 @@ def _paper_cell(row: ModelRow, column: Column) -> Markup:
 
 def _letters(cell: Cell) -> str:
     """Footnote letters behind a score."""
-    return "".join(f"<sup>{LETTERS[mark]}</sup>" for mark in cell.marks)
+    return "".join(f"<sup>{LETTERS[flag]}</sup>" for flag in cell.flags)

@@ -23,7 +23,7 @@ _FIELDS = (
     "high",
     "n",
     "unscored",
-    "marks",
+    "flags",
     "best",
     "corrected",
     "corrected_low",
@@ -72,7 +72,7 @@ def _line(section: Section, row: ModelRow, column: Column, cell: Cell) -> list[A
     ]
     return [
         *(section.title, row.label, row.base, row.method, column.title, column.task),
-        *(cell.score, low, high, cell.n, cell.unscored, " ".join(cell.marks), int(cell.best)),
+        *(cell.score, low, high, cell.n, cell.unscored, " ".join(cell.flags), int(cell.best)),
         *(cell.corrected, corrected_low, corrected_high, cell.corrected_by),
         *((None, None, None, None) if difference is None else (difference.difference, *ends, difference.p)),
         values[0] if values else None,
@@ -96,8 +96,8 @@ def _plain(board: Leaderboard) -> dict[str, Any]:
         "schema": 1,
         "title": board.title,
         "sections": [_section(section) for section in board.sections],
-        "marks": dict(board.marks),
-        "remarks": list(board.remarks),
+        "flags": dict(board.flags),
+        "notes": list(board.notes),
         "runs": [{"model": run.label, "facts": [list(fact) for fact in run.facts]} for run in board.runs],
     }
 

@@ -10,7 +10,7 @@ from cst_bench.files import write_text
 from cst_bench.reporting.formats import FORMATS
 from cst_bench.reporting.leaderboard.board import Leaderboard
 from cst_bench.reporting.leaderboard.build import make_leaderboard
-from cst_bench.reporting.plots.draw import Picture, draw_pictures
+from cst_bench.reporting.plots.draw import Plot, draw_plots
 from cst_bench.reporting.stored_run import read_runs
 
 
@@ -20,9 +20,9 @@ def write_reports(
     formats: Sequence[str] = ("md",),
     *,
     title: str | None = None,
-    remarks: Sequence[str] = (),
+    notes: Sequence[str] = (),
 ) -> Leaderboard:
-    """Writes a report of runs, or of the runs in folders, into a folder, and its pictures into `plots/` there.
+    """Writes a report of runs, or of the runs in folders, into a folder, and its plots into `plots/` there.
 
     The same runs give the same bytes: no time and no path goes in.
 
@@ -33,24 +33,24 @@ def write_reports(
         if name not in FORMATS:
             raise UserError(f"unknown format {name!r}: {did_you_mean(name, FORMATS)}")
     found, left_out = read_runs(runs)
-    board = make_leaderboard(found, [*remarks, *left_out], title)
-    pictures = []
+    board = make_leaderboard(found, [*notes, *left_out], title)
+    plots = []
     if set(formats) & {"md", "html"}:
-        pictures = draw_pictures(board, out / "plots")
+        plots = draw_plots(board, out / "plots")
     for name in formats:
-        write_text(out / FORMATS[name], _text(name, board, pictures))
+        write_text(out / FORMATS[name], _text(name, board, plots))
     return board
 
 
-def _text(name: str, board: Leaderboard, pictures: Sequence[Picture]) -> str:
+def _text(name: str, board: Leaderboard, plots: Sequence[Plot]) -> str:
     if name == "md":
         from cst_bench.reporting.leaderboard.markdown import markdown_report
 
-        return markdown_report(board, pictures)
+        return markdown_report(board, plots)
     if name == "html":
         from cst_bench.reporting.leaderboard.html import html_report
 
-        return html_report(board, pictures)
+        return html_report(board, plots)
     if name == "latex":
         from cst_bench.reporting.leaderboard.latex import latex_report
 

@@ -10,14 +10,14 @@ from matplotlib.lines import Line2D
 
 from cst_bench.plotting import short
 from cst_bench.reporting.leaderboard.board import Column, ModelRow, Section
-from cst_bench.reporting.plots.model_style import Drawing, Look, base_of, line_up, looks, name_rows, said
+from cst_bench.reporting.plots.model_style import PlotFigure, Look, base_of, line_up, looks, name_rows, said
 from cst_bench.statistics.paired import Difference
 
 _ABREAST = 5
 """Capabilities beside each other; more go below."""
 
 
-def capabilities_kept(section: Section, title: str) -> Drawing | None:
+def capabilities_kept(section: Section, title: str) -> PlotFigure | None:
     """Of the models that have a paired difference to their base in a capability; None without any."""
     columns = [
         column
@@ -52,7 +52,7 @@ def capabilities_kept(section: Section, title: str) -> Drawing | None:
         line_up(axes, rows)
     figure.suptitle(short(title, 72 * figure.get_figwidth() - 20, 10), fontsize=10)
     figure.legend(handles=_key(), loc="outside lower center", ncols=4 if across > 2 else 2, frameon=False, fontsize=8)
-    return Drawing(figure, title, _alt(columns, trained, section))
+    return PlotFigure(figure, title, _alt(columns, trained, section))
 
 
 def _difference(row: ModelRow, column: Column) -> Difference | None:

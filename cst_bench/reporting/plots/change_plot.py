@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from cst_bench.plotting import short, width
 from cst_bench.reporting.leaderboard.board import ModelRow, Section
-from cst_bench.reporting.plots.model_style import Drawing, configuration, line_up, name_rows, said, two_configurations
+from cst_bench.reporting.plots.model_style import PlotFigure, configuration, line_up, name_rows, said, two_configurations
 
 _KINDS = ("both", "first", "second", "neither", "unscored")
 _FILLS: dict[str, dict[str, Any]] = {
@@ -27,7 +27,7 @@ _CELLS = 80
 """Prompts up to which each is a cell of its own."""
 
 
-def flip_strip(section: Section, task: str, title: str) -> Drawing | None:
+def flip_strip(section: Section, task: str, title: str) -> PlotFigure | None:
     """Of the models that were asked the same prompts under both configurations of a task; None without any."""
     columns = two_configurations(section, task)
     if columns is None:
@@ -63,7 +63,7 @@ def flip_strip(section: Section, task: str, title: str) -> Drawing | None:
         fontsize=8,
         title_fontsize=8,
     )
-    return Drawing(figure, title, _alt(rows, counts, labels))
+    return PlotFigure(figure, title, _alt(rows, counts, labels))
 
 
 def _counts(row: ModelRow, task: str, names: tuple[str, str]) -> dict[str, int]:

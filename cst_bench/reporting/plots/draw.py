@@ -1,4 +1,4 @@
-"""The pictures of a report of several runs: drawn once, embedded in Markdown and HTML, and kept as SVG and PNG."""
+"""The plots of a report of several runs: drawn once, embedded in Markdown and HTML, and kept as SVG and PNG."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from cst_bench.files import free_name, write_bytes, write_text
 from cst_bench.reporting.leaderboard.board import Leaderboard, Section
 
 if TYPE_CHECKING:
-    from cst_bench.reporting.plots.model_style import Drawing
+    from cst_bench.reporting.plots.model_style import PlotFigure
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture as reports embed it. Title and alternative text are plain text on one line, not escaped."""
+class Plot:
+    """A plot as reports embed it. Title and alternative text are plain text on one line, not escaped."""
 
     name: str
     """Of its files, without suffix."""
@@ -28,8 +28,8 @@ class Picture:
     """An SVG file's text."""
 
 
-def draw_pictures(board: Leaderboard, folder: Path | None = None) -> list[Picture]:
-    """Every picture that a report has data for, the same bytes each time.
+def draw_plots(board: Leaderboard, folder: Path | None = None) -> list[Plot]:
+    """Every plot that a report has data for, the same bytes each time.
 
     Args:
         board: The report's content.
@@ -37,19 +37,19 @@ def draw_pictures(board: Leaderboard, folder: Path | None = None) -> list[Pictur
     """
     from cst_bench.plotting import png_bytes, printable, styled, svg_text
 
-    made: list[Picture] = []
+    made: list[Plot] = []
     with styled():
-        for wanted, drawing in _drawings(board):
-            name = free_name(wanted, {picture.name for picture in made})
-            svg = svg_text(drawing.figure, drawing.title)
+        for wanted, plot_figure in _plot_figures(board):
+            name = free_name(wanted, {plot.name for plot in made})
+            svg = svg_text(plot_figure.figure, plot_figure.title)
             if folder is not None:
                 write_text(folder / f"{name}.svg", svg)
-                write_bytes(folder / f"{name}.png", png_bytes(drawing.figure))
-            made.append(Picture(name, printable(drawing.title), drawing.alt, svg))
+                write_bytes(folder / f"{name}.png", png_bytes(plot_figure.figure))
+            made.append(Plot(name, printable(plot_figure.title), plot_figure.alt, svg))
     return made
 
 
-def _drawings(board: Leaderboard) -> Iterator[tuple[str, Drawing]]:
+def _plot_figures(board: Leaderboard) -> Iterator[tuple[str, PlotFigure]]:
     """Names that may come twice, and drawings."""
     from cst_bench.reporting.plots.capability_plot import capabilities_kept
     from cst_bench.reporting.plots.change_plot import flip_strip

@@ -10,12 +10,12 @@ from matplotlib.lines import Line2D
 
 from cst_bench.plotting import INK, short, width
 from cst_bench.reporting.leaderboard.board import JudgeRow, Section
-from cst_bench.reporting.plots.model_style import Drawing
+from cst_bench.reporting.plots.model_style import PlotFigure
 
 _ROOM = 190
 
 
-def judges_agreement(sections: Sequence[Section], title: str) -> Drawing | None:
+def judges_agreement(sections: Sequence[Section], title: str) -> PlotFigure | None:
     """Of all judges, each once for what it judged; None where none was measured against labels."""
     rows = list(dict.fromkeys(row for section in sections for row in section.judges))
     if all(row.f1 is None for row in rows):
@@ -40,7 +40,7 @@ def judges_agreement(sections: Sequence[Section], title: str) -> Drawing | None:
     axes.set_xlabel("macro F1 against labels")
     figure.suptitle(short(title, 480, 10), fontsize=10)
     figure.legend(handles=_key(sorted(wanted)), loc="outside lower center", ncols=4, frameon=False, fontsize=8)
-    return Drawing(figure, title, _alt(rows))
+    return PlotFigure(figure, title, _alt(rows))
 
 
 def _draw(axes: Any, at: int, row: JudgeRow) -> None:

@@ -1,4 +1,4 @@
-"""How models look in pictures: colour and line tell groups apart, markers tell methods, and names stand in order."""
+"""How models look in plots: colour and line tell groups apart, markers tell methods, and names stand in order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OTHERS = "vPX<>p"
 
 
 @dataclass(frozen=True)
-class Drawing:
+class PlotFigure:
     """A figure, and what it shows in words and numbers."""
 
     figure: Figure
@@ -44,7 +44,7 @@ class Look:
 
 
 def looks(rows: Sequence[ModelRow]) -> list[Look]:
-    """Of all rows of a section: a model looks the same in each of its pictures."""
+    """Of all rows of a section: a model looks the same in each of its plots."""
     families = list(dict.fromkeys(row.family for row in rows))
     others = sorted({row.method for row in rows if row.method is not None} - _MARKERS.keys())
     markers = _MARKERS | {method: _OTHERS[at % len(_OTHERS)] for at, method in enumerate(others)}

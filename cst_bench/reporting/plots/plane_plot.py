@@ -14,7 +14,7 @@ from cst_bench.plotting import printable, short, width
 from cst_bench.reporting.leaderboard.board import Cell, Column, ModelRow, Section
 from cst_bench.reporting.plots.label_placement import Box, place
 from cst_bench.reporting.plots.model_style import (
-    Drawing,
+    PlotFigure,
     Look,
     base_of,
     configuration,
@@ -50,7 +50,7 @@ class Point:
     at: tuple[float, float]
 
 
-def controllability_plane(section: Section, task: str, title: str) -> Drawing | None:
+def controllability_plane(section: Section, task: str, title: str) -> PlotFigure | None:
     """Of the models that have a score in both configurations of a task; None without any."""
     columns = two_configurations(section, task)
     points = [] if columns is None else _points(section, columns)
@@ -79,7 +79,7 @@ def controllability_plane(section: Section, task: str, title: str) -> Drawing | 
     if listed:
         _list(figure, points, section.rows, lists, wide / across)
     _label(axes, points, arrows, listed)
-    return Drawing(figure, title, _alt(columns, points, section))
+    return PlotFigure(figure, title, _alt(columns, points, section))
 
 
 def _points(section: Section, columns: tuple[Column, Column]) -> list[Point]:
@@ -220,7 +220,7 @@ def _lines(points: Sequence[Point], arrows: Sequence[tuple[Point, Point]]) -> It
 
 def _doubt(point: Point) -> str:
     """The footnote letter of a model whose scores here are not to be ranked."""
-    return " (x)" if "unscored" in (*point.across.marks, *point.up.marks) else ""
+    return " (x)" if "unscored" in (*point.across.flags, *point.up.flags) else ""
 
 
 def _size(text: str) -> tuple[float, float]:
