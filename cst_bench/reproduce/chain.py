@@ -104,8 +104,8 @@ def _scores(plan: Reproduction, folder: Path) -> dict[tuple[str, str, str], list
     for model in plan.models:
         for set_name, data in plan.sets.items():
             scores[model, set_name, BASE] = [read(model, f"{set_name}-{BASE}")]
-            for arm in data.arms:
-                scores[model, set_name, arm] = [read(model, f"{set_name}-{arm}-{seed}") for seed in plan.seeds]
+            for variant in data.variants:
+                scores[model, set_name, variant] = [read(model, f"{set_name}-{variant}-{seed}") for seed in plan.seeds]
     return scores
 
 
@@ -118,7 +118,7 @@ def _write(folder: Path, plan: Reproduction, tables: Sequence[ReproducedTable], 
     }
     template = markdown_environment(content_root() / "reports" / "templates").get_template("reproduce.md.j2")
     limit = manifest["settings"]["limit"]
-    text = template.render(plan=plan, tables=tables, cards=cards, marks=footnotes(tables), limit=limit)
+    text = template.render(plan=plan, tables=tables, cards=cards, flags=footnotes(tables), limit=limit)
     write_text(folder / "report.md", text)
 
 
@@ -129,12 +129,12 @@ def _as_json(table: ReproducedTable) -> dict[str, Any]:
         "rows": [
             {
                 "model": row.model,
-                "arm": row.arm,
+                "variant": row.variant,
                 "runs": row.runs,
                 "scores": [cell.score for cell in row.cells],
                 "intervals": [None if cell.interval is None else list(cell.interval) for cell in row.cells],
                 "published": [cell.published for cell in row.cells],
-                "marks": [list(cell.marks) for cell in row.cells],
+                "flags": [list(cell.flags) for cell in row.cells],
             }
             for row in table.rows
         ],

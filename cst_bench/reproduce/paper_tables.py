@@ -10,7 +10,7 @@ from typing import Any
 
 from cst_bench.reporting.published_values import form as published_form
 from cst_bench.reporting.published_values import published_value
-from cst_bench.reporting.run_report import MARKS, marks_of
+from cst_bench.reporting.run_report import FLAGS, flags_of
 from cst_bench.reporting.stored_run import METHODS
 from cst_bench.reproduce.steps import BASE, Reproduction, TableForm
 from cst_bench.runs.scoring import mean_score
@@ -27,7 +27,7 @@ class Cell:
     score: float | None
     interval: tuple[float, float] | None
     published: float | None
-    marks: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
     """Footnotes that hold for it in some run, such as `unscored`."""
 
 
@@ -36,7 +36,7 @@ class TableRow:
     """A model in a table."""
 
     model: str
-    arm: str
+    variant: str
     runs: int
     cells: Sequence[Cell]
 
@@ -56,15 +56,15 @@ def make_tables(plan: Reproduction, scores: Mapping[tuple[str, str, str], Sequen
 
     Args:
         plan: What was reproduced.
-        scores: (model, set, `base` or arm) → the scores of its runs, one for each seed.
+        scores: (model, set, `base` or variant) → the scores of its runs, one for each seed.
     """
     return [_table(plan, form, scores) for form in plan.tables]
 
 
 def footnotes(tables: Sequence[ReproducedTable]) -> dict[str, str]:
-    """What each mark means that is in some table."""
-    used = {mark for table in tables for row in table.rows for cell in row.cells for mark in cell.marks}
-    return {mark: text for mark, text in MARKS.items() if mark in used}
+    """What each flag means that is in some table."""
+    used = {flag for table in tables for row in table.rows for cell in row.cells for flag in cell.flags}
+    return {flag: text for flag, text in FLAGS.items() if flag in used}
 
 
 def _table(
@@ -73,9 +73,9 @@ def _table(
     columns = [*form.columns, *(["Avg."] if form.average else [])]
     rows = []
     for name, model in plan.models.items():
-        for arm in (BASE, *plan.sets[form.set].arms):
-            runs = scores[name, form.set, arm]
-            method = None if arm == BASE else METHODS[plan.arms[arm].method]
+        for variant in (BASE, *plan.sets[form.set].variants):
+            runs = scores[name, form.set, variant]
+            method = None if variant == BASE else METHODS[plan.variants[variant].method]
             values = [_values(form, run) for run in runs]
             cells = [
                 _cell(
@@ -85,7 +85,7 @@ def _table(
                 )
                 for at, column in enumerate(columns)
             ]
-            title = model.title if arm == BASE else f"+ {plan.arms[arm].title}"
+            title = model.title if variant == BASE else f"+ {plan.variants[variant].title}"
             rows.append(TableRow(name, title, len(runs), cells))
     return ReproducedTable(form.title, columns, form.percent, rows)
 
@@ -115,24 +115,24 @@ def _value(column: str, run: Scores) -> Scores:
 def _marks(columns: Sequence[str], runs: Sequence[Scores]) -> tuple[str, ...]:
     """Footnotes of configurations in any run; an average has those of what it is over."""
     found = (
-        mark
+        flag
         for run in runs
         for name, task in run["compliance"].items()
         for column in columns
         if column in task and column not in _NO_COLUMN
-        for mark in marks_of(run, name, task[column])
+        for flag in flags_of(run, name, task[column])
     )
     return tuple(dict.fromkeys(found))
 
 
-def _cell(values: Sequence[Scores], published: float | None, marks: tuple[str, ...]) -> Cell:
+def _cell(values: Sequence[Scores], published: float | None, flags: tuple[str, ...]) -> Cell:
     scores = [value["score"] for value in values]
     if not scores or None in scores:
-        return Cell(None, None, published, marks)
+        return Cell(None, None, published, flags)
     if len(values) == 1:
         interval = values[0]["interval"]
-        return Cell(scores[0], None if interval is None else (interval[0], interval[1]), published, marks)
-    return Cell(statistics.fmean(scores), t_interval(scores), published, marks)
+        return Cell(scores[0], None if interval is None else (interval[0], interval[1]), published, flags)
+    return Cell(statistics.fmean(scores), t_interval(scores), published, flags)
 
 
 def t_interval(scores: Sequence[float]) -> tuple[float, float]:

@@ -31,7 +31,7 @@ class ReproducedModel(Content):
     """Name or path of a recipe."""
 
 
-class Arm(Content):
+class Variant(Content):
     """A way to train: which configurations the rows are of, and how often each row is seen."""
 
     title: str
@@ -41,7 +41,7 @@ class Arm(Content):
 
 
 class ExtraRows(Content):
-    """Training rows that are taken as they are, for every arm, less those that the models are measured on."""
+    """Training rows that are taken as they are, for every variant, less those that the models are measured on."""
 
     source: str
     """A file or a hub data set."""
@@ -56,7 +56,7 @@ class DataSet(Content):
     pairs: list[str] = Field(min_length=1)
     """Compliance tasks."""
     rows: list[ExtraRows] = Field(default_factory=list)
-    arms: list[str] = Field(min_length=1)
+    variants: list[str] = Field(min_length=1)
     suite: str | None = None
     tasks: list[str] = Field(default_factory=list)
 
@@ -68,7 +68,7 @@ class DataSet(Content):
 
 
 class TableForm(Content):
-    """A table in the paper's form: rows are base and arms, columns scores."""
+    """A table in the paper's form: rows are base and variants, columns scores."""
 
     title: str
     set: str
@@ -82,7 +82,7 @@ class TableForm(Content):
 
 
 class Reproduction(Content):
-    """Models, data, arms, seeds, and the tables that come out."""
+    """Models, data, variants, seeds, and the tables that come out."""
 
     name: str = Field(pattern=r"^[a-z0-9_-]+$")
     version: Annotated[int, Field(ge=1)]
@@ -94,7 +94,7 @@ class Reproduction(Content):
     models: dict[str, ReproducedModel] = Field(min_length=1)
     critiques: dict[str, str]
     """Task → critique file: how its pairs are made."""
-    arms: dict[str, Arm] = Field(min_length=1)
+    variants: dict[str, Variant] = Field(min_length=1)
     sets: dict[str, DataSet] = Field(min_length=1)
     seeds: list[int] = Field(min_length=1)
     tables: list[TableForm] = Field(min_length=1)
@@ -103,9 +103,9 @@ class Reproduction(Content):
     @model_validator(mode="after")
     def _names(self) -> Reproduction:
         for name, data in self.sets.items():
-            for arm in data.arms:
-                if arm not in self.arms:
-                    raise ValueError(f"sets.{name}: no such arm: {did_you_mean(arm, self.arms)}")
+            for variant in data.variants:
+                if variant not in self.variants:
+                    raise ValueError(f"sets.{name}: no such variant: {did_you_mean(variant, self.variants)}")
             for task in data.pairs:
                 if task not in self.critiques:
                     raise ValueError(f"sets.{name}: no critique for task {task}")
@@ -116,8 +116,8 @@ class Reproduction(Content):
                 raise ValueError(f"tables: {table.title}: no such set: {did_you_mean(table.set, self.sets)}")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("seeds: give each once")
-        if BASE in self.arms:
-            raise ValueError("an arm can't be called base")
+        if BASE in self.variants:
+            raise ValueError("a variant can't be called base")
         return self
 
 
@@ -182,26 +182,26 @@ def steps(
                 ("run", model.checkpoint, *running, "--out", str(base)),
                 base / "scores.json",
             )
-            for arm in of.arms:
-                mixed = folder / "rows" / name / f"{set_name}-{arm}.jsonl"
-                yield _mix(plan, folder, name, set_name, arm, mixed, data)
+            for variant in of.variants:
+                mixed = folder / "rows" / name / f"{set_name}-{variant}.jsonl"
+                yield _mix(plan, folder, name, set_name, variant, mixed, data)
                 for seed in plan.seeds:
-                    trained = folder / "models" / name / f"{set_name}-{arm}-{seed}"
+                    trained = folder / "models" / name / f"{set_name}-{variant}-{seed}"
                     yield Step(
-                        f"train {name} {set_name} {arm} {seed}",
+                        f"train {name} {set_name} {variant} {seed}",
                         (
                             *("train", model.recipe, "--base", model.checkpoint, "--data", str(mixed)),
                             *("--seed", str(seed), "--out", str(trained), *options.get("train", ())),
                         ),
                         trained / "training.json",
-                        (f"rows {name} {set_name} {arm}",),
+                        (f"rows {name} {set_name} {variant}",),
                     )
-                    run = folder / "runs" / name / f"{set_name}-{arm}-{seed}"
+                    run = folder / "runs" / name / f"{set_name}-{variant}-{seed}"
                     yield Step(
-                        f"run {name} {set_name} {arm} {seed}",
+                        f"run {name} {set_name} {variant} {seed}",
                         ("run", str(trained), *running, "--out", str(run)),
                         run / "scores.json",
-                        (f"train {name} {set_name} {arm} {seed}",),
+                        (f"train {name} {set_name} {variant} {seed}",),
                     )
 
 
@@ -231,7 +231,7 @@ def _pairs(
             ),
             pairs / "README.md",
         )
-        for method in dict.fromkeys(arm.method for arm in plan.arms.values()):
+        for method in dict.fromkeys(variant.method for variant in plan.variants.values()):
             flipped = folder / "rows" / name / f"{task}-{method}.jsonl"
             yield Step(
                 f"flip {name} {task} {method}",
@@ -242,9 +242,9 @@ def _pairs(
 
 
 def _mix(
-    plan: Reproduction, folder: Path, name: str, set_name: str, arm: str, mixed: Path, data: Mapping[str, str]
+    plan: Reproduction, folder: Path, name: str, set_name: str, variant: str, mixed: Path, data: Mapping[str, str]
 ) -> Step:
-    of, how = plan.sets[set_name], plan.arms[arm]
+    of, how = plan.sets[set_name], plan.variants[variant]
     sources = [f"{folder / 'rows' / name / f'{task}-{how.method}.jsonl'}={how.copies:g}" for task in of.pairs]
     held_out: list[str] = []
     for rows in of.rows:
@@ -252,7 +252,7 @@ def _mix(
         sources.append(f"{source}=1")  # both flips are in it already
         held_out += ["--without-test", f"{source}={rows.task}"]
     return Step(
-        f"rows {name} {set_name} {arm}",
+        f"rows {name} {set_name} {variant}",
         ("data", "mix", *sources, *held_out, "--out", str(mixed)),
         mixed,
         tuple(f"flip {name} {task} {how.method}" for task in of.pairs),

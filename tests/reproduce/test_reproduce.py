@@ -42,8 +42,8 @@ SMALL: dict[str, Any] = {
     "tuned": "Nothing.",
     "models": {"tiny": {"title": "the embedded one", "checkpoint": "tiny", "recipe": "quick.yaml"}},
     "critiques": {"tiny_sealed": "tiny_harmless"},
-    "arms": {"dpo": {"title": "DPO", "method": "dpo"}, "cst": {"title": "CST", "method": "cst"}},
-    "sets": {"one": {"title": "one", "pairs": ["tiny_sealed"], "arms": ["dpo", "cst"], "tasks": ["tiny_sealed"]}},
+    "variants": {"dpo": {"title": "DPO", "method": "dpo"}, "cst": {"title": "CST", "method": "cst"}},
+    "sets": {"one": {"title": "one", "pairs": ["tiny_sealed"], "variants": ["dpo", "cst"], "tasks": ["tiny_sealed"]}},
     "seeds": [0],
     "tables": [{"title": "Table I", "set": "one", "columns": ["S1", "S0"]}],
 }
@@ -61,11 +61,11 @@ def write_small(folder: Path, **changes: Any) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
+@pytest.flag.parametrize(
     ("changes", "message"),
     [
-        ({"arms": {"base": {"title": "x", "method": "cst"}}}, "no such arm|can't be called base"),
-        ({"sets": {"one": {**SMALL["sets"]["one"], "arms": ["cts"]}}}, "no such arm: did you mean cst"),
+        ({"variants": {"base": {"title": "x", "method": "cst"}}}, "no such variant|can't be called base"),
+        ({"sets": {"one": {**SMALL["sets"]["one"], "variants": ["cts"]}}}, "no such variant: did you mean cst"),
         ({"sets": {"one": {**SMALL["sets"]["one"], "pairs": ["tiny_village"]}}}, "no critique for task tiny_village"),
         ({"sets": {"one": {**SMALL["sets"]["one"], "suite": "tiny"}}}, "give either suite or tasks"),
         ({"tables": [{"title": "T", "set": "on", "columns": ["S1"]}]}, "T: no such set: did you mean one"),
@@ -90,7 +90,7 @@ def test_models_of_ones_own_take_the_place_of_the_files(tmp_path: Path) -> None:
         load_reproduction("paper", mine)
 
 
-@pytest.mark.parametrize("name", ["tiny", "paper"])
+@pytest.flag.parametrize("name", ["tiny", "paper"])
 def test_every_arm_of_a_set_is_made_of_the_same_pairs_by_the_same_recipe(name: str, tmp_path: Path) -> None:
     plan = load_reproduction(name)
     todo = list(steps(plan, tmp_path, limit=None, data={}, options={}))
@@ -99,8 +99,8 @@ def test_every_arm_of_a_set_is_made_of_the_same_pairs_by_the_same_recipe(name: s
     for step in todo:  # each after those that it needs
         assert set(step.after) <= set(names[: names.index(step.name)])
     trainings = [step for step in todo if step.command[0] == "train"]
-    arms = sum(len(of.arms) for of in plan.sets.values())
-    assert len(trainings) == len(plan.models) * arms * len(plan.seeds)
+    variants = sum(len(of.variants) for of in plan.sets.values())
+    assert len(trainings) == len(plan.models) * variants * len(plan.seeds)
     for model in plan.models.values():
         of_model = [step for step in trainings if step.command[3] == model.checkpoint]
         assert {step.command[1] for step in of_model} == {model.recipe}
@@ -108,7 +108,7 @@ def test_every_arm_of_a_set_is_made_of_the_same_pairs_by_the_same_recipe(name: s
     runs = [step for step in todo if step.command[0] == "run"]
     assert len(runs) == len(trainings) + len(plan.models) * len(plan.sets)
     mixes = [step.command for step in todo if step.command[:2] == ("data", "mix")]
-    extra = sum(len(of.rows) * len(of.arms) for of in plan.sets.values()) * len(plan.models)
+    extra = sum(len(of.rows) * len(of.variants) for of in plan.sets.values()) * len(plan.models)
     assert sum(command.count("--without-test") for command in mixes) == extra
 
 
@@ -119,8 +119,8 @@ def test_dpo_with_as_many_steps_sees_its_rows_twice(tmp_path: Path) -> None:
         if step.command[:2] == ("data", "mix")
     }
     weights = {
-        arm: [part.rpartition("=")[2] for part in mixes[f"rows tiny multi {arm}"] if part.startswith(str(tmp_path))]
-        for arm in ("dpo", "dpo_steps", "cst")
+        variant: [part.rpartition("=")[2] for part in mixes[f"rows tiny multi {variant}"] if part.startswith(str(tmp_path))]
+        for variant in ("dpo", "dpo_steps", "cst")
     }
     assert [of[:2] for of in weights.values()] == [["1", "1"], ["2", "2"], ["1", "1"]]
 
@@ -142,10 +142,10 @@ def test_marks_of_a_run_stand_in_the_tables(tmp_path: Path) -> None:
     plan = load_reproduction(str(write_small(tmp_path)))
     doubtful, plain = scores(0.9, 0.9), scores(0.9, 0.9)
     doubtful["compliance"]["tiny_sealed"]["S1"] |= {"n": 10, "unscored": 190}
-    found = {("tiny", "one", arm): [plain] for arm in ("base", "dpo")} | {("tiny", "one", "cst"): [plain, doubtful]}
+    found = {("tiny", "one", variant): [plain] for variant in ("base", "dpo")} | {("tiny", "one", "cst"): [plain, doubtful]}
     (table,) = make_tables(plan, found)
-    assert [cell.marks for cell in table.rows[0].cells] == [(), (), ()]
-    assert [cell.marks for cell in table.rows[2].cells] == [("unscored",), (), ("unscored",)]
+    assert [cell.flags for cell in table.rows[0].cells] == [(), (), ()]
+    assert [cell.flags for cell in table.rows[2].cells] == [("unscored",), (), ("unscored",)]
     shown = io.StringIO()
     Console(file=shown, width=80).print(reproduced_tables([table], footnotes([table])))
     assert shown.getvalue().count("(x)") == 3  # two scores and what it means
@@ -162,7 +162,7 @@ def test_tables_hold_means_over_seeds_with_students_intervals(tmp_path: Path) ->
     }
     (table,) = make_tables(plan, found)
     base, dpo, cst = table.rows
-    assert (base.arm, dpo.arm, cst.arm) == ("the embedded one", "+ DPO", "+ CST")
+    assert (base.variant, dpo.variant, cst.variant) == ("the embedded one", "+ DPO", "+ CST")
     assert table.columns == ["S1", "S0", "Avg."]
     assert [cell.score for cell in base.cells] == pytest.approx([0.7, 0.8, 0.75])
     assert base.cells[0].interval == pytest.approx((0.6, 0.8))
@@ -178,7 +178,7 @@ def test_published_values_stand_beside_the_papers_models(tmp_path: Path) -> None
     one = scores(0.5, 0.5)
     village = {"score": 0.5, "interval": None, "n": 10, "unscored": 0}
     one["compliance"]["tiny_village"] = dict.fromkeys(("S_RP", "S_A"), village)
-    of = {(m, s, a): [one] for m in plan.models for s, of in plan.sets.items() for a in ("base", *of.arms)}
+    of = {(m, s, a): [one] for m in plan.models for s, of in plan.sets.items() for a in ("base", *of.variants)}
     first, second, third = make_tables(plan, of)
     assert [[cell.published for cell in row.cells] for row in first.rows][:3] == [
         [0.73, 0.85],
@@ -213,7 +213,7 @@ def test_another_plan_in_the_same_folder_is_refused(
     assert "a reproduction with other settings (sha256.recipe" in " ".join(again.err.split())
 
 
-@pytest.mark.parametrize(
+@pytest.flag.parametrize(
     ("arguments", "said"),
     [
         (("--data", "tiny_sealedd=x.jsonl"), "did you mean tiny_sealed"),
@@ -241,13 +241,13 @@ def left(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in ("report.md", "tables.json")}
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.flag.slow
+@pytest.flag.timeout(900)
 def test_a_killed_chain_ends_as_one_that_never_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CST_BENCH_CACHE", str(tmp_path / "cache"))
     path = write_small(tmp_path)
     whole = reproduce(ReproduceOptions(str(path), tmp_path / "whole", limit=16, workers=2))
-    assert {row.arm for table in whole.tables for row in table.rows} == {"the embedded one", "+ DPO", "+ CST"}
+    assert {row.variant for table in whole.tables for row in table.rows} == {"the embedded one", "+ DPO", "+ CST"}
     out = tmp_path / "killed"
     given = ["reproduce", str(path), "--out", str(out), "--limit", "16", "--workers", "2"]
     first, second = out / "runs/tiny/one-base/run.json", out / "models/tiny/one-dpo-0/training.json"
@@ -286,9 +286,9 @@ def choose(response: str) -> str:
     return ("harmless", "uncensored", "harmless", "uncensored", "neither")[int(prompt_hash(response), 16) % 5]
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-@pytest.mark.skipif(not DATA.is_dir(), reason="the published data is not here")
+@pytest.flag.slow
+@pytest.flag.timeout(900)
+@pytest.flag.skipif(not DATA.is_dir(), reason="the published data is not here")
 def test_the_papers_chain_on_stand_ins_of_its_two_architectures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
