@@ -1,4 +1,4 @@
-"""Which column of a data file is meant: by the usual names, or by the name that the user gives."""
+"""Find columns of a data file by their usual names or by the name that the user gives."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ from cst_bench.files import Row
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of columns: for each, what it may be called, and what the user says that it is called."""
+    """The columns that a reader looks for: their usual names, and those that the user gave."""
 
     usual: Mapping[str, tuple[str, ...]]
-    """The first of them that a row has is taken."""
+    """Column → the names it may have in a file; the first one that a row has is used."""
     named: Mapping[str, str] = field(default_factory=dict)
+    """Column → its name in the file, as the user gave it."""
 
     def __post_init__(self) -> None:
-        """Sees to it that the user names only columns that there are.
+        """Check that the user names only known columns.
 
         Raises:
-            UserError: another is named.
+            UserError: an unknown column is named.
         """
         for name in self.named:
             if name not in self.usual:
-                raise UserError(f"no column called {name!r} is read from such a file: {did_you_mean(name, self.usual)}")
+                raise UserError(f"unknown column {name!r}: {did_you_mean(name, self.usual)}")
 
     def find(self, row: Row, name: str) -> str | None:
-        """The column of a row that is meant; None if it has none of the usual names.
+        """Return the name of a column in a row; None if the row has none of the usual names.
 
         Raises:
-            UserError: the user names one that the row doesn't have.
+            UserError: the row lacks the column that the user named.
         """
         if name in self.named:
             column = self.named[name]
@@ -41,10 +42,10 @@ class Columns:
         return next((column for column in self.usual[name] if column in row.values), None)
 
     def need(self, row: Row, name: str) -> str:
-        """The column of a row that is meant.
+        """Return the name of a required column in a row.
 
         Raises:
-            UserError: there is none.
+            UserError: the row has no such column.
         """
         column = self.find(row, name)
         if column is None:

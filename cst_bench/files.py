@@ -1,4 +1,4 @@
-"""Reading data files with the row number at hand, writing files whole or not at all, and hashing both.
+"""Read data files with row numbers, write files atomically, and hash both.
 
 Rows come from jsonl, json, csv, tsv or parquet. A bad row is a `UserError` with file and row number.
 """
@@ -16,34 +16,34 @@ import tempfile
 import unicodedata
 from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from cst_bench.errors import UserError, did_you_mean
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Errors of a write that finds no room: no space, over the quota, over the limit for one file."""
+"""Error numbers of a write without room: disk full, quota exceeded, file size limit exceeded."""
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 
 
 class Row(NamedTuple):
-    """One row of a data file: where it stands (1 is the first row of data) and its columns."""
+    """A row of a data file."""
 
     where: str
-    values: dict[str, Any]
+    """File and row number, for messages; 1 is the first row of data."""
+    values: dict[str, object]
+    """Column name → value."""
 
 
 def read_rows(path: Path) -> list[Row]:
-    """All rows of a data file, by its suffix.
+    """Read all rows of a data file; the suffix decides the format.
 
     Raises:
-        UserError: the file is missing, of an unknown kind, empty, or a row of it can't be read.
+        UserError: the file is missing, has an unknown format, is empty, or has a row that cannot be read.
     """
     if not path.is_file():
         raise UserError(f"data file not found: {path}")
     if path.suffix.lower() not in SUFFIXES:
-        raise UserError(
-            f"{path}: can't tell how to read {path.suffix or 'a file without suffix'!r}: use {', '.join(SUFFIXES)}"
-        )
+        raise UserError(f"{path}: unknown format {path.suffix!r}: use a file that ends in one of {', '.join(SUFFIXES)}")
     rows = list(_readers[path.suffix.lower()](path))
     if not rows:
         raise UserError(f"{path}: the data file has no rows")
@@ -71,13 +71,13 @@ def _read_csv(path: Path) -> Iterator[Row]:
     number = 0
     try:
         header = reader.fieldnames or []
-        twice = [name for name in header if header.count(name) > 1]
-        if twice:
-            raise UserError(f"{path}: column {twice[0]!r} is in the header twice")
+        repeated = [name for name in header if header.count(name) > 1]
+        if repeated:
+            raise UserError(f"{path}: column {repeated[0]!r} is in the header twice")
         for number, values in enumerate(reader, 1):
             if None in values or None in values.values():
-                amount = "more" if None in values else "fewer"
-                raise UserError(f"{path}, row {number}: has {amount} fields than the header")
+                comparison = "more" if None in values else "fewer"
+                raise UserError(f"{path}, row {number}: has {comparison} fields than the header")
             yield Row(f"{path}, row {number}", dict(values))
     except csv.Error as error:
         raise UserError(f"{path}, row {number + 1}: not valid {path.suffix[1:].upper()}: {error}") from None
@@ -110,29 +110,30 @@ def _text(path: Path) -> str:
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from None
     except OSError as error:
-        raise UserError(f"{path}: can't be read: {error.strerror}") from None
+        raise UserError(f"{path}: could not be read: {error.strerror}") from None
 
 
-def _json(where: str, text: str) -> Any:
+def _json(where: str, text: str) -> object:
     try:
-        return json.loads(text)
+        value: object = json.loads(text)
     except json.JSONDecodeError as error:
         raise UserError(f"{where}: not valid JSON: {error.msg} (line {error.lineno}, column {error.colno})") from None
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets in brackets in brackets
-        raise UserError(f"{where}: JSON that can't be read: {error}") from None
+        raise UserError(f"{where}: JSON that could not be read: {error}") from None
+    return value
 
 
-def _object(where: str, value: Any) -> Row:
+def _object(where: str, value: object) -> Row:
     if not isinstance(value, dict):
         raise UserError(f"{where}: must be an object with named columns, not {type(value).__name__}")
     return Row(where, value)
 
 
 def text_column(row: Row, column: str) -> str:
-    """The non-empty text in a column of a row.
+    """Return the non-empty text in a column of a row.
 
     Raises:
-        UserError: no such column (with the nearest), or it holds no text.
+        UserError: the row has no such column (the message names the nearest), or the column holds no text.
     """
     if column not in row.values:
         raise UserError(f"{row.where}: no column {column!r}: {did_you_mean(column, map(str, row.values))}")
@@ -147,9 +148,9 @@ def text_column(row: Row, column: str) -> str:
 
 
 def prompt_hash(text: str) -> str:
-    """Names a prompt whatever its case, spacing and Unicode form: 16 hex digits.
+    """Return 16 hex digits that identify a prompt regardless of case, spacing and Unicode form.
 
-    Splits are told apart by it, so that a test prompt can't slip into training with another spacing.
+    Splits are compared by it, so that a test prompt with other spacing is still kept out of training.
     """
     # Unicode's compatibility caseless matching (definition D146): folding can undo a form, and a form undo folding
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFD", text).casefold()).casefold()
@@ -157,30 +158,30 @@ def prompt_hash(text: str) -> str:
     return hashlib.sha256(normal.encode()).hexdigest()[:16]
 
 
-def digest(value: Any) -> str:
-    """SHA-256 of a JSON value in canonical form (sorted keys, no spaces)."""
+def digest(value: object) -> str:
+    """Return the SHA-256 of a JSON value in canonical form (sorted keys, no spaces)."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
-def canonical_json(value: Any) -> str:
-    """One form for one JSON value, so that it can be hashed and compared."""
+def canonical_json(value: object) -> str:
+    """Format a JSON value in canonical form, so that equal values have equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def file_digest(paths: Iterable[Path]) -> str:
-    """SHA-256 over the contents of files, in the order of their names."""
+    """Return the SHA-256 over the contents of files, in the order of their names."""
     total = hashlib.sha256()
     for path in sorted(paths, key=lambda path: path.name):
-        one = hashlib.sha256()
+        content = hashlib.sha256()
         with path.open("rb") as file:
             while chunk := file.read(1 << 20):
-                one.update(chunk)
-        total.update(one.digest())
+                content.update(chunk)
+        total.update(content.digest())
     return total.hexdigest()
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all: to a temporary file beside it, then renamed."""
+    """Write a file atomically: to a temporary file beside it that is then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
@@ -196,21 +197,21 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def slug(name: str) -> str:
-    """A name as part of a file's or folder's name."""
+    """Convert a name to one that is safe as part of a file or folder name."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "checkpoint"
 
 
 def free_name(wanted: str, taken: Set[str]) -> str:
-    """A name that is not taken: the second of a name is numbered 2."""
+    """Return a name that is not taken: the second of a name is numbered 2."""
     names = [wanted, *(f"{wanted}-{number}" for number in range(2, len(taken) + 2))]
     return next(name for name in names if name not in taken)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a UTF-8 file whole or not at all."""
+    """Write a UTF-8 file atomically."""
     write_bytes(path, text.encode())
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file whole or not at all, keys in the order given, undefined as null and never as NaN."""
+def write_json(path: Path, value: object) -> None:
+    """Write a JSON file atomically, keys in the order of `value`; None is null, and NaN raises ValueError."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

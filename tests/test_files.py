@@ -1,4 +1,4 @@
-"""Data files: every kind is read, every bad one is one message, and what is written is written whole."""
+"""Data files: every format is read, a bad file is one message, and files are written atomically."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import json
 import os
 import re
 import unicodedata
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -27,24 +27,24 @@ from cst_bench.files import (
     write_text,
 )
 
-ROWS: list[dict[str, Any]] = [
+ROWS: list[dict[str, object]] = [
     {"prompt": "one, two", "kind": "a"},
     {"prompt": 'a "quoted"\nline and\u2028separators\x85', "kind": "b"},
     {"prompt": "zwölf Boxkämpfer", "kind": "c" * 200_000},
 ]
 
 
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
-    """The same rows in the form that the suffix names."""
+def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> Path:
+    """Write rows in the format that the suffix names."""
     if path.suffix == ".jsonl":
         path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     elif path.suffix == ".json":
-        path.write_text(json.dumps(rows), encoding="utf-8")
+        path.write_text(json.dumps(list(rows)), encoding="utf-8")
     elif path.suffix == ".parquet":
         import pyarrow
         import pyarrow.parquet
 
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(rows)), path)
     else:
         with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]), delimiter="\t" if path.suffix == ".tsv" else ",")
@@ -54,7 +54,7 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def fault(path: Path, text: str | bytes | None = None) -> str:
-    """What is said of a file, behind its name."""
+    """Return the error message for a file, without the file's name."""
     if text is not None:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UserError) as caught:
@@ -66,7 +66,7 @@ def fault(path: Path, text: str | bytes | None = None) -> str:
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".tsv", ".parquet"])
-def test_every_kind_of_file_gives_the_same_rows(tmp_path: Path, suffix: str) -> None:
+def test_every_format_gives_the_same_rows(tmp_path: Path, suffix: str) -> None:
     path = write_rows(tmp_path / f"rows{suffix}", ROWS)
     assert read_rows(path) == [Row(f"{path}, row {n}", row) for n, row in enumerate(ROWS, 1)]
 
@@ -101,10 +101,10 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "message"),
     [
-        ("rows.txt", "a", ": can't tell how to read '.txt'"),
-        ("rows", "a", ": can't tell how to read 'a file without suffix'"),
+        ("rows.txt", "a", ": unknown format '.txt'"),
+        ("rows", "a", ": unknown format ''"),
         ("rows.jsonl", "", ": the data file has no rows"),
         ("rows.jsonl", "\n\n", ": the data file has no rows"),
         ("rows.json", "[]", ": the data file has no rows"),
@@ -115,8 +115,8 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
         ("rows.json", '[{"prompt": "a"}, 5]', ", row 2: must be an object with named columns, not int"),
         ("rows.jsonl", '{"prompt": "a"}\n["a"]\n', ", row 2: must be an object with named columns, not list"),
         ("rows.jsonl", '{"prompt": "a"}\n{"prompt": \n', ", row 2: not valid JSON"),
-        ("rows.jsonl", "[" * 100_000, ", row 1: JSON that can't be read"),
-        ("rows.jsonl", '{"a": ' + "1" * 5000 + "}", ", row 1: JSON that can't be read"),
+        ("rows.jsonl", "[" * 100_000, ", row 1: JSON that could not be read"),
+        ("rows.jsonl", '{"a": ' + "1" * 5000 + "}", ", row 1: JSON that could not be read"),
         ("rows.jsonl", b'{"prompt": "\xff"}', ": not UTF-8 text (byte 12)"),
         ("rows.csv", b"prompt\n\xff\n", ": not UTF-8 text (byte 7)"),
         ("rows.csv", "prompt,kind\na,b\nc\n", ", row 2: has fewer fields than the header"),
@@ -129,8 +129,8 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
         ("rows.parquet", b"PAR1" + b"x" * 30 + b"PAR1", ": not a readable parquet file"),
     ],
 )
-def test_bad_file_is_one_message_with_its_place(tmp_path: Path, name: str, text: str | bytes, said: str) -> None:
-    assert fault(tmp_path / name, text).startswith(said)
+def test_bad_file_is_one_message_with_its_place(tmp_path: Path, name: str, text: str | bytes, message: str) -> None:
+    assert fault(tmp_path / name, text).startswith(message)
 
 
 @pytest.mark.parametrize("at", [100, -100])
@@ -148,7 +148,7 @@ def test_wrong_column_gives_the_nearest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
         (5, "must be text, not int"),
         (None, "must be text, not NoneType"),
@@ -158,8 +158,8 @@ def test_wrong_column_gives_the_nearest() -> None:
         ("half \ud83d", "holds half of a character"),
     ],
 )
-def test_a_cell_without_text_is_refused_by_row(value: object, said: str) -> None:
-    with pytest.raises(UserError, match=rf"^f, row 1: column 'prompt' {said}"):
+def test_a_cell_without_text_is_refused_by_row(value: object, message: str) -> None:
+    with pytest.raises(UserError, match=rf"^f, row 1: column 'prompt' {message}"):
         text_column(Row("f, row 1", {"prompt": value}), "prompt")
 
 
@@ -208,27 +208,27 @@ json_values = st.recursive(
 
 
 @given(json_values)
-def test_canonical_json_reads_back_and_knows_no_order(value: Any) -> None:
+def test_canonical_json_reads_back_and_knows_no_order(value: object) -> None:
     assert json.loads(canonical_json(value)) == value
     if isinstance(value, dict):
         assert digest(dict(reversed(value.items()))) == digest(value)
 
 
 def test_file_digest_knows_no_order_and_sees_every_byte(tmp_path: Path) -> None:
-    one, two = tmp_path / "1", tmp_path / "2"
-    one.write_bytes(b"a")
-    two.write_bytes(b"b")
-    before = file_digest([one, two])
-    assert file_digest([two, one]) == before
-    two.write_bytes(b"c")
-    assert file_digest([one, two]) != before
+    first, second = tmp_path / "1", tmp_path / "2"
+    first.write_bytes(b"a")
+    second.write_bytes(b"b")
+    before = file_digest([first, second])
+    assert file_digest([second, first]) == before
+    second.write_bytes(b"c")
+    assert file_digest([first, second]) != before
 
 
 def test_written_text_is_utf8_with_unix_line_ends_in_folders_that_are_made(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "a.md"
     write_text(path, "ä\nb\n")
     assert path.read_bytes() == "ä\nb\n".encode()
-    assert [one.name for one in path.parent.iterdir()] == ["a.md"]
+    assert [entry.name for entry in path.parent.iterdir()] == ["a.md"]
 
 
 def test_json_keeps_the_order_of_keys_and_ends_with_a_line_end(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_json_keeps_the_order_of_keys_and_ends_with_a_line_end(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), {"a": object()}, "half \ud83d"])
-def test_a_value_that_cannot_be_written_leaves_the_old_file_and_nothing_else(tmp_path: Path, value: Any) -> None:
+def test_a_value_that_cannot_be_written_leaves_the_old_file_and_nothing_else(tmp_path: Path, value: object) -> None:
     path = tmp_path / "a.json"
     write_json(path, "old")
     with pytest.raises((ValueError, TypeError)):

@@ -60,7 +60,7 @@ def write_cards() -> list[Path]:
 def help_labels() -> str:
     """`english_help.jsonl`: the refusals and answers of `english_refusals.jsonl`, named as judges of help name them."""
     rows = [row.values for row in read_rows(content.content_root() / LABELS / "english_refusals.jsonl")]
-    renamed = [{**row, "behaviour": HELP.get(row["behaviour"], row["behaviour"])} for row in rows]
+    renamed = [{**row, "behaviour": HELP.get(str(row["behaviour"]), row["behaviour"])} for row in rows]
     return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in renamed)
 
 

@@ -149,7 +149,7 @@ def test_a_missing_column_names_what_is_there(tmp_path: Path) -> None:
         read_labels(path)
     with pytest.raises(UserError, match="no column 'repl': did you mean reply"):
         read_labels(path, columns={"response": "repl"})
-    with pytest.raises(UserError, match="no column called 'respons' is read from such a file: did you mean response"):
+    with pytest.raises(UserError, match="unknown column 'respons': did you mean response"):
         read_labels(path, columns={"respons": "reply"})
 
 
