@@ -1,8 +1,7 @@
-"""What Inspect finds through the `inspect_ai` entry point: our model provider, and each compliance task by its name."""
+"""Entry point of Inspect: the model provider `cst/…`, and each shipped compliance task under its name."""
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from inspect_ai import Task, task
@@ -20,7 +19,7 @@ __all__ = ["compliance", "cst"]
 
 @modelapi(name="cst")
 def cst() -> type[CstModelAPI]:
-    """The provider `cst/…`, imported (with torch) only when it is used."""
+    """Return the provider `cst/…`, imported (with torch) only when it is used."""
     from cst_bench.checkpoint.provider import CstModelAPI
 
     return CstModelAPI
@@ -35,8 +34,7 @@ def _register(name: str) -> None:
         judge: str | None = None,
         seed: int = 0,
     ) -> Task:
-        build = partial(compliance, name)
-        return build(wording=wording, data=data, prompts=prompts, judge=judge, seed=seed)
+        return compliance(name, wording=wording, data=data, prompts=prompts, judge=judge, seed=seed)
 
 
 for _name in content.names(FOLDER):

@@ -32,13 +32,14 @@ def read_pairs(path: Path, task: str) -> LabelSet:
             both ways.
     """
     spec, _ = load_task(task)
-    asked, behaviours = _asked(spec)
+    behaviours = _two_behaviours(spec)
     found: dict[str, Labelled] = {}
     for number, row in enumerate(read_rows(path), 1):
         system, prompt, chosen, rejected = (text_column(row, column) for column in COLUMNS)
-        wanted = asked.get(_normal(system))
-        if wanted is None:
+        configuration = spec.configuration_of(system)
+        if configuration is None:
             continue
+        wanted = spec.asked[configuration]
         other = next(behaviour for behaviour in behaviours if behaviour != wanted)
         for response, behaviour in ((chosen, wanted), (rejected, other)):
             one = Labelled(f"{number}-{behaviour}", Case(prompt, response), behaviour, FROM_PAIR)
@@ -62,20 +63,10 @@ def pair_file(path: Path) -> bool:
     return "chosen" in first and "rejected" in first
 
 
-def _asked(spec: ComplianceTask) -> tuple[dict[str, str], list[str]]:
-    """What each system prompt of a task asks for, in every published wording and paraphrase; and all behaviours."""
+def _two_behaviours(spec: ComplianceTask) -> list[str]:
     behaviours = list(dict.fromkeys(spec.asked.values()))
     if len(behaviours) != 2:
         raise UserError(
             f"task {spec.name} has the behaviours {', '.join(behaviours)}: pairs say which is which only of two"
         )
-    asked = {}
-    for configuration in spec.configurations.values():
-        wordings = [wording.system for wording in configuration.wordings.values()]
-        for system in (*wordings, *configuration.paraphrases):
-            asked[_normal(system)] = configuration.behaviour
-    return asked, behaviours
-
-
-def _normal(system: str) -> str:
-    return " ".join(system.split())
+    return behaviours

@@ -1,1 +1,1 @@
-"""Inspect: compliance tasks built from `tasks/compliance/*.yaml`, the scorer, and compliance scores."""
+"""Compliance tasks: their files and data, the Inspect tasks built from them, and compliance scores."""

@@ -1,8 +1,8 @@
-"""The schema of a compliance task file: a data set, its configurations, the judge of its behaviours."""
+"""Schema of a compliance task file: a data set, its configurations, the judge of its behaviours."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -15,42 +15,42 @@ from cst_bench.judging import Judge
 
 FOLDER = "tasks/compliance"
 REFERENCE = "none"
-"""The reference arm: every prompt once more with no system prompt, described and never scored."""
+"""Name of the reference: every prompt once more with no system prompt, described and never scored."""
 _RESERVED = {"joint", "reference", REFERENCE}
 
 
 class Selector(Content):
-    """Which rows belong to a split. All conditions that are given must hold."""
+    """Conditions for a row to belong to a split; all that are given must hold."""
 
     where: dict[str, str] = Field(default_factory=dict)
-    """Columns and the value that they must have."""
+    """Column → the value it must have."""
     unless: dict[str, str] = Field(default_factory=dict)
-    """Columns and a value that they must not have."""
+    """Column → a value it must not have."""
     listed_in: str | None = None
-    """A file of prompt hashes (`cst_bench.files.prompt_hash`), relative to the task file; the prompt is among them."""
+    """File of prompt hashes (`cst_bench.files.prompt_hash`), relative to the task file, that lists the prompt."""
     not_listed_in: str | None = None
-    """A file of prompt hashes; the prompt is not among them."""
+    """File of prompt hashes that does not list the prompt."""
     hash_range: tuple[float, float] | None = None
-    """The prompt's hash, as a share of all hashes, is from the first to below the second."""
+    """Half-open range [low, high) of the prompt's hash as a share of all hashes."""
 
 
 class Data(Content):
-    """Where the rows come from: a hub data set or a file, and which columns they have."""
+    """Source of the rows (a Hub data set or a file) and their columns."""
 
     hub: str | None = None
-    """Data set id on the Hugging Face hub."""
+    """Data set id on the Hugging Face Hub."""
     revision: str | None = None
     subset: str | None = None
     hub_split: str = "train"
-    """Split of the hub data set; `train+test` joins two."""
+    """Split of the Hub data set; `train+test` concatenates two."""
     file: str | None = None
-    """A file, relative to the task file."""
+    """Data file, relative to the task file."""
     prompt: str = "prompt"
     """Column with the user prompt."""
     fields: list[str] = Field(default_factory=list)
-    """Columns that are handed to the judge as data (`tool`, `name`, …)."""
+    """Columns passed to the judge as data (`tool`, `name`, …)."""
     splits: dict[str, Selector] = Field(default_factory=lambda: {"test": Selector()})
-    """`test` is what is evaluated; others (`train`, `validation`) are what training may use."""
+    """`test` is for reporting, `validation` for model selection, `train` for training."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Data:
@@ -62,22 +62,22 @@ class Data(Content):
 
 
 class Wording(Content):
-    """A system prompt's text and where it was published."""
+    """Text of a system prompt and where it was published."""
 
     system: str = Field(min_length=1)
     source: str
 
 
 class Configuration(Content):
-    """A system prompt and the behaviour that it asks for."""
+    """System prompt and the behaviour it asks for."""
 
     behaviour: str
     wordings: dict[str, Wording] = Field(default_factory=dict)
-    """The same request in the words of different sources; the task's `wording` picks one."""
+    """Name of a source → the system prompt in that source's words; the task's `wording` is the default."""
     system_column: str | None = None
-    """Column with a system prompt for each row (personas), in place of wordings."""
+    """Column with a system prompt per row (personas), instead of wordings."""
     paraphrases: list[str] = Field(default_factory=list)
-    """Further wordings, for training only."""
+    """Additional wordings, for training only."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> Configuration:
@@ -86,8 +86,8 @@ class Configuration(Content):
         return self
 
 
-class Settings(Content):
-    """How responses are generated. Temperature 0 is greedy."""
+class GenerationSettings(Content):
+    """Sampling settings of the responses; temperature 0 is greedy."""
 
     max_tokens: Annotated[int, Field(ge=1)]
     temperature: Annotated[float, Field(ge=0)] = 0.0
@@ -95,7 +95,7 @@ class Settings(Content):
 
 
 class ComplianceTask(Content):
-    """A compliance task: every prompt is run under every configuration, and under no system prompt as a reference."""
+    """Compliance task: every prompt runs under every configuration, and with no system prompt as a reference."""
 
     name: str = Field(pattern=r"^[a-z0-9_]+$")
     version: Annotated[int, Field(ge=1)]
@@ -103,19 +103,19 @@ class ComplianceTask(Content):
     description: str
     source: str
     judge: str
-    """Name of a judge, or path to a judge file (relative to the task file)."""
+    """Name of a judge, or path to a judge file, relative to the task file."""
     wording: str
-    """The wording that is used when the user names none."""
+    """Default wording."""
     configurations: dict[str, Configuration] = Field(min_length=1)
-    generation: Settings
+    generation: GenerationSettings
     data: Data
     changelog: dict[int, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _names(self) -> ComplianceTask:
-        taken = _RESERVED & set(self.configurations)
-        if taken:
-            raise ValueError(f"a configuration can't be called {taken.pop()}")
+        reserved = _RESERVED & set(self.configurations)
+        if reserved:
+            raise ValueError(f"a configuration cannot be called {reserved.pop()}")
         known = self.known_wordings()
         if known and self.wording not in known:
             raise ValueError(f"wording {self.wording!r} is in no configuration: {did_you_mean(self.wording, known)}")
@@ -123,41 +123,67 @@ class ComplianceTask(Content):
 
     @property
     def asked(self) -> dict[str, str]:
-        """The behaviour that each configuration asks for."""
+        """Return the behaviour each configuration asks for."""
         return {name: configuration.behaviour for name, configuration in self.configurations.items()}
 
     def known_wordings(self) -> set[str]:
-        """All wordings that some configuration has."""
+        """Return the wordings that at least one configuration has."""
         return {wording for configuration in self.configurations.values() for wording in configuration.wordings}
 
-    def system_prompt(self, configuration: str, wording: str, row: dict[str, str]) -> str:
-        """The system prompt of a configuration, from the row or in a wording.
+    def system_prompt(self, name: str, wording: str, row: Mapping[str, str]) -> str:
+        """Return the system prompt of a configuration, from the row or in a wording.
 
-        A configuration without that wording keeps the task's default one, so that a wording published for one
-        configuration alone can be used.
+        A configuration without that wording uses the task's default, so that a wording published for only one
+        configuration can be chosen.
         """
-        chosen = self.configurations[configuration]
-        if chosen.system_column is not None:
-            return row[chosen.system_column]
-        found = chosen.wordings.get(wording) or chosen.wordings.get(self.wording)
-        return (found or next(iter(chosen.wordings.values()))).system
+        configuration = self.configurations[name]
+        if configuration.system_column is not None:
+            return row[configuration.system_column]
+        wordings = configuration.wordings
+        chosen = wordings.get(wording) or wordings.get(self.wording) or next(iter(wordings.values()))
+        return chosen.system
+
+    def configuration_of(self, system: str, row: Mapping[str, str] | None = None) -> str | None:
+        """Return the configuration that a system prompt belongs to, or None if there is none or more than one.
+
+        Compares with every wording and paraphrase, ignoring differences in whitespace.
+
+        Args:
+            system: The system prompt.
+            row: Columns of the prompt's row, to compare with the personas in `system_column` as well.
+        """
+        text = _folded(system)
+        matches = [name for name in self.configurations if text in self._system_prompts(name, row or {})]
+        return matches[0] if len(matches) == 1 else None
+
+    def _system_prompts(self, name: str, row: Mapping[str, str]) -> set[str]:
+        configuration = self.configurations[name]
+        texts = [wording.system for wording in configuration.wordings.values()] + configuration.paraphrases
+        column = configuration.system_column
+        if column is not None and column in row:
+            texts.append(row[column])
+        return set(map(_folded, texts))
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.split())
 
 
 def load_task(name: str) -> tuple[ComplianceTask, Path]:
-    """A compliance task by name or path, and the file it stands in.
+    """Load a compliance task by name or path; return it with the path of its file.
 
     Raises:
-        UserError: unknown name, or a fault in the file.
+        UserError: The name is unknown, or the file is invalid.
     """
     path = content.find(FOLDER, name, "compliance task")
     return content.load(path, ComplianceTask), path
 
 
 def check_wording(task: ComplianceTask, wording: str | None) -> str:
-    """The wording to use.
+    """Return the wording to use: the task's default if None.
 
     Raises:
-        UserError: the task has no such wording.
+        UserError: The task has no such wording.
     """
     if wording is None:
         return task.wording
@@ -167,20 +193,26 @@ def check_wording(task: ComplianceTask, wording: str | None) -> str:
 
 
 def check_judge(judge: Judge, task: str, asked: Iterable[str], fields: Iterable[str]) -> None:
-    """Sees to it that a judge can judge a task that asks for these behaviours and hands it these fields.
+    """Check that the judge supports the task's behaviours and required fields.
+
+    Args:
+        judge: The judge.
+        task: Name of the task, for the message.
+        asked: Behaviours that the task asks for.
+        fields: Columns that the task passes to its judge.
 
     Raises:
-        UserError: it doesn't know one of the behaviours, or needs another field.
+        UserError: The judge lacks one of the behaviours, or needs a field that the task does not pass.
     """
     asked, fields = sorted(set(asked)), list(fields)
     if not set(asked) <= set(judge.behaviours):
         raise UserError(
-            f"judge {judge.name} knows {', '.join(judge.behaviours)}, and can't judge task {task}, "
+            f"judge {judge.name} distinguishes {', '.join(judge.behaviours)} and cannot judge task {task}, "
             f"which asks for {', '.join(asked)}"
         )
     missing = sorted(judge.fields - set(fields))
     if missing:
         raise UserError(
-            f"judge {judge.name} needs the field {missing[0]!r}, which task {task} doesn't hand to its judge: "
+            f"judge {judge.name} needs the field {missing[0]!r}, which task {task} does not pass to its judge: "
             f"{did_you_mean(missing[0], fields)}"
         )

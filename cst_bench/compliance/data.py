@@ -1,4 +1,4 @@
-"""The prompts of a compliance task: read from the hub or a file, divided, checked, hashed."""
+"""Prompts of a compliance task: loaded from the Hub or a file, checked, split and hashed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cst_bench.compliance.compliance_task import ComplianceTask, Data, Selector
+from cst_bench.compliance.compliance_task import ComplianceTask, Selector
 from cst_bench.errors import UserError
 from cst_bench.files import Row, digest, prompt_hash, read_rows, text_column
 
@@ -16,78 +16,86 @@ _HASH = re.compile(r"[0-9a-f]{16}")
 
 @dataclass(frozen=True)
 class Prompt:
-    """One prompt of a task's test split."""
+    """Prompt of a task, with its own system prompts and the judge's fields."""
 
     id: str
-    """The hash of the prompt and of the row's own system prompt: the same whatever the order of the file."""
+    """Hash of the prompt and of the row's own system prompts, independent of the order of the file."""
     text: str
     systems: dict[str, str] = field(default_factory=dict)
-    """System prompts that come with the row, by column."""
+    """Column → system prompt of the row."""
     fields: dict[str, str] = field(default_factory=dict)
-    """What the judge is given as data."""
+    """Column → text that the judge is given as data."""
 
 
 @dataclass(frozen=True)
 class PromptSet:
-    """The prompts of one split, and what names them."""
+    """Prompts of one split, with their source and hash."""
 
     prompts: list[Prompt]
     origin: str
+    """File name, or Hub id with revision."""
     sha256: str
-    """Over prompts, their system prompts and fields, in order."""
+    """SHA-256 of the prompts, their system prompts and fields, in order."""
     left_out: int
-    """Rows that belong to other splits."""
+    """Number of rows that belong to other splits."""
     duplicates: int
-    """Rows whose prompt is there already."""
+    """Number of rows that repeat an earlier prompt."""
 
 
 def load_prompts(
     task: ComplianceTask, path: Path, *, data: Path | None = None, limit: int | None = None, split: str = "test"
 ) -> PromptSet:
-    """The prompts of a split; `path` is the task file, `data` a file to read instead of the task's own source.
+    """Load the prompts of a split.
+
+    Args:
+        task: The task.
+        path: Its file.
+        data: File to read instead of the task's data set.
+        limit: Limit to the first N prompts.
+        split: Split to load.
 
     Raises:
-        UserError: the source can't be read, a row is bad, nothing is left, or `limit` is not positive.
+        UserError: The source could not be read, a row is invalid, the split is unknown or empty, or `limit` is below 1.
     """
     if limit is not None and limit < 1:
         raise UserError(f"--limit must be at least 1, not {limit}")
     if split not in task.data.splits:
         raise UserError(f"task {task.name} has no split {split!r}")
     rows, origin = _rows(task, path, data)
-    chosen = _Split(task.data.splits[split], task.data, path.parent)
-    kept: dict[str, Prompt] = {}
+    membership = _Split(task.data.splits[split], path.parent)
+    by_id: dict[str, Prompt] = {}
     left_out = duplicates = 0
     for row in rows:
         text = text_column(row, task.data.prompt)
-        if not chosen.holds(row, text):
+        if not membership.holds(row, text):
             left_out += 1
             continue
         prompt = _prompt(task, row, text)
-        duplicates += prompt.id in kept
-        kept.setdefault(prompt.id, prompt)
-    if not kept:
+        duplicates += prompt.id in by_id
+        by_id.setdefault(prompt.id, prompt)
+    if not by_id:
         raise UserError(f"{origin}: none of its {len(rows)} rows belongs to the {split} split of {task.name}")
-    prompts = list(kept.values())[:limit]
+    prompts = list(by_id.values())[:limit]
     sha256 = digest([[prompt.text, prompt.systems, prompt.fields] for prompt in prompts])
     return PromptSet(prompts, origin, sha256, left_out, duplicates)
 
 
 def held_out(task: ComplianceTask, path: Path) -> Callable[[str], bool]:
-    """Says of a prompt's text whether it may be in the test split, so that training can keep away from it.
+    """Return a function that tells whether a prompt's text may be in the test split and must not be trained on.
 
-    Where the split is told by the prompt's hash, the hash decides; where it is told by other columns, the test
-    prompts of the task's own file are looked up.
+    A split defined by the prompt's hash is decided by the hash; one defined by other columns by the test prompts of
+    the task's own file.
 
     Raises:
-        UserError: the split can't be told without the hub.
+        UserError: The split cannot be decided without the Hub.
     """
     selector = task.data.splits["test"]
     if selector.listed_in or selector.not_listed_in or selector.hash_range:
         by_hash = selector.model_copy(update={"where": {}, "unless": {}})
-        split = _Split(by_hash, task.data, path.parent)
+        split = _Split(by_hash, path.parent)
         return lambda text: split.holds(Row("", {}), text)
     if task.data.file is None:
-        raise UserError(f"task {task.name}: its test split can't be told by hash, and its data set is on the hub")
+        raise UserError(f"task {task.name}: its test split is not defined by hash, and its data set is on the Hub")
     hashes = {prompt_hash(prompt.text) for prompt in load_prompts(task, path).prompts}
     return lambda text: prompt_hash(text) in hashes
 
@@ -101,9 +109,9 @@ def _prompt(task: ComplianceTask, row: Row, text: str) -> Prompt:
 
 
 class _Split:
-    """A selector with its hash files read."""
+    """Selector with its hash files loaded."""
 
-    def __init__(self, selector: Selector, data: Data, folder: Path) -> None:
+    def __init__(self, selector: Selector, folder: Path) -> None:
         self._selector = selector
         self._listed = _hashes(folder, selector.listed_in)
         self._unlisted = _hashes(folder, selector.not_listed_in)
@@ -127,7 +135,7 @@ class _Split:
 
 def _value(row: Row, column: str) -> str:
     if column not in row.values:
-        text_column(row, column)  # says what is wrong
+        text_column(row, column)  # raises, with the nearest column
     return str(row.values[column])
 
 
@@ -140,7 +148,7 @@ def _hashes(folder: Path, name: str | None) -> frozenset[str] | None:
     hashes = set()
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         name = line.partition("#")[0].strip()
-        if name and not _HASH.fullmatch(name):  # it would match no prompt, and let all of them slip through
+        if name and not _HASH.fullmatch(name):  # it would match no prompt, and let all of them through
             raise UserError(f"{path}:{number}: not a prompt hash (16 hex digits, lower case)")
         if name:
             hashes.add(name)
@@ -152,21 +160,30 @@ def _rows(task: ComplianceTask, path: Path, data: Path | None) -> tuple[list[Row
         return read_rows(data), data.name
     if task.data.file is not None:
         return read_rows(path.parent / task.data.file), task.data.file
-    return _hub_rows(task)
+    source = task.data
+    name = f"{source.hub}@{source.revision}" if source.revision else str(source.hub)
+    remedy = f"give a local copy with --data {task.name}=FILE"
+    return load_hub_rows(name, remedy, subset=source.subset, split=source.hub_split), name
 
 
-def _hub_rows(task: ComplianceTask) -> tuple[list[Row], str]:
+def load_hub_rows(name: str, remedy: str, *, subset: str | None = None, split: str = "train") -> list[Row]:
+    """Load the rows of a data set on the Hugging Face Hub.
+
+    Args:
+        name: Data set id, optionally with `@` and a revision.
+        remedy: What to do if it fails, to end the message.
+        subset: Configuration of the data set.
+        split: Split of the data set; `train+test` concatenates two.
+
+    Raises:
+        UserError: The data set could not be loaded.
+    """
     import datasets
 
-    source = task.data
-    name = str(source.hub)
-    at = f"{name}@{source.revision}" if source.revision else name
+    repository, _, revision = name.partition("@")
     try:
-        table = datasets.load_dataset(name, source.subset, revision=source.revision, split=source.hub_split)
+        table = datasets.load_dataset(repository, subset, revision=revision or None, split=split)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"data set {at} of task {task.name} can't be had from the hub ({reason}); "
-            f"give a local copy with --data {task.name}=FILE"
-        ) from None
-    return [Row(f"{at}, row {number}", dict(values)) for number, values in enumerate(table, 1)], at
+        raise UserError(f"could not load data set {name} from the Hub ({reason}): {remedy}") from None
+    return [Row(f"{name}, row {number}", dict(values)) for number, values in enumerate(table, 1)]

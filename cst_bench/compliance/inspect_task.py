@@ -1,4 +1,4 @@
-"""Compliance tasks as Inspect tasks: `inspect eval cst_bench/tiny_sealed --model …`."""
+"""Compliance tasks as Inspect tasks: `inspect eval cst_bench/tiny_sealed --model cst/tiny`."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ SCORER = "behaviour"
 SampleKey = tuple[str | int, int]
 """A sample's id and epoch."""
 on_sample: ContextVar[Callable[[int], None]] = ContextVar("on_sample", default=lambda count: None)
-"""Called with 1 whenever a response is there; whoever runs a task sets it to drive a progress bar."""
+"""Called with 1 after every response; set it to drive a progress bar."""
 
 
 def build_task(spec: ComplianceTask, prompts: PromptSet, wording: str, judge: Judge, seed: int) -> Task:
-    """Every prompt under every configuration and under no system prompt, samples of one prompt together.
+    """Build the Inspect task: every prompt under every configuration and with no system prompt, grouped by prompt.
 
     Raises:
-        UserError: the judge can't judge this task.
+        UserError: The judge lacks a behaviour or needs a field that the task does not have.
     """
     check_judge(judge, spec.name, spec.asked.values(), spec.data.fields)
     settings = spec.generation
@@ -56,20 +56,20 @@ def compliance(
     judge: str | None = None,
     seed: int = 0,
 ) -> Task:
-    """A compliance task by name or by path to a task file.
+    """Build a compliance task from its name or the path to a task file.
 
     Args:
-        task: Name in `tasks/compliance/` or path to a file of your own.
-        wording: Which published wording of the system prompts; the task's default if None.
-        data: A local file to read in place of the task's data set.
-        prompts: Use only the first so many prompts.
-        judge: Another judge than the task's own.
-        seed: Each sample's own seed is made from this and the sample's id.
+        task: Name in `tasks/compliance/`, or path to a task file.
+        wording: Wording of the system prompts; the task's default if None.
+        data: Local file to read instead of the task's data set.
+        prompts: Limit to the first N prompts.
+        judge: Judge to use instead of the task's default.
+        seed: Random seed; each sample's seed is derived from it and the sample's id.
     """
     spec, path = load_task(task)
-    chosen = load_prompts(spec, path, data=Path(data) if data else None, limit=prompts)
-    judged_by = load_judge(judge) if judge else load_judge(spec.judge, beside=path)
-    return build_task(spec, chosen, check_wording(spec, wording), judged_by, seed)
+    prompt_set = load_prompts(spec, path, data=Path(data) if data else None, limit=prompts)
+    loaded_judge = load_judge(judge) if judge else load_judge(spec.judge, beside=path)
+    return build_task(spec, prompt_set, check_wording(spec, wording), loaded_judge, seed)
 
 
 def _samples(spec: ComplianceTask, prompts: list[Prompt], wording: str) -> Iterator[Sample]:
@@ -96,14 +96,14 @@ def _sample(prompt: Prompt, configuration: str, asked: str | None, system: str |
 
 
 def sample_seed(seed: int, sample_id: str | int, epoch: int) -> int:
-    """A seed of 31 bits of its own for each sample, so that what is sampled depends on no neighbour."""
-    name = f"{seed}/{sample_id}/{epoch}".encode()
-    return int.from_bytes(hashlib.sha256(name).digest()[:4], "big") >> 1
+    """Derive a 31-bit seed per sample, so that a sampled response does not depend on other samples."""
+    key = f"{seed}/{sample_id}/{epoch}".encode()
+    return int.from_bytes(hashlib.sha256(key).digest()[:4], "big") >> 1
 
 
 @solver
 def answer(seed: int = 0) -> Solver:
-    """One response, sampled (if the task samples) with the sample's own seed."""
+    """Generate one response per sample, with the sample's own seed where the temperature is above 0."""
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         state = await generate(state, seed=sample_seed(seed, state.sample_id, state.epoch))
@@ -115,14 +115,15 @@ def answer(seed: int = 0) -> Solver:
 
 @metric(name="compliance")
 def compliance_scores() -> Metric:
-    """Compliance by configuration and jointly, from the same code that writes `scores.json`."""
+    """Compute compliance per configuration and jointly, with the code that computes `scores.json`."""
 
-    def calculate(scores: list[SampleScore]) -> dict[str, Any]:
+    def calculate(scores: list[SampleScore]) -> dict[str, float]:
         outcomes = [outcome_of(item.sample_metadata or {}, item.score) for item in scores]
         configurations = list(dict.fromkeys(o.configuration for o in outcomes if o.asked is not None))
         summary = summarise(outcomes, configurations)
-        wanted = [*configurations, "joint"] if len(configurations) > 1 else configurations
-        values = {name: summary[name]["score"] for name in wanted}
+        values = {name: score.score for name, score in summary.configurations.items()}
+        if summary.joint is not None:
+            values["joint"] = summary.joint.score
         return {name: float("nan") if value is None else value for name, value in values.items()}
 
     return calculate
@@ -130,10 +131,13 @@ def compliance_scores() -> Metric:
 
 @scorer(metrics=[compliance_scores()], name=SCORER)
 def behaviour(judge: Judge, verdicts: Mapping[SampleKey, Verdict] | None = None) -> Scorer:
-    """1 if the response does what its configuration asks, by the judge's verdict; the answer is the behaviour.
+    """Score 1 if the judge's verdict is the behaviour the configuration asks for; the answer is the behaviour.
 
-    A reference sample asks for nothing: its behaviour is kept, and it is not scored. Verdicts that are there already
-    are taken as they are.
+    A reference sample, which has no system prompt, is left unscored with its behaviour as the answer.
+
+    Args:
+        judge: The judge.
+        verdicts: Verdicts made before, by sample and epoch, to use instead of asking the judge.
     """
 
     async def score(state: TaskState, target: Target) -> Score:
@@ -142,27 +146,28 @@ def behaviour(judge: Judge, verdicts: Mapping[SampleKey, Verdict] | None = None)
             (verdict,) = await judge.judge([case], uncounted)
         else:
             verdict = verdicts[state.sample_id, state.epoch]
-        by = {"judge": judge.name, "judge_version": judge.version, "judge_sha256": judge.identity}
+        metadata = {"judge": judge.name, "judge_version": judge.version, "judge_sha256": judge.identity}
         if verdict.probabilities is not None:
-            by["probabilities"] = dict(verdict.probabilities)
+            metadata["probabilities"] = dict(verdict.probabilities)
         if verdict.behaviour is None:
-            return Score.unscored(reason=verdict.reason, metadata=by)
+            return Score.unscored(reason=verdict.reason, metadata=metadata)
         asked = state.metadata["asked"]
         if asked is None:
-            return Score.unscored(reason="reference arm: nothing is asked for", answer=verdict.behaviour, metadata=by)
-        return Score(value=float(verdict.behaviour == asked), answer=verdict.behaviour, metadata=by)
+            reason = "reference: no system prompt"
+            return Score.unscored(reason=reason, answer=verdict.behaviour, metadata=metadata)
+        return Score(value=float(verdict.behaviour == asked), answer=verdict.behaviour, metadata=metadata)
 
     return score
 
 
 def case_of(sample: EvalSample) -> Case:
-    """What a judge is shown of a sample in a log."""
+    """Return what a judge is shown of a sample in a log."""
     text = sample.input if isinstance(sample.input, str) else sample.input[-1].text
     return Case(text, sample.output.completion, sample.metadata["fields"])
 
 
-def outcome_of(metadata: dict[str, Any], score: Score) -> Outcome:
-    """The outcome that a sample's metadata and score hold."""
+def outcome_of(metadata: Mapping[str, Any], score: Score) -> Outcome:
+    """Return the outcome recorded in a sample's metadata and score."""
     return Outcome(
         prompt_id=metadata["prompt_id"],
         configuration=metadata["configuration"],

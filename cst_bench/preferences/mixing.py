@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cst_bench.compliance.data import load_hub_rows
 from cst_bench.errors import UserError
 from cst_bench.files import SUFFIXES, Row, read_rows
 from cst_bench.preferences.training_rows import TrainingRow, parse_rows
@@ -83,14 +84,7 @@ def _read(name: str) -> list[Row]:
     path = Path(name).expanduser()
     if path.is_file() or path.suffix.lower() in SUFFIXES or name.count("/") != 1:
         return read_rows(path)
-    import datasets
-
-    try:
-        table = datasets.load_dataset(name, split="train")
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"data set {name} can't be had from the hub ({reason}): give a local file") from None
-    return [Row(f"{name}, row {number}", dict(values)) for number, values in enumerate(table, 1)]
+    return load_hub_rows(name, "give a local file")
 
 
 def _task_name(name: str) -> str:

@@ -57,9 +57,10 @@ def read_pairs(path: Path, task: ComplianceTask, columns: Mapping[str, str] | No
         return [_pair(row) for row in found]
     pairs: dict[tuple[str, ...], Pair] = {}
     for source, row in zip(found, parse_rows(found, columns or {}, path.stem), strict=True):
-        asked = asked_by(task, row.system)
-        if asked is None:
+        configuration = None if row.system is None else task.configuration_of(row.system)
+        if configuration is None:
             continue
+        asked = task.asked[configuration]
         others = sorted(set(task.asked.values()) - {asked})
         if len(others) != 1:
             raise UserError(
@@ -75,15 +76,6 @@ def read_pairs(path: Path, task: ComplianceTask, columns: Mapping[str, str] | No
             f"{path}: no row has a system prompt of task {task.name}: name another task, or give a file of pairs"
         )
     return list(pairs.values())
-
-
-def asked_by(task: ComplianceTask, system: str | None) -> str | None:
-    """The behaviour that a system prompt asks for, by the task's wordings and paraphrases; None if it is none."""
-    for configuration in task.configurations.values():
-        texts = {wording.system for wording in configuration.wordings.values()} | set(configuration.paraphrases)
-        if system in texts:
-            return configuration.behaviour
-    return None
 
 
 def _pair(row: Row) -> Pair:

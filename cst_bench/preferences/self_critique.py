@@ -21,7 +21,7 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 from pydantic import Field, model_validator
 
 from cst_bench import content
-from cst_bench.compliance.compliance_task import ComplianceTask, Settings, check_wording
+from cst_bench.compliance.compliance_task import ComplianceTask, GenerationSettings, check_wording
 from cst_bench.compliance.data import PromptSet
 from cst_bench.compliance.inspect_task import on_sample, sample_seed
 from cst_bench.content import Content
@@ -49,7 +49,7 @@ class CritiqueFile(Content):
     rewrites: list[str] = Field(min_length=1)
     leaks: list[str] = Field(default_factory=list)
     """Regular expressions that are found in a rewrite which talks about the critique instead of answering."""
-    generation: Settings
+    generation: GenerationSettings
     changelog: dict[int, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")

@@ -45,7 +45,7 @@ def test_a_task_column_is_kept_and_columns_can_be_named(tmp_path: Path) -> None:
     assert found.by_task == {"mine": 2}
     with pytest.raises(UserError, match="no column 'goood': did you mean good"):
         mix([Source(str(path), columns={"chosen": "goood", "rejected": "bad"})])
-    with pytest.raises(UserError, match="'chose' is read from such a file: did you mean chosen"):
+    with pytest.raises(UserError, match="unknown column 'chose': did you mean chosen"):
         mix([Source(str(path), columns={"chose": "good"})])
 
 
@@ -56,7 +56,7 @@ def test_a_weight_must_be_above_zero(weight: float, tmp_path: Path) -> None:
 
 
 def test_a_hub_data_set_that_cannot_be_had_is_one_message() -> None:
-    with pytest.raises(UserError, match=r"data set jondurbin/truthy-dpo-v0\.1 can't be had from the hub"):
+    with pytest.raises(UserError, match=r"could not load data set jondurbin/truthy-dpo-v0\.1 from the Hub"):
         mix([Source("jondurbin/truthy-dpo-v0.1")])
 
 
