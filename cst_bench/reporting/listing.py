@@ -1,22 +1,20 @@
-"""The runs in some folders at a glance, finished or not."""
+"""The runs below folders at a glance, finished or not."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from cst_bench.errors import UserError
 from cst_bench.escape import plain
 from cst_bench.numbers import number
+from cst_bench.record import CompliancePart, Manifest, Scores
 from cst_bench.workfolder import is_locked
-
-_SCORES = ("compliance", "capabilities")
 
 
 @dataclass(frozen=True)
@@ -27,72 +25,70 @@ class ListedRun:
     state: str
     """finished, running, interrupted or unreadable."""
     at: str = ""
-    """Of a run that isn't finished: the part that it is at."""
+    """Part that an unfinished run is at."""
     model: str = ""
     suite: str = ""
     scores: Mapping[str, float | None] = field(default_factory=dict)
     """Configurations, and the averages `compliance` and `capabilities`."""
     when: str = ""
-    """Began, UTC."""
+    """Start, UTC."""
 
-    def as_json(self) -> dict[str, Any]:
-        """For programs."""
+    def as_json(self) -> dict[str, object]:
+        """Return the run as a JSON object."""
         return asdict(self)
 
 
 def list_runs(folders: Sequence[Path]) -> list[ListedRun]:
-    """All run folders at or below some folders, oldest first; what can't be read is listed as that."""
-    manifests = {path.resolve(): path for folder in folders for path in sorted(folder.rglob("run.json"))}
-    found = [_listed(path) for path in manifests.values()]
-    return sorted(found, key=lambda one: (one.when, one.folder))
+    """List all run folders at or below folders, oldest first; unreadable ones are listed as that."""
+    paths = {path.resolve(): path for folder in folders for path in sorted(folder.rglob(Manifest.FILE_NAME))}
+    runs = [_listed(path.parent) for path in paths.values()]
+    return sorted(runs, key=lambda run: (run.when, run.folder))
 
 
-def _listed(path: Path) -> ListedRun:
+def _listed(folder: Path) -> ListedRun:
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        settings, status = manifest["settings"], manifest["status"]
-        finished = status["run"] == "finished"
-        return ListedRun(
-            folder=str(path.parent),
-            state="finished" if finished else "running" if is_locked(path.parent) else "interrupted",
-            at="" if finished else _part(settings, status),
-            model=str(settings["checkpoint"]["label"]),
-            suite=str(settings["suite"]["name"]),
-            scores=_scores(path.parent) if finished else {},
-            when=str(manifest["started"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return ListedRun(folder=str(path.parent), state="unreadable")
+        manifest = Manifest.read(folder)
+        finished = manifest.status.run == "finished"
+        scores = _scores(Scores.read(folder)) if finished else {}
+    except UserError:
+        return ListedRun(folder=str(folder), state="unreadable")
+    return ListedRun(
+        folder=str(folder),
+        state="finished" if finished else "running" if is_locked(folder) else "interrupted",
+        at="" if finished else _part(manifest),
+        model=manifest.settings.checkpoint.label,
+        suite=manifest.settings.suite.name,
+        scores=scores,
+        when=manifest.started,
+    )
 
 
-def _scores(folder: Path) -> dict[str, float | None]:
-    scores = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
-    found = {
-        name: of["score"]
-        for task in scores["compliance"].values()
-        for name, of in task.items()
-        if name not in ("joint", "reference")
+def _scores(scores: Scores) -> dict[str, float | None]:
+    configurations = {
+        name: score.score for task in scores.compliance.values() for name, score in task.configurations.items()
     }
-    averages = {name: scores["averages"][name] for name in _SCORES}
-    return {**found, **{name: of["score"] for name, of in averages.items() if of is not None}}
+    averages = {"compliance": scores.averages.compliance, "capabilities": scores.averages.capabilities}
+    return configurations | {name: average.score for name, average in averages.items() if average is not None}
 
 
-def _part(settings: Mapping[str, Any], status: Mapping[str, Any]) -> str:
-    """The first part that isn't done."""
-    for task in settings["compliance"]:
-        if status["compliance"].get(task, {}).get("state", "pending") == "pending":
+def _part(manifest: Manifest) -> str:
+    """Return the first part that is not done."""
+    status = manifest.status
+    parts = {task: status.compliance.get(task, CompliancePart()) for task in manifest.settings.compliance}
+    for task, part in parts.items():
+        if part.state == "pending":
             return f"responses of {task}"
-    for task in settings["capabilities"]:
-        if task not in status["capabilities"]:
-            return str(task)
-    for task in settings["compliance"]:
-        if status["compliance"][task]["state"] != "judged":
+    for task in manifest.settings.capabilities:
+        if task not in status.capabilities:
+            return task
+    for task, part in parts.items():
+        if part.state != "judged":
             return f"verdicts of {task}"
     return "scores"
 
 
 def listing_table(runs: Sequence[ListedRun]) -> Table:
-    """80 columns wide at most; folders are below the one that holds all."""
+    """Return the runs as a table, 80 columns wide at most; folders are relative to their common one."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for title in ("Run", "Model", "Suite"):
         table.add_column(title, overflow="fold")

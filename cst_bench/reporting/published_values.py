@@ -1,4 +1,4 @@
-"""The paper's tables as forms that runs are put into, with what was published (`reports/published.yaml`)."""
+"""The paper's tables as forms for the scores of runs, with the published values (`reports/published.yaml`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pydantic import Field
 
 from cst_bench import content
 from cst_bench.content import Content, content_root
-from cst_bench.reporting.leaderboard.board import Column, ModelRow, PaperTable
+from cst_bench.reporting.leaderboard.board import ModelRow
+from cst_bench.reporting.score_cells import Column, ScoreTable
 
 FILE = "reports/published.yaml"
 BASE = "base"
@@ -19,74 +20,75 @@ Values = dict[str, dict[str, dict[str, float]]]
 """Base model's hub id → `base`, DPO or CST → column → value."""
 
 
-class Form(Content):
+class PublishedTable(Content):
     """A table of the paper."""
 
     name: str
     title: str
     columns: list[str] = Field(min_length=1)
-    """Titles of columns, without `Avg.`."""
+    """Column titles, without `Avg.`."""
     average: bool = True
-    """Whether the paper's table ends with their mean."""
+    """The paper's table ends with their mean."""
     percent: bool = False
     tasks: list[str] = Field(min_length=1)
-    """What the published values were measured on: they are shown beside scores on these tasks alone."""
+    """Tasks that the published values were measured on: they are shown beside scores on these tasks only."""
     published: Values
 
 
 class _File(Content):
     source: str
-    tables: list[Form] = Field(min_length=1)
+    tables: list[PublishedTable] = Field(min_length=1)
 
 
 @cache
-def forms() -> tuple[Form, ...]:
-    """Tables I to III."""
+def published_tables() -> tuple[PublishedTable, ...]:
+    """Load Tables I to III."""
     return tuple(content.load(content_root() / FILE, _File).tables)
 
 
-def form(name: str) -> Form:
-    """A table by its name.
+def published_table(name: str) -> PublishedTable:
+    """Return a table by its name.
 
     Raises:
-        KeyError: there is none.
+        KeyError: there is no such table.
     """
-    return {one.name: one for one in forms()}[name]
+    return {table.name: table for table in published_tables()}[name]
 
 
-def published_value(table: Form, base: str, method: str | None, column: str) -> float | None:
-    """What was published of a base (by its hub id) and a method, in one column of a table."""
+def published_value(table: PublishedTable, base: str, method: str | None, column: str) -> float | None:
+    """Return the published value of a base (by its Hub id) and a method, in one column of a table."""
     return table.published.get(base, {}).get(method or BASE, {}).get(column)
 
 
-def paper_tables(columns: Sequence[Column], rows: Sequence[ModelRow]) -> list[PaperTable]:
-    """The tables whose columns are there: I where only its two configurations are averaged, II where all four are."""
-    made = []
+def paper_tables(columns: Sequence[Column], rows: Sequence[ModelRow]) -> list[ScoreTable]:
+    """Make the tables whose columns are there: I if only its two configurations are averaged, II if all four are."""
+    tables = []
     averaged = [column.title for column in columns if column.kind == "compliance" and _in_average(column, columns)]
-    for one in forms():
-        kind = "capability" if one.percent else "compliance"
-        chosen = [column for column in columns if column.kind == kind and column.title in one.columns]
+    for published in published_tables():
+        kind = "capability" if published.percent else "compliance"
+        chosen = [column for column in columns if column.kind == kind and column.title in published.columns]
         titles = [column.title for column in chosen]
-        if sorted(titles) != sorted(one.columns) or (kind == "compliance" and sorted(averaged) != sorted(titles)):
+        complete = sorted(titles) == sorted(published.columns)
+        if not complete or (kind == "compliance" and sorted(averaged) != sorted(titles)):
             continue
-        ordered = sorted(chosen, key=lambda column: one.columns.index(column.title))
-        if one.average:
+        ordered = sorted(chosen, key=lambda column: published.columns.index(column.title))
+        if published.average:
             ordered += [column for column in columns if column.kind == f"{kind}_average"]
-        same_tasks = {column.task for column in chosen} <= set(one.tasks)
-        with_values = [_with_published(one, ordered, row) if same_tasks else row for row in rows]
-        made.append(PaperTable(one.title, ordered, with_values))
-    return made
+        same_tasks = {column.task for column in chosen} <= set(published.tasks)
+        table_rows = [_with_published(published, ordered, row) if same_tasks else row for row in rows]
+        tables.append(ScoreTable(published.title, ordered, table_rows))
+    return tables
 
 
 def _in_average(column: Column, columns: Sequence[Column]) -> bool:
-    """Averaged configurations stand before their mean; without a mean, all count."""
-    keys = [one.key for one in columns]
+    """Return whether a configuration is averaged: it comes before the average; without an average, all are."""
+    keys = [other.key for other in columns]
     if "average/compliance" not in keys:
         return True
     return keys.index(column.key) < keys.index("average/compliance")
 
 
-def _with_published(table: Form, columns: Sequence[Column], row: ModelRow) -> ModelRow:
+def _with_published(table: PublishedTable, columns: Sequence[Column], row: ModelRow) -> ModelRow:
     base = row.run.label if row.is_base else row.run.base
     cells = dict(row.cells)
     for column in columns:

@@ -1,4 +1,4 @@
-"""A run's responses as Markdown tables like those that the paper's authors released, one for each compliance task."""
+"""A run's responses as Markdown tables in the form of the paper's released ones, one for each compliance task."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cst_bench.compliance.compliance_task import REFERENCE
 from cst_bench.errors import UserError
 from cst_bench.escape import cell
 from cst_bench.files import free_name, slug, write_text
-from cst_bench.reporting.examples import COLUMNS, redacted
+from cst_bench.reporting.examples import COLUMNS, redacted, verdict_text
 from cst_bench.reporting.stored_run import StoredRun
 
 if TYPE_CHECKING:
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 def write_generations(runs: Sequence[StoredRun], folder: Path, *, show_text: bool) -> list[Path]:
-    """Writes `RUN-TASK.md` for each compliance task, and `RUN-TASK-no-system-prompt.md` for its reference arm.
+    """Write `RUN-TASK.md` for each compliance task, and `RUN-TASK-no-system-prompt.md` for its reference.
 
-    Without `show_text`, texts are only counted. With it, they are escaped, so that no response breaks its row, and
-    `cst-bench score` reads the table back. The second file of a name is numbered 2.
+    Without `show_text`, texts are replaced by their word counts. With it, they are escaped, so that no response breaks
+    its row, and `cst-bench score` reads the table back. The second file of a name is numbered 2.
 
     Raises:
-        UserError: a run keeps no responses, as one that was scored from a file, or its logs are gone.
+        UserError: a run has no responses (it was scored from a file), or its logs are missing.
     """
     written: list[Path] = []
     for run in runs:
@@ -32,31 +32,33 @@ def write_generations(runs: Sequence[StoredRun], folder: Path, *, show_text: boo
         if not tables:
             raise UserError(f"{run.folder} has no compliance task: there are no responses to show")
         for name, rows in tables:
-            path = folder / f"{free_name(name, {known.stem for known in written})}.md"
+            path = folder / f"{free_name(name, {earlier.stem for earlier in written})}.md"
             write_text(path, _table(rows))
             written.append(path)
     return written
 
 
 def _tables(run: StoredRun, show_text: bool) -> Iterator[tuple[str, list[list[str]]]]:
-    """Names and rows."""
+    """Yield file names and rows."""
     from inspect_ai.log import read_eval_log
 
-    for task, part in run.manifest["status"]["compliance"].items():
-        log = run.folder / part["log"] if "log" in part else None
+    for task in run.settings.compliance:
+        part = run.manifest.status.compliance.get(task)
+        log = None if part is None or part.log is None else run.folder / part.log
         if log is None or not log.is_file():
-            raise UserError(f"{run.folder}: the responses of {task} are not there ({log or 'scored from a file'})")
+            raise UserError(f"{run.folder}: the responses of {task} are missing ({log or 'scored from a file'})")
         samples = read_eval_log(str(log)).samples or []
-        for arms, suffix in ((list(run.configurations(task)), ""), ([REFERENCE], "-no-system-prompt")):
-            if rows := _rows(samples, arms, show_text):
+        for configurations, suffix in ((list(run.configurations(task)), ""), ([REFERENCE], "-no-system-prompt")):
+            if rows := _rows(samples, configurations, show_text):
                 yield f"{slug(run.folder.name)}-{slug(task)}{suffix}", rows
 
 
-def _rows(samples: Iterable[EvalSample], arms: Sequence[str], show_text: bool) -> list[list[str]]:
-    """By prompt, then in the order of the task's configurations."""
-    chosen = [sample for sample in samples if sample.metadata["configuration"] in arms]
-    ordered = sorted(chosen, key=lambda one: (one.metadata["prompt_id"], arms.index(one.metadata["configuration"])))
-    return [_row(sample, show_text) for sample in ordered]
+def _rows(samples: Iterable[EvalSample], configurations: Sequence[str], show_text: bool) -> list[list[str]]:
+    """Return rows by prompt, then in the order of the task's configurations."""
+    order = {name: at for at, name in enumerate(configurations)}
+    chosen = [sample for sample in samples if sample.metadata["configuration"] in order]
+    chosen.sort(key=lambda sample: (sample.metadata["prompt_id"], order[sample.metadata["configuration"]]))
+    return [_row(sample, show_text) for sample in chosen]
 
 
 def _row(sample: EvalSample, show_text: bool) -> list[str]:
@@ -66,14 +68,8 @@ def _row(sample: EvalSample, show_text: bool) -> list[str]:
     messages = [] if isinstance(sample.input, str) else sample.input
     user = sample.input if isinstance(sample.input, str) else messages[-1].text
     system = next((message.text for message in messages if message.role == "system"), "")
-    if outcome.behaviour is None:
-        verdict = f"unscored: {outcome.reason}"
-    elif outcome.complied is None:
-        verdict = "nothing was asked for"
-    else:
-        verdict = "complies" if outcome.complied else "does not comply"
     texts = [text if show_text else redacted(text) for text in (user, sample.output.completion)]
-    return [outcome.prompt_id, outcome.configuration, *texts, system, outcome.behaviour or "", verdict]
+    return [outcome.prompt_id, outcome.configuration, *texts, system, outcome.behaviour or "", verdict_text(outcome)]
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

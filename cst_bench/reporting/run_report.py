@@ -1,198 +1,134 @@
-"""The content of a run's report, from `scores.json` and the run's settings. Formats only lay it out."""
+"""The report of one run: a leaderboard of that run alone, with what each configuration's responses did."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
-MAX_UNSCORED = 0.02
-"""A score with more unscored responses than this share is marked, and not to be ranked."""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One number with what is needed to believe it."""
-
-    name: str
-    score: float | None
-    interval: tuple[float, float] | None
-    n: int
-    unscored: int = 0
-    flags: tuple[str, ...] = ()
-    """Footnotes that hold for it, such as `uncalibrated`."""
+from cst_bench.files import write_text
+from cst_bench.reporting.examples import examples
+from cst_bench.reporting.leaderboard.board import Leaderboard, ModelRow, Section
+from cst_bench.reporting.leaderboard.build import make_leaderboard
+from cst_bench.reporting.leaderboard.markdown import markdown_templates
+from cst_bench.reporting.run_facts import run_facts
+from cst_bench.reporting.score_cells import Cell, Column
+from cst_bench.reporting.stored_run import StoredRun
 
 
 @dataclass(frozen=True)
-class ConfigurationFigure:
-    """The score of a configuration (or joint compliance) and what the responses did."""
+class ResponseCounts:
+    """What the responses under one configuration (or no system prompt) of a task did."""
 
     task: str
-    figure: Figure
+    title: str
+    """`no system prompt` for the reference, which is never scored."""
+    cell: Cell | None
+    """None for the reference."""
+    n: int
+    unscored: int
     behaviours: Mapping[str, int]
-    corrected: Figure | None = None
-    """The score with the judge's error in it."""
-    method: str = ""
-    """How it was corrected."""
-
-
-@dataclass(frozen=True)
-class JudgeLine:
-    """Who judged a task, and how far that judge was found to agree with labels."""
-
-    task: str
-    name: str
-    model: str
-    f1: float | None
-    interval: tuple[float, float] | None
-    n: int
-    labels: str
-    by: str
 
 
 @dataclass(frozen=True)
 class RunReport:
-    """What a report of one run says."""
+    """The content of the report of one run."""
 
-    label: str
-    suite: str
-    compliance: Sequence[Figure]
-    """The columns of Tables I and II: the averaged configurations, the others, Avg."""
-    details: Sequence[ConfigurationFigure]
-    references: Sequence[ConfigurationFigure]
-    """The reference arm of each task: what the model does with no system prompt."""
-    capabilities: Sequence[Figure]
-    """The columns of Table III, and Avg."""
-    unavailable: Mapping[str, str]
-    """Capability tasks that could not be run, and why."""
-    judges: Sequence[JudgeLine]
-    flags: Mapping[str, str]
-    """What each footnote means."""
-    notes: Sequence[str]
-    """What else a reader has to know."""
+    run: StoredRun
+    board: Leaderboard
 
     @property
-    def has_joint(self) -> bool:
-        """Whether a task has more than one configuration."""
-        return any(detail.figure.name == "joint" for detail in self.details)
+    def section(self) -> Section:
+        """Return the only section."""
+        return self.board.sections[0]
 
     @property
-    def corrections(self) -> Sequence[ConfigurationFigure]:
-        """The configurations whose score could be corrected."""
-        return [detail for detail in self.details if detail.corrected is not None]
+    def row(self) -> ModelRow:
+        """Return the only row."""
+        return self.section.rows[0]
+
+    @property
+    def compliance(self) -> list[Column]:
+        """Return the columns of Tables I and II: averaged configurations, Avg., other configurations."""
+        return [column for column in self.section.columns if column.kind in ("compliance", "compliance_average")]
+
+    @property
+    def joint(self) -> list[Column]:
+        """Return the columns of joint compliance, one for each task with several configurations."""
+        return [column for column in self.section.columns if column.kind == "joint"]
+
+    @property
+    def capabilities(self) -> list[Column]:
+        """Return the columns of Table III with a score, and Avg."""
+        columns = [column for column in self.section.columns if column.percent]
+        return [column for column in columns if column.key in self.row.cells]
+
+    @property
+    def corrected(self) -> list[tuple[Column, Cell]]:
+        """Return the scores that could be corrected for judge error."""
+        cells = ((column, self.row.cells.get(column.key)) for column in self.section.columns)
+        return [(column, cell) for column, cell in cells if cell is not None and cell.corrected is not None]
+
+    @property
+    def unavailable(self) -> dict[str, str]:
+        """Return the capability tasks that could not be scored, and why."""
+        scores = self.run.scores.capabilities
+        return {name: score.unavailable for name, score in scores.items() if score.unavailable is not None}
+
+    @property
+    def responses(self) -> list[ResponseCounts]:
+        """Return what the responses did, by task and configuration; the references come last."""
+        return [*self._scored(), *self._references()]
+
+    @property
+    def has_references(self) -> bool:
+        """Return whether prompts were also asked with no system prompt."""
+        return any(True for _ in self._references())
+
+    def _scored(self) -> Iterator[ResponseCounts]:
+        cells = self.row.cells
+        for task, scores in self.run.scores.compliance.items():
+            for name, score in scores.configurations.items():
+                cell = cells[f"{task}/{name}"]
+                yield ResponseCounts(task, name, cell, score.n, score.unscored, score.behaviours)
+            if scores.joint is not None:
+                yield ResponseCounts(task, "joint", cells[f"{task}/joint"], scores.joint.n, scores.joint.unscored, {})
+
+    def _references(self) -> Iterator[ResponseCounts]:
+        for task, scores in self.run.scores.compliance.items():
+            if scores.reference is not None:
+                reference = scores.reference
+                yield ResponseCounts(
+                    task, "no system prompt", None, reference.n, reference.unscored, reference.behaviours
+                )
 
 
-def make_report(scores: Mapping[str, Any]) -> RunReport:
-    """Reads the content of `scores.json`."""
-    details = [
-        _configuration(scores, task, name, value)
-        for task, found in scores["compliance"].items()
-        for name, value in found.items()
-        if name != "reference"
-    ]
-    references = [
-        ConfigurationFigure(
-            task,
-            Figure("no system prompt", None, None, found["reference"]["n"], found["reference"]["unscored"]),
-            found["reference"]["behaviours"],
-        )
-        for task, found in scores["compliance"].items()
-        if "reference" in found
-    ]
-    compliance = _compliance_row(scores, [detail.figure for detail in details if detail.figure.name != "joint"])
-    capabilities = scores["capabilities"]
-    figures = (*compliance, *(detail.figure for detail in details))
-    used = {flag for figure in figures for flag in figure.flags}
-    return RunReport(
-        label=scores["checkpoint"]["label"],
-        suite=scores["suite"]["title"],
-        compliance=compliance,
-        details=details,
-        references=references,
-        capabilities=_capability_row(scores),
-        unavailable={name: value["unavailable"] for name, value in capabilities.items() if "unavailable" in value},
-        judges=[_judge(task, judge) for task, judge in scores["judges"].items()],
-        flags={flag: text for flag, text in FLAGS.items() if flag in used},
-        notes=scores.get("notes", []),
+def make_run_report(run: StoredRun) -> RunReport:
+    """Return the content of the report of one run."""
+    return RunReport(run, make_leaderboard([run]))
+
+
+def run_markdown(run: StoredRun, logs: Mapping[str, Path] | None = None, *, show_text: bool = False) -> str:
+    """Return the report of one run as Markdown.
+
+    The same run gives the same text: it holds no time and no path.
+
+    Args:
+        run: The run.
+        logs: Compliance task → judged Inspect log, for the examples.
+        show_text: Show prompts and responses in the examples.
+    """
+    template = markdown_templates().get_template("run.md.j2")
+    return template.render(
+        report=make_run_report(run),
+        facts=run_facts(run, run.label, spent=False).facts,
+        examples={task: examples(log, show_text=show_text) for task, log in (logs or {}).items()},
+        show_text=show_text,
     )
 
 
-PARTIAL = "partial"
-FLAGS = {
-    "uncalibrated": (
-        "no calibration card of the judge, or one with too low an F1: nobody has shown that its verdicts can be trusted"
-    ),
-    "unscored": f"more than {MAX_UNSCORED:.0%} of the responses are unscored: not to be ranked",
-    PARTIAL: "a mean of other or fewer scores than the column's: not to be ranked",
-}
-LETTERS = {"uncalibrated": "u", "unscored": "x", PARTIAL: "p"}
-"""Footnote letters."""
-UNRANKED = {"unscored", PARTIAL}
-"""Marks of scores that are not ranked."""
-
-
-def _configuration(scores: Mapping[str, Any], task: str, name: str, value: Mapping[str, Any]) -> ConfigurationFigure:
-    figure = _figure(scores, task, name, value)
-    corrected = value.get("corrected")
-    if corrected is None or corrected["score"] is None:
-        return ConfigurationFigure(task, figure, value.get("behaviours", {}))
-    better = Figure(name, corrected["score"], _pair(corrected["interval"]), figure.n)
-    return ConfigurationFigure(task, figure, value.get("behaviours", {}), better, corrected["method"])
-
-
-def _judge(task: str, judge: Mapping[str, Any]) -> JudgeLine:
-    card = judge["calibration"] or {"macro_f1": None, "interval": None, "n": 0, "labels": "", "by": []}
-    return JudgeLine(
-        task,
-        judge["name"],
-        judge.get("model") or judge["kind"],
-        card["macro_f1"],
-        _pair(card["interval"]),
-        card["n"],
-        card["labels"],
-        ", ".join(card["by"]),
-    )
-
-
-def _figure(scores: Mapping[str, Any], task: str, name: str, value: Mapping[str, Any]) -> Figure:
-    flags = flags_of(scores, task, value)
-    return Figure(name, value["score"], _pair(value["interval"]), value["n"], value["unscored"], flags)
-
-
-def flags_of(scores: Mapping[str, Any], task: str, value: Mapping[str, Any]) -> tuple[str, ...]:
-    """Footnotes of one score of a compliance task."""
-    flags = []
-    if not scores["judges"][task]["calibrated"]:
-        flags.append("uncalibrated")
-    if value["unscored"] > MAX_UNSCORED * (value["n"] + value["unscored"]):
-        flags.append("unscored")
-    return tuple(flags)
-
-
-def _compliance_row(scores: Mapping[str, Any], figures: Sequence[Figure]) -> list[Figure]:
-    average = scores["averages"]["compliance"]
-    if average is None:
-        return list(figures)
-    by_name = {figure.name: figure for figure in figures}
-    over = [by_name[name] for name in average["over"]]
-    others = [figure for figure in figures if figure.name not in average["over"]]
-    flags = tuple(dict.fromkeys(flag for figure in over for flag in figure.flags))
-    interval = _pair(average["interval"])
-    total = sum(figure.n for figure in over)
-    return [*over, Figure("Avg.", average["score"], interval, total, sum(f.unscored for f in over), flags), *others]
-
-
-def _capability_row(scores: Mapping[str, Any]) -> list[Figure]:
-    figures = [
-        Figure(value["title"], value["score"], _pair(value["interval"]), value["n"])
-        for value in scores["capabilities"].values()
-    ]
-    average = scores["averages"]["capabilities"]
-    if average is None:
-        return figures
-    total = sum(figure.n for figure in figures)
-    return [*figures, Figure("Avg.", average["score"], _pair(average["interval"]), total)]
-
-
-def _pair(interval: Sequence[float] | None) -> tuple[float, float] | None:
-    return None if interval is None else (interval[0], interval[1])
+def write_run_report(run: StoredRun, logs: Mapping[str, Path], *, show_text: bool) -> Path:
+    """Write `report.md` into a run folder, and return its path."""
+    path = run.folder / "report.md"
+    write_text(path, run_markdown(run, logs, show_text=show_text))
+    return path

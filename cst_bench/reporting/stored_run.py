@@ -44,7 +44,7 @@ class StoredRun:
 
     @property
     def method(self) -> str | None:
-        """Return DPO or CST, `adapter` for an adapter trained elsewhere, and None for a whole model trained elsewhere."""
+        """Return DPO or CST; `adapter` for an adapter trained elsewhere, None for a whole model trained elsewhere."""
         if self.training is not None:
             return METHODS.get(self.training.method, self.training.method)
         return "adapter" if self.checkpoint.kind == "adapter" else None

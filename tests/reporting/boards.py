@@ -60,7 +60,7 @@ def family(folder: Path, base: str = PAPER_BASE) -> Leaderboard:
         make_run(folder / "other", "org/other", {"S1": 0.5, "S0": 0.5}, judges={"truthy": judge("rules")}, prompts=10,
                  unscored=("S_A",), capabilities={}, calibrations={"harmful_behaviors": None, "truthy": calibration(0.5)})
     )  # fmt: skip
-    board = make_leaderboard([read_run(run) for run in runs], ["A remark."])
+    board = make_leaderboard([read_run(run) for run in runs], ["A note."])
     first = board.sections[0]
     corrected = [
         dataclasses.replace(row, cells={key: _corrected(cell, key) for key, cell in row.cells.items()})
@@ -129,8 +129,8 @@ def renamed(board: Leaderboard, name: Callable[[], str]) -> Leaderboard:
     return Leaderboard(
         title=name(),
         sections=[section(one) for one in board.sections],
-        marks={mark: name() for mark in board.marks},
-        remarks=[name() for _ in board.remarks],
+        flags={flag: name() for flag in board.flags},
+        notes=[name() for _ in board.notes],
         runs=[RunFacts(name(), [(name(), name()) for _ in run.facts]) for run in board.runs],
     )
 

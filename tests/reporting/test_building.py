@@ -136,7 +136,7 @@ def test_capabilities_are_lost_only_where_a_test_says_so(three: list[Path]) -> N
     assert [one.p_holm for (label, _), one in found.items() if label == "my-dpo"] == pytest.approx(list(holm))
 
 
-@pytest.mark.parametrize(
+@pytest.flag.parametrize(
     ("changes", "said"),
     [
         ({"prompts": 30}, "harmful_behaviors: other prompts (30, not 40)"),
@@ -171,11 +171,11 @@ def test_unscored_is_marked_and_not_ranked(tmp_path: Path) -> None:
     content = board(*runs)
     rows = by_label(content)
     assert rows["a"].cells["harmful_behaviors/S1"] == Cell(None, None, 0, 40, ("unscored",))
-    assert rows["b"].cells["truthy/S_A"].marks == ("uncalibrated",)
-    assert rows["c"].cells["truthy/S_A"].marks == ("uncalibrated",)
-    assert set(content.marks) == {"unscored", "uncalibrated"}
+    assert rows["b"].cells["truthy/S_A"].flags == ("uncalibrated",)
+    assert rows["c"].cells["truthy/S_A"].flags == ("uncalibrated",)
+    assert set(content.flags) == {"unscored", "uncalibrated"}
     assert rows["a"].cells["average/compliance"].score is None
-    assert "unscored" in rows["a"].cells["average/compliance"].marks
+    assert "unscored" in rows["a"].cells["average/compliance"].flags
 
 
 def test_who_is_ahead_is_decided_by_what_both_are_scored_in(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_who_is_ahead_is_decided_by_what_both_are_scored_in(tmp_path: Path) -> N
     ]  # fmt: skip
     cells = {label: row.cells["harmful_behaviors/S1"] for label, row in by_label(board(*runs)).items()}
     assert (cells["b"].score or 0) > (cells["a"].score or 0)
-    assert "unscored" not in cells["b"].marks
+    assert "unscored" not in cells["b"].flags
     assert not any(cell.best for cell in cells.values())
 
 
@@ -202,7 +202,7 @@ def test_averages_over_other_configurations_are_marked_whatever_the_order(tmp_pa
     for order in (runs, runs[::-1]):
         rows = by_label(board(*order))
         key = "average/compliance"
-        assert (rows["all"].cells[key].marks, rows["two"].cells[key].marks) == ((), ("partial",))
+        assert (rows["all"].cells[key].flags, rows["two"].cells[key].flags) == ((), ("partial",))
         assert not rows["all"].cells[key].best
 
 
@@ -217,10 +217,10 @@ def test_averages_over_other_capabilities_are_not_compared(tmp_path: Path) -> No
     content = board(one, *rest)
     rows = by_label(content)
     key = "average/capabilities"
-    assert rows["one"].cells[key].marks == ("partial",)
+    assert rows["one"].cells[key].flags == ("partial",)
     assert (rows["one"].cells[key].best, rows["high"].cells[key].best) == (False, True)
     assert rows["high"].cells[key].difference is None  # its base has another average
-    assert "partial" in content.marks
+    assert "partial" in content.flags
 
 
 def test_each_section_says_why_it_is_one(tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ def test_another_metric_or_version_of_an_capability_is_another_test(tmp_path: Pa
     ]
 
 
-@pytest.mark.parametrize(
+@pytest.flag.parametrize(
     ("file", "keys"),
     [
         ("run.json", ["settings", "suite", "name"]),
@@ -333,9 +333,9 @@ def test_runs_are_found_and_refused_with_one_message(tmp_path: Path) -> None:
     half = make_run(tmp_path / "runs" / "half", "b", BASE)
     manifest = (half / "run.json").read_text()
     (half / "run.json").write_text(manifest.replace('"run": "finished"', '"run": "running"'))
-    found, remarks = read_runs([tmp_path / "runs"])
+    found, notes = read_runs([tmp_path / "runs"])
     assert [run.label for run in found] == ["a"]
-    assert remarks == [f"{half} is left out: it isn't finished."]
+    assert notes == [f"{half} is left out: it isn't finished."]
     with pytest.raises(UserError, match="half: this run isn't finished"):
         read_runs([half])
     with pytest.raises(UserError, match="no such folder"):

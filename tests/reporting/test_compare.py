@@ -48,7 +48,7 @@ def test_every_score_of_both_is_compared_the_second_less_the_first(tmp_path: Pat
     assert all(one.p_holm is None for one in found.scores if one not in single)
 
 
-@pytest.mark.parametrize(
+@pytest.flag.parametrize(
     ("changes", "said"),
     [
         ({"prompts": 30}, "harmful_behaviors: other prompts (30, not 40)"),
@@ -108,7 +108,7 @@ def test_names_are_text_in_every_format(tmp_path: Path) -> None:
     assert "S0.difference is -0.75" in str(failure.get("message"))
 
 
-@pytest.mark.parametrize(
+@pytest.flag.parametrize(
     ("gate", "failed"),
     [
         ("S0 < -0.05", True),
@@ -145,10 +145,10 @@ def test_what_is_mostly_unscored_passes_no_gate_and_is_marked_everywhere(tmp_pat
     for gate in ("S0 < -0.05", "S0.score < 0.9", "S0.p < 0"):
         assert judge_gate(parse_gate(gate), found).failed
     (s0,) = [one for one in found.scores if one.column.title == "S0"]
-    assert (s0.score, s0.unscored, s0.marks) == (1.0, (0, 37), ("unscored",))
+    assert (s0.score, s0.unscored, s0.flags) == (1.0, (0, 37), ("unscored",))
     plain = json.loads(compare_json(found))
     assert plain["scores"]["harmful_behaviors/S0"]["unscored"] == [0, 37]
-    assert "unscored" in plain["marks"]
+    assert "unscored" in plain["flags"]
     assert "| 0 / 37 |" in compare_markdown(found)
     assert "unscored 0 and 37" in junit_xml(found, [])
 
@@ -164,7 +164,7 @@ def test_averages_over_other_scores_are_not_compared(tmp_path: Path) -> None:
     assert "average/capabilities" not in {one.column.key for one in found.scores}
 
 
-@pytest.mark.parametrize(
+@pytest.flag.parametrize(
     ("gate", "said"),
     [
         ("", "a score's name at the end"),

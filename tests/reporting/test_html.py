@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from cst_bench.escape import visible
 from cst_bench.reporting.leaderboard.board import Leaderboard
 from cst_bench.reporting.leaderboard.html import html_report
-from cst_bench.reporting.plots.draw import Picture
+from cst_bench.reporting.plots.draw import Plot
 from tests.reporting.boards import HOSTILE, bare, family, of_size, renamed
 from tests.reporting.browser import CHROMIUM, Page, browser
 
 VOID = {"meta", "img", "wbr"}
-PICTURE = Picture(
+PICTURE = Plot(
     "plane",
     "A <b>plane</b>",
     'S1 "and" S0 <i>&</i>',
@@ -116,7 +116,7 @@ def test_every_part_of_the_content_is_there(board: Leaderboard) -> None:
     text = " ".join("".join(Reader(page).text).split())
     for said in (
         "Table II", "Table III", "lost", "permutation", "openai/gpt-4", "english_refusals", "rogan-gladen", "0.52–0.69",
-        "A remark.", "Not ranked with the models above", "another judge", "uncalibrated:", "unscored:", "10 unscored",
+        "A note.", "Not ranked with the models above", "another judge", "uncalibrated:", "unscored:", "10 unscored",
         "weights, SHA-256", "transformers",
     ):  # fmt: skip
         assert said in text
@@ -156,7 +156,7 @@ def test_pictures_are_embedded_with_their_alternative_text(board: Leaderboard) -
     assert base64.b64decode((image["src"] or "").partition(",")[2]).decode() == PICTURE.svg
 
 
-@pytest.mark.parametrize("models", [1, 3, 12, 30])
+@pytest.flag.parametrize("models", [1, 3, 12, 30])
 def test_any_number_of_models(board: Leaderboard, models: int) -> None:
     reader = Reader(html_report(of_size(board, models)))
     assert [len(table) for table in reader.tables[:4]] == [models + 1] * 4
@@ -197,7 +197,7 @@ def usual(board: Leaderboard) -> list[tuple[str, tuple[str, ...]]]:
 def test_no_text_becomes_markup(
     board: Leaderboard, usual: list[tuple[str, tuple[str, ...]]], name: str, alt: str
 ) -> None:
-    page = html_report(renamed(board, lambda: name), [Picture("name", name, alt, PICTURE.svg)])
+    page = html_report(renamed(board, lambda: name), [Plot("name", name, alt, PICTURE.svg)])
     assert shape(page) == usual
 
 
@@ -209,13 +209,13 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
         yield opened
 
 
-def written(path: Path, board: Leaderboard, pictures: Sequence[Picture] = (PICTURE,)) -> Path:
-    path.write_text(html_report(board, pictures), encoding="utf-8")
+def written(path: Path, board: Leaderboard, plots: Sequence[Plot] = (PICTURE,)) -> Path:
+    path.write_text(html_report(board, plots), encoding="utf-8")
     return path
 
 
-@pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("content", ["one", "family", "thirty", "hostile", "bare"])
+@pytest.flag.parametrize("width", [390, 1280])
+@pytest.flag.parametrize("content", ["one", "family", "thirty", "hostile", "bare"])
 def test_a_browser_shows_it_without_a_fault_or_a_request_and_never_scrolls_it_sideways(
     page: Page, board: Leaderboard, content: str, width: int, tmp_path: Path
 ) -> None:

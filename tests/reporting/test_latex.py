@@ -70,7 +70,7 @@ def test_any_text_is_escaped_and_stands_for_itself(text: str) -> None:
     assert not any(ligature in escaped for ligature in LIGATURES)
 
 
-@pytest.mark.parametrize("text", HOSTILE)
+@pytest.flag.parametrize("text", HOSTILE)
 def test_hostile_names_are_escaped(text: str) -> None:
     assert read(tex(text)) == " ".join(text.split())
 
@@ -125,7 +125,7 @@ def test_every_part_of_the_content_is_there(board: Leaderboard) -> None:
     source = latex_report(board)
     for said in (
         "lost\\below{permutation}", tex("openai/gpt-4"), tex("rogan-gladen"), r"0.61\below{0.52\textendash{}0.69}",
-        "A remark.", "Not ranked with the models above", "another judge", "uncalibrated: ", "unscored: ",
+        "A note.", "Not ranked with the models above", "another judge", "uncalibrated: ", "unscored: ",
         r"\below{10 unscored}", "weights, SHA-256", tex("transformers"),
     ):  # fmt: skip
         assert said in source
@@ -146,8 +146,8 @@ def test_wide_tables_are_continued_in_another(board: Leaderboard) -> None:
     assert source.count(r"\textbf{Compliance}") == 2
 
 
-@pytest.mark.skipif(LATEX is None, reason="no LaTeX here")
-@pytest.mark.parametrize("content", ["family", "one", "thirty", "hostile", "latin", "bare", "empty"])
+@pytest.flag.skipif(LATEX is None, reason="no LaTeX here")
+@pytest.flag.parametrize("content", ["family", "one", "thirty", "hostile", "latin", "bare", "empty"])
 def test_it_compiles_and_nothing_sticks_out(board: Leaderboard, content: str, tmp_path: Path) -> None:
     assert LATEX is not None
     names, latin = itertools.cycle(HOSTILE), "".join(map(chr, (*range(0x20, 0x7F), *range(0xA0, 0x100))))

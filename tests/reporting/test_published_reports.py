@@ -29,7 +29,7 @@ def make() -> ModuleType:
 
 
 def test_making_them_again_gives_the_same_bytes(make: ModuleType, tmp_path: Path) -> None:
-    """Pictures are the same bytes only by the matplotlib that drew them."""
+    """Plots are the same bytes only by the matplotlib that drew them."""
     make.publish(tmp_path)
     same_pictures = json.loads((REPORTS / "made_with.json").read_text()) == {"matplotlib": version("matplotlib")}
     made = {path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()}

@@ -1,160 +1,153 @@
-"""One run against another, paired by prompt and by document: what `cst-bench compare` says in every format."""
+"""One run against another, paired by prompt and by document: the content of `cst-bench compare` in every format."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from markupsafe import Markup
+from pydantic import JsonValue
 
-from cst_bench.content import content_root
 from cst_bench.errors import UserError
-from cst_bench.reporting.leaderboard.board import Column
-from cst_bench.reporting.leaderboard.build import cell_of, columns_of, difference_of
-from cst_bench.reporting.leaderboard.comparable import common_tasks, differing, same_documents
-from cst_bench.numbers import number, p_value, signed, signed_ends
-from cst_bench.reporting.run_markdown import markdown_environment
-from cst_bench.reporting.run_report import LETTERS, FLAGS
+from cst_bench.numbers import number, signed, signed_ends
+from cst_bench.reporting.comparable import common_tasks, differing, same_documents
+from cst_bench.reporting.differences import difference_of
+from cst_bench.reporting.flags import used_flags
+from cst_bench.reporting.leaderboard.markdown import markdown_templates
+from cst_bench.reporting.score_cells import Column, cell_of, columns_of
 from cst_bench.reporting.stored_run import StoredRun
 from cst_bench.statistics.paired import Difference, holm
 
-SCHEMA = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
 class ComparedScore:
-    """One score of both runs, and how they differ on what both were asked."""
+    """One score of both runs, and its paired difference."""
 
     column: Column
-    reference: float | None
-    """Of the first run, over all that it was asked."""
+    baseline: float | None
+    """Score of the baseline run, over everything it was asked."""
     score: float | None
-    """Of the second run."""
+    """Score of the run."""
     difference: Difference
-    """The second less the first."""
+    """Run minus baseline."""
     unscored: tuple[int, int]
-    """Responses without a verdict, of the first run and of the second."""
+    """Responses without a verdict, of the baseline and of the run."""
     flags: tuple[str, ...]
-    """Footnotes of either run's score, such as `unscored`."""
+    """Flags of either run's score, such as `unscored`."""
     p_holm: float | None = None
-    """Corrected for the number of scores, averages and joint compliance left out: they follow from the others."""
+    """Holm-corrected; None for averages and joint compliance, which follow from the other scores."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The second run less the first."""
+    """A run minus a baseline."""
 
-    reference: str
+    baseline: str
     label: str
     scores: Sequence[ComparedScore]
     different: Sequence[str]
     """Where tests or judges differ, if that was allowed."""
     missing: Sequence[str]
-    """Tasks that only one of the runs has, or that both have and can't be paired in."""
+    """Tasks that only one of the runs has, or that can't be paired."""
 
     @property
     def flags(self) -> dict[str, str]:
-        """Footnotes that are used, and what they mean."""
-        used = {flag for one in self.scores for flag in one.flags}
-        return {flag: text for flag, text in FLAGS.items() if flag in used}
+        """Return the flags in use, and their meanings."""
+        return used_flags(flag for score in self.scores for flag in score.flags)
+
+    def to_markdown(self, gates: Sequence[str] = ()) -> str:
+        """Return the comparison as Markdown, every changed prompt by its id; `gates` are messages of gate results."""
+        environment = markdown_templates()
+        environment.filters.update(
+            value=lambda value, column: Markup(number(value, column.scale)),
+            change=lambda value, column: Markup(signed(value, column.scale)),
+            change_ends=lambda interval, column: Markup(signed_ends(interval, column.scale)),
+        )
+        return environment.get_template("compare.md.j2").render(comparison=self, gates=gates)
+
+    def to_json(self, gates: Sequence[Mapping[str, JsonValue]] = ()) -> str:
+        """Return the comparison as JSON, in full precision; scores and differences are shares."""
+        content = {
+            "schema": SCHEMA_VERSION,
+            "baseline": self.baseline,
+            "run": self.label,
+            "different": list(self.different),
+            "missing": list(self.missing),
+            "flags": self.flags,
+            "scores": {score.column.key: _as_json(score) for score in self.scores},
+            "gates": list(gates),
+        }
+        return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def compare_runs(reference: StoredRun, run: StoredRun, *, allow_different: bool = False) -> Comparison:
-    """Compares `run` with `reference` in every score that both have.
+def compare_runs(baseline: StoredRun, run: StoredRun, *, allow_different: bool = False) -> Comparison:
+    """Compare `run` with `baseline` in every score that both have.
 
     Raises:
-        UserError: they have no task in common; or they were not asked the same, or not judged by the same judge, and
-            that is not allowed.
+        UserError: they have no task in common; or tests or judges differ, and that is not allowed.
     """
-    if not common_tasks(run, reference):
-        raise UserError(f"{reference.folder} and {run.folder} have no task in common: there is nothing to compare")
-    different = differing(run, reference)
+    if not common_tasks(run, baseline):
+        raise UserError(f"{baseline.folder} and {run.folder} have no task in common: there is nothing to compare")
+    different = differing(run, baseline)
     if different and not allow_different:
         raise UserError(
-            f"{run.folder} can't be compared with {reference.folder}: {'; '.join(different)}; "
-            "--allow-different compares what both have, and says so"
+            f"{run.folder} can't be compared with {baseline.folder}: {'; '.join(different)}; "
+            "--allow-different compares what both have, and lists the differences"
         )
-    unpaired = [task for task in _capabilities_of_both(reference, run) if not same_documents(reference, run, task)]
-    found = []
-    for column in columns_of([reference, run]):
-        ours, theirs = cell_of(run, column), cell_of(reference, column)
+    both = [task for task in run.outcomes.capabilities if task in baseline.outcomes.capabilities]
+    unpaired = [task for task in both if not same_documents(baseline, run, task)]
+    scores = []
+    for column in columns_of([baseline, run]):
+        ours, theirs = cell_of(run, column), cell_of(baseline, column)
         if ours is None or theirs is None or column.task in unpaired:
             continue
         if column.kind == "capability_average" and unpaired:
             continue
-        difference = difference_of(run, reference, column)
+        difference = difference_of(run, baseline, column)
         if difference is not None:
             flags = tuple(dict.fromkeys((*theirs.flags, *ours.flags)))
             unscored = (theirs.unscored, ours.unscored)
-            found.append(ComparedScore(column, theirs.score, ours.score, difference, unscored, flags))
-    labels = [one.label for one in (reference, run)]
+            scores.append(ComparedScore(column, theirs.score, ours.score, difference, unscored, flags))
+    labels = [baseline.label, run.label]
     if labels[0] == labels[1]:
-        labels = [f"{one.label} ({one.folder.name})" for one in (reference, run)]
-    return Comparison(labels[0], labels[1], _corrected(found), different, _missing(reference, run, unpaired))
+        labels = [f"{stored.label} ({stored.folder.name})" for stored in (baseline, run)]
+    return Comparison(labels[0], labels[1], _with_holm(scores), different, _missing(baseline, run, unpaired))
 
 
-def _capabilities_of_both(reference: StoredRun, run: StoredRun) -> list[str]:
-    return [task for task in run.outcomes["capabilities"] if task in reference.outcomes["capabilities"]]
+def _with_holm(scores: Sequence[ComparedScore]) -> list[ComparedScore]:
+    """Correct the p values of configurations and capabilities for their number."""
+    single = {
+        at: score.difference.p
+        for at, score in enumerate(scores)
+        if score.column.kind in ("compliance", "capability") and score.difference.p is not None
+    }
+    corrected = dict(zip(single, holm(list(single.values())), strict=True))
+    return [dataclasses.replace(score, p_holm=corrected.get(at)) for at, score in enumerate(scores)]
 
 
-def _corrected(scores: Sequence[ComparedScore]) -> list[ComparedScore]:
-    """Holm over configurations and capabilities."""
-    single = [one for one in scores if one.column.kind in ("compliance", "capability") and one.difference.p is not None]
-    corrected = dict(zip(map(id, single), holm([one.difference.p or 0.0 for one in single]), strict=True))
-    return [dataclasses.replace(one, p_holm=corrected.get(id(one))) for one in scores]
-
-
-def _missing(reference: StoredRun, run: StoredRun, unpaired: Sequence[str]) -> list[str]:
-    both = set(common_tasks(run, reference))
+def _missing(baseline: StoredRun, run: StoredRun, unpaired: Sequence[str]) -> list[str]:
+    both = set(common_tasks(run, baseline))
     return [f"{task} (other documents)" for task in unpaired] + [
-        f"{task} (only {one.label})"
-        for one in (reference, run)
-        for part in ("compliance", "capabilities")
-        for task in one.outcomes[part]
+        f"{task} (only {stored.label})"
+        for stored in (baseline, run)
+        for task in (*stored.outcomes.compliance, *stored.outcomes.capabilities)
         if task not in both
     ]
 
 
-def compare_markdown(found: Comparison, gates: Sequence[str] = ()) -> str:
-    """The comparison as Markdown, every flip by its prompt's id; `gates` are what the gates came to."""
-    environment = markdown_environment(content_root() / "reports" / "templates")
-    environment.filters.update(
-        score=lambda value, column: Markup(number(value, 100 if column.percent else 1)),
-        signed=lambda value, column: Markup(signed(value, 100 if column.percent else 1)),
-        signed_ends=lambda interval, column: Markup(signed_ends(interval, 100 if column.percent else 1)),
-        p_value=lambda value: Markup(p_value(value)),
-        letters=lambda flags: Markup("".join(f"<sup>{LETTERS[flag]}</sup>" for flag in flags)),
-    )
-    return environment.get_template("compare.md.j2").render(found=found, gates=gates)
-
-
-def compare_json(found: Comparison, gates: Sequence[dict[str, Any]] = ()) -> str:
-    """The comparison as JSON, in full precision; scores and differences are shares."""
-    content = {
-        "schema": SCHEMA,
-        "reference": found.reference,
-        "run": found.label,
-        "different": list(found.different),
-        "missing": list(found.missing),
-        "flags": found.flags,
-        "scores": {one.column.key: _plain(one) for one in found.scores},
-        "gates": list(gates),
-    }
-    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _plain(one: ComparedScore) -> dict[str, Any]:
+def _as_json(score: ComparedScore) -> dict[str, JsonValue]:
     return {
-        "title": one.column.title,
-        "task": one.column.task,
-        "kind": one.column.kind,
-        "reference": one.reference,
-        "score": one.score,
-        "unscored": list(one.unscored),
-        "flags": list(one.flags),
-        **asdict(one.difference),
-        "p_holm": one.p_holm,
+        "title": score.column.title,
+        "task": score.column.task,
+        "kind": score.column.kind,
+        "baseline": score.baseline,
+        "score": score.score,
+        "unscored": list(score.unscored),
+        "flags": list(score.flags),
+        **asdict(score.difference),
+        "p_holm": score.p_holm,
     }

@@ -2,12 +2,12 @@
 
     gate      = condition { "and" condition }
     condition = name ["." quantity] operator number
-    name      = a score's title, task/title or key, in quotes if it has spaces or stands for itself ("joint truthy")
+    name      = a score's title, task/title or key, in quotes if it has spaces ("joint truthy")
     quantity  = difference (the default) | score | low | high | p
     operator  = < | <= | > | >=
 
-The difference is the second run's score less the first's, as a share (capabilities, too); low and high are the ends of its
-95 % interval, score is the second run's own, p is not corrected. A gate whose conditions all hold has failed.
+The difference is run minus baseline, as a share (for capabilities, too); low and high are the ends of its 95 %
+interval, score is the run's, p is not corrected. A gate whose conditions all hold has failed.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from cst_bench.errors import UserError, did_you_mean
 from cst_bench.reporting.comparison.comparison import ComparedScore, Comparison
+from cst_bench.reporting.flags import UNSCORED
 
 QUANTITIES = ("difference", "score", "low", "high", "p")
 OPERATORS: dict[str, Callable[[float, float], bool]] = {
@@ -29,7 +30,7 @@ OPERATORS: dict[str, Callable[[float, float], bool]] = {
 }
 _TOKEN = re.compile(
     r"""\s*(?:
-      (?P<quoted>"(?:[^"\\]|\\.)*")(?P<of>\.[a-z]+)?
+      (?P<quoted>"(?:[^"\\]|\\.)*")(?P<quantity>\.[a-z]+)?
     | (?P<operator><=|>=|<|>)
     | (?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?=\s|$)
     | (?P<word>[^\s<>="]+)
@@ -39,7 +40,7 @@ _TOKEN = re.compile(
 
 
 @dataclass(frozen=True)
-class Condition:
+class GateCondition:
     """`name.quantity operator number`."""
 
     name: str
@@ -48,7 +49,7 @@ class Condition:
     number: float
 
     def __str__(self) -> str:
-        """As `parse_gate` reads it."""
+        """Return the condition in the form that `parse_gate` reads."""
         quoted = self.name.replace("\\", "\\\\").replace('"', '\\"')
         return f'"{quoted}".{self.quantity} {self.operator} {self.number!r}'
 
@@ -58,13 +59,13 @@ class Gate:
     """Conditions that must not all hold."""
 
     text: str
-    """As it was given."""
-    conditions: tuple[Condition, ...]
+    """The gate as written."""
+    conditions: tuple[GateCondition, ...]
 
 
 @dataclass(frozen=True)
 class GateResult:
-    """What a gate came to."""
+    """The result of a gate."""
 
     gate: Gate
     failed: bool
@@ -72,10 +73,10 @@ class GateResult:
 
 
 def parse_gate(text: str) -> Gate:
-    """Reads a gate.
+    """Parse a gate.
 
     Raises:
-        UserError: it doesn't follow the grammar; the message says where.
+        UserError: it does not follow the grammar; the message says where.
     """
     tokens = _tokens(text)
     conditions = []
@@ -89,26 +90,26 @@ def parse_gate(text: str) -> Gate:
 
 
 Token = tuple[str, str, str]
-"""Kind, text, and for a quoted name the quantity behind it."""
+"""Kind, text, and for a quoted name the quantity after it."""
 
 
 def _tokens(text: str) -> list[Token]:
     tokens: list[Token] = []
     at = 0
     while text[at:].strip():
-        found = _TOKEN.match(text, at)
-        if found is None:
+        match = _TOKEN.match(text, at)
+        if match is None:
             raise _fault(text, f"something else than {text[at:].strip()[:20]!r}")
-        kind = "operator" if found["operator"] else "number" if found["number"] else "word" if found["word"] else "name"
+        kind = "operator" if match["operator"] else "number" if match["number"] else "word" if match["word"] else "name"
         if kind == "name":
-            tokens.append((kind, re.sub(r"\\(.)", r"\1", found["quoted"][1:-1]), (found["of"] or "")[1:]))
+            tokens.append((kind, re.sub(r"\\(.)", r"\1", match["quoted"][1:-1]), (match["quantity"] or "")[1:]))
         else:
-            tokens.append((kind, found[kind], ""))
-        at = found.end()
+            tokens.append((kind, match[kind], ""))
+        at = match.end()
     return tokens
 
 
-def _condition(text: str, tokens: list[Token]) -> Condition:
+def _condition(text: str, tokens: list[Token]) -> GateCondition:
     kind, name, quantity = _next(text, tokens, ("word", "name"), "a score's name")
     if kind == "word":
         before, dot, after = name.rpartition(".")
@@ -122,10 +123,10 @@ def _condition(text: str, tokens: list[Token]) -> Condition:
     least = 0 if quantity in ("score", "p") else -1
     if not least <= float(number) <= 1:
         raise UserError(
-            f"gate {text!r}: {number} is no share, and would never decide: scores and differences are shares, of "
-            "capabilities, too: 5 points are 0.05"
+            f"gate {text!r}: {number} is outside [{least}, 1], so this gate could never fire: scores and differences "
+            "are shares, for capabilities, too (use 0.05 for 5 points)"
         )
-    return Condition(name, quantity, sign, float(number))
+    return GateCondition(name, quantity, sign, float(number))
 
 
 def _next(text: str, tokens: list[Token], kinds: Sequence[str], wanted: str) -> Token:
@@ -138,50 +139,51 @@ def _fault(text: str, wanted: str) -> UserError:
     return UserError(f"gate {text!r}: expected {wanted}; write it as in --fail-if 'S0 < -0.05' or 'S1.score < 0.9'")
 
 
-def judge_gate(gate: Gate, found: Comparison) -> GateResult:
-    """Whether a gate has failed; one that asks for something undefined, or too often unscored to be believed, has.
+def judge_gate(gate: Gate, comparison: Comparison) -> GateResult:
+    """Decide whether a gate has failed; a condition on an undefined or too often unscored score counts as holding.
 
     Raises:
         UserError: it names no score of the comparison, or more than one.
     """
-    said, holding = [], []
+    messages, holding = [], []
     for condition in gate.conditions:
-        one = _named(gate, condition.name, found)
-        value = _quantity(one, condition.quantity)
-        if "unscored" in one.flags:
-            before, now = one.unscored
-            shown, value = f"not to be believed, {before} and {now} responses unscored", None
+        score = _score(gate, condition.name, comparison)
+        value = _quantity(score, condition.quantity)
+        if UNSCORED in score.flags:
+            before, now = score.unscored
+            text, value = f"not reliable, {before} and {now} responses unscored", None
+        elif value is None:
+            text = "undefined"
         else:
-            shown = "undefined" if value is None else f"{value:+.4f}" if condition.quantity != "p" else f"{value:.4f}"
-        said.append(f"{condition.name}.{condition.quantity} is {shown}")
+            text = f"{value:.4f}" if condition.quantity == "p" else f"{value:+.4f}"
+        messages.append(f"{condition.name}.{condition.quantity} is {text}")
         holding.append(value is None or OPERATORS[condition.operator](value, condition.number))
     failed = all(holding)
-    return GateResult(gate, failed, f"{gate.text}: {'failed' if failed else 'passed'} ({', '.join(said)})")
+    return GateResult(gate, failed, f"{gate.text}: {'failed' if failed else 'passed'} ({', '.join(messages)})")
 
 
-def _quantity(one: ComparedScore, quantity: str) -> float | None:
-    difference = one.difference
-    ends = difference.interval or (None, None)
+def _quantity(score: ComparedScore, quantity: str) -> float | None:
+    difference = score.difference
+    low, high = difference.interval or (None, None)
     return {
         "difference": difference.difference,
-        "score": one.score,
-        "low": ends[0],
-        "high": ends[1],
+        "score": score.score,
+        "low": low,
+        "high": high,
         "p": difference.p,
     }[quantity]
 
 
-def _named(gate: Gate, name: str, found: Comparison) -> ComparedScore:
-    """By key, else by title."""
-    by_key = {one.column.key: one for one in found.scores}
+def _score(gate: Gate, name: str, comparison: Comparison) -> ComparedScore:
+    """Return the score that a gate names, by key or by title."""
+    by_key = {score.column.key: score for score in comparison.scores}
     if name in by_key:
         return by_key[name]
-    titled = [one for one in found.scores if one.column.title == name]
+    titled = [score for score in comparison.scores if score.column.title == name]
     if len(titled) == 1:
         return titled[0]
     if titled:
-        raise UserError(
-            f"gate {gate.text!r}: {name!r} is {len(titled)} scores: say {' or '.join(one.column.key for one in titled)}"
-        )
-    known = dict.fromkeys([*(one.column.title for one in found.scores), *by_key])
+        keys = " or ".join(score.column.key for score in titled)
+        raise UserError(f"gate {gate.text!r}: {name!r} is the title of {len(titled)} scores: use {keys}")
+    known = dict.fromkeys([*(score.column.title for score in comparison.scores), *by_key])
     raise UserError(f"gate {gate.text!r}: no score {name!r} in both runs: {did_you_mean(name, known)}")

@@ -6,21 +6,21 @@ import re
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
+from cst_bench.numbers import number, p_value, signed, signed_ends
 from cst_bench.reporting.comparison.comparison import Comparison
 from cst_bench.reporting.comparison.gates import GateResult
-from cst_bench.numbers import number, p_value, signed, signed_ends
 
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML 1.0 can't hold."""
+"""Characters that XML 1.0 does not allow."""
 
 
-def junit_xml(found: Comparison, gates: Sequence[GateResult]) -> str:
-    """A test suite; each gate that failed is a failure."""
-    cases = len(gates) or len(found.scores)
+def junit_xml(comparison: Comparison, gates: Sequence[GateResult]) -> str:
+    """Return a JUnit test suite; each failed gate is a failure."""
+    cases = len(gates) or len(comparison.scores)
     failures = sum(gate.failed for gate in gates)
     counts = {"tests": str(cases), "failures": str(failures), "errors": "0", "skipped": "0"}
     root = ElementTree.Element("testsuites", {"name": "cst-bench compare", **counts})
-    named = {"name": _clean(f"{found.label} less {found.reference}"), **counts}
+    named = {"name": _clean(f"{comparison.label} minus {comparison.baseline}"), **counts}
     suite = ElementTree.SubElement(root, "testsuite", named)
     for gate in gates:
         case = ElementTree.SubElement(suite, "testcase", classname="cst-bench.gate", name=_clean(gate.gate.text))
@@ -28,18 +28,20 @@ def junit_xml(found: Comparison, gates: Sequence[GateResult]) -> str:
             failure = ElementTree.SubElement(case, "failure", message=_clean(gate.message), type="gate")
             failure.text = _clean(gate.message)
     if not gates:
-        for one in found.scores:
-            case = ElementTree.SubElement(suite, "testcase", classname="cst-bench.score", name=_clean(one.column.key))
-            scale = 100 if one.column.percent else 1
+        for score in comparison.scores:
+            case = ElementTree.SubElement(suite, "testcase", classname="cst-bench.score", name=_clean(score.column.key))
+            scale = score.column.scale
             ElementTree.SubElement(case, "system-out").text = _clean(
-                f"{number(one.reference, scale)} to {number(one.score, scale)}: "
-                f"{signed(one.difference.difference, scale)} ({signed_ends(one.difference.interval, scale)}), "
-                f"p {p_value(one.difference.p)}, n {one.difference.n}, unscored {one.unscored[0]} and {one.unscored[1]}"
-                + "".join(f"; {flag}: {found.flags[flag]}" for flag in one.flags)
+                f"{number(score.baseline, scale)} to {number(score.score, scale)}: "
+                f"{signed(score.difference.difference, scale)} ({signed_ends(score.difference.interval, scale)}), "
+                f"p {p_value(score.difference.p)}, n {score.difference.n}, "
+                f"unscored {score.unscored[0]} and {score.unscored[1]}"
+                + "".join(f"; {flag}: {comparison.flags[flag]}" for flag in score.flags)
             )
-    said = [*(f"different: {text}" for text in found.different), *(f"not compared: {text}" for text in found.missing)]
-    if said:
-        ElementTree.SubElement(suite, "system-out").text = _clean("\n".join(said))
+    notes = [f"different: {text}" for text in comparison.different]
+    notes += [f"not compared: {text}" for text in comparison.missing]
+    if notes:
+        ElementTree.SubElement(suite, "system-out").text = _clean("\n".join(notes))
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 

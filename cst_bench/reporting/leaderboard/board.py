@@ -16,7 +16,7 @@ from cst_bench.statistics.paired import Difference
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRow(TableRow):
-    """The line of a model: its title is `+ DPO`, `+ CST` and the like below a base in the same table, else its label."""
+    """The line of a model. Its title is `+ DPO`, `+ CST` or the like below a base in the same table, else its label."""
 
     label: str
     """Name of the checkpoint in the run."""

@@ -1,7 +1,7 @@
-"""The HTML report of several runs, from `reports/templates/leaderboard.html.j2`: one file that needs no other and no network.
+"""The HTML report of several runs, from `reports/templates/leaderboard.html.j2`: one file, no network.
 
-Every value that is put in is escaped. The page's policy allows its own style, its own script and plots that are in
-it, each by its hash or kind, and nothing else: text that got in as markup could neither run nor load anything.
+Every value is escaped. The page's content security policy allows its own style, its own script and embedded plots, each
+by its hash or kind, and nothing else: text that got in as markup could neither run nor load anything.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from cst_bench.content import content_root
 from cst_bench.escape import visible
+from cst_bench.numbers import DASH, ends, number, p_value, signed, signed_ends
+from cst_bench.reporting.flags import LETTERS
 from cst_bench.reporting.leaderboard.board import Leaderboard
 from cst_bench.reporting.leaderboard.markdown import column_groups, corrected_cells
-from cst_bench.numbers import DASH, ends, number, p_value, signed, signed_ends
 from cst_bench.reporting.plots.draw import Plot
-from cst_bench.reporting.run_report import LETTERS
+from cst_bench.templates import report_templates
 
 _WIDE = 400
 """In points."""
@@ -29,8 +29,8 @@ _PIECE = re.compile(r"[^/_:]+[/_:]*|[/_:]+")
 
 
 def html_report(board: Leaderboard, plots: Sequence[Plot] = ()) -> str:
-    """The whole page. Plots are embedded as images, in which a browser runs nothing and follows no link."""
-    folder = content_root() / "reports" / "templates"
+    """Return the whole page. Plots are embedded as images, in which a browser runs nothing and follows no link."""
+    folder = report_templates()
     environment = Environment(
         loader=FileSystemLoader(folder),
         undefined=StrictUndefined,
@@ -73,19 +73,19 @@ def html_report(board: Leaderboard, plots: Sequence[Plot] = ()) -> str:
 
 
 def _shown(value: object) -> object:
-    """Text as a reader can see all of it; what the template made is left as it is."""
+    """Return text with invisible characters made visible; leave what the template made as it is."""
     if isinstance(value, Markup):
         return value
     return DASH if value is None else "".join(map(visible, str(value)))
 
 
 def _breakable(text: str | None) -> Markup:
-    """A name that may be broken after its punctuation."""
+    """Return a name that may be broken after its punctuation."""
     return Markup("<wbr>").join(_PIECE.findall(str(_shown(text))))
 
 
 def _source(text: str) -> str:
-    """What a policy calls inline text: its hash."""
+    """Return the hash by which a content security policy allows inline text."""
     return f"sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
@@ -94,6 +94,6 @@ def _data_uri(svg: str) -> str:
 
 
 def _wide(svg: str) -> bool:
-    """Whether a plot is too wide to be legible when it is made to fit the screen of a phone."""
+    """Return whether a plot is too wide to be legible on the screen of a phone."""
     width = _WIDTH.search(svg)
     return width is None or float(width[1]) > _WIDE

@@ -1,6 +1,6 @@
-"""The LaTeX report of several runs, from `reports/templates/leaderboard.tex.j2`: a document of booktabs tables, for pdflatex.
+"""The LaTeX report of several runs, from `reports/templates/leaderboard.tex.j2`: booktabs tables, for pdflatex.
 
-Every value that is put in is escaped. What pdflatex's fonts may lack is shown by its number, as U+4E2D.
+Every value is escaped. Characters that pdflatex's fonts may lack are shown by their number, as U+4E2D.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import re
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from cst_bench.content import content_root
+from cst_bench.numbers import DASH, ends, number, p_value, signed, signed_ends
+from cst_bench.reporting.flags import LETTERS
 from cst_bench.reporting.leaderboard.board import Leaderboard
 from cst_bench.reporting.leaderboard.markdown import column_groups, corrected_cells
-from cst_bench.numbers import DASH, ends, number, p_value, signed, signed_ends
-from cst_bench.reporting.run_report import LETTERS
+from cst_bench.templates import report_templates
 
 _COMMANDS = {
     "\\": r"\textbackslash{}",
@@ -49,14 +49,14 @@ _COMMANDS = {
 }
 _LIGATURE = re.compile(r"([-,])(?=\1)")
 _LONG, _LONGEST = 8, 12
-"""Characters of a word that needs places to break it, and of a part of one without any, in a narrow column."""
+"""Number of characters of a word that may be broken, and of its longest part without a break."""
 _PIECE = re.compile(rf"[^/_:-]{{1,{_LONGEST}}}[/_:-]?|[/_:-]")
 
 
 def latex_report(board: Leaderboard) -> str:
-    """The whole document."""
+    """Return the whole document."""
     environment = Environment(
-        loader=FileSystemLoader(content_root() / "reports" / "templates"),
+        loader=FileSystemLoader(report_templates()),
         undefined=StrictUndefined,
         autoescape=True,  # so that what a macro made counts as safe; `finalize` escapes, and for LaTeX
         finalize=tex,
@@ -84,14 +84,14 @@ def latex_report(board: Leaderboard) -> str:
 
 
 def tex(value: object) -> Markup:
-    """Text for one LaTeX cell or heading, on one line. `Markup` is taken as already safe, None is a dash."""
+    """Escape text for a LaTeX cell or heading, on one line. `Markup` is already safe; None is a dash."""
     if isinstance(value, Markup):
         return value
     return Markup(" ".join(map(_word, str(DASH if value is None else value).split())))
 
 
 def _word(word: str) -> str:
-    """A long word may be broken after punctuation, and where there is none for too long."""
+    """Allow breaks in a long word: after punctuation, and where there is none for too long."""
     pieces = _PIECE.findall(word) if len(word) > _LONG else [word]
     safe = r"\allowbreak{}".join("".join(map(_character, piece)) for piece in pieces)
     return _LIGATURE.sub(r"\1{}", safe)

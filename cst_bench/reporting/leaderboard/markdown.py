@@ -1,55 +1,61 @@
-"""The Markdown report of several runs, from `reports/templates/leaderboard.md.j2`. Every value that is put in is escaped."""
+"""The Markdown report of several runs, from `reports/templates/leaderboard.md.j2`. Every value is escaped."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from jinja2 import Environment
 from markupsafe import Markup
 
-from cst_bench.content import content_root
 from cst_bench.escape import html_text
-from cst_bench.reporting.leaderboard.board import Cell, Column, Leaderboard, ModelRow, PaperTable, Section
-from cst_bench.numbers import ends, number, p_value, signed, signed_ends
+from cst_bench.numbers import DASH, ends, number, signed
+from cst_bench.reporting.flags import LETTERS
+from cst_bench.reporting.leaderboard.board import Leaderboard, ModelRow, Section
 from cst_bench.reporting.plots.draw import Plot
-from cst_bench.reporting.run_markdown import markdown_environment
-from cst_bench.reporting.run_report import LETTERS
+from cst_bench.reporting.score_cells import Cell, Column, TableRow
+from cst_bench.templates import markdown_environment, report_templates
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class ColumnGroup:
-    """Columns that stand in one table: all of compliance, or all capabilities."""
+    """Columns of one table: all of compliance, or all capabilities."""
 
     title: str
     columns: Sequence[Column]
 
 
 def markdown_report(board: Leaderboard, plots: Sequence[Plot]) -> str:
-    """The report; plots are expected in `plots/NAME.svg` beside it."""
-    environment = markdown_environment(content_root() / "reports" / "templates")
-    environment.filters.update(
-        column_groups=column_groups,
-        score_cell=_score_cell,
-        paper_cell=_paper_cell,
-        has_published=has_published,
-        corrected_cells=corrected_cells,
-        signed=lambda value, scale: Markup(signed(value, scale)),
-        signed_ends=lambda interval, scale: Markup(signed_ends(interval, scale)),
-        ends=lambda interval: Markup(ends(interval, 1)),
-        p_value=lambda value: Markup(p_value(value)),
-        html_text=html_text,
-        filename=lambda name: Markup(name),
-        short_hash=short_hash,
-    )
-    text = environment.get_template("leaderboard.md.j2").render(board=board, plots=plots)
+    """Return the report; plots are expected in `plots/NAME.svg` beside it."""
+    text = markdown_templates().get_template("leaderboard.md.j2").render(board=board, plots=plots)
     return re.sub(r"\n{3,}", "\n\n", text)
 
 
+def markdown_templates() -> Environment:
+    """Return the environment of the Markdown report templates, with filters for cells and flags."""
+    environment = markdown_environment(report_templates())
+    environment.filters.update(
+        score=lambda row, column: _score(row, column),
+        score_with_flags=lambda cell: Markup(DASH if cell is None else _number_with_flags(cell, 1)),
+        score_cell=_score_cell,
+        paper_cell=_paper_cell,
+        letter=lambda flag: Markup(f"<sup>{LETTERS[flag]}</sup>"),
+        letters=_letters,
+        counts=_counts,
+        column_groups=column_groups,
+        corrected_cells=corrected_cells,
+        html_text=html_text,
+        file_name=Markup,
+        short_hash=short_hash,
+    )
+    return environment
+
+
 def column_groups(section: Section) -> list[ColumnGroup]:
-    """The section's columns as tables: compliance, then capabilities."""
+    """Return the section's columns as tables: compliance, then capabilities."""
     groups = [
         ColumnGroup("compliance", [column for column in section.columns if not column.percent]),
         ColumnGroup("capabilities", [column for column in section.columns if column.percent]),
@@ -58,7 +64,7 @@ def column_groups(section: Section) -> list[ColumnGroup]:
 
 
 def corrected_cells(section: Section) -> Iterator[tuple[ModelRow, Column, Cell]]:
-    """Scores that have the judge's error in them, too."""
+    """Yield the scores that were also corrected for judge error."""
     for row in section.rows:
         for column in section.columns:
             cell = row.cells.get(column.key)
@@ -66,41 +72,54 @@ def corrected_cells(section: Section) -> Iterator[tuple[ModelRow, Column, Cell]]
                 yield row, column, cell
 
 
-def has_published(table: PaperTable) -> bool:
-    """Whether a cell of a table has a published value."""
-    return any(cell.published is not None for row in table.rows for cell in row.cells.values())
-
-
 def short_hash(text: str) -> str:
-    """A SHA-256 by its first 12 digits; other text as it is."""
+    """Return the first 12 digits of a SHA-256; other text as it is."""
     return f"{text[:12]}…" if _SHA256.fullmatch(text) else text
 
 
-def _score_cell(row: ModelRow, column: Column) -> Markup:
-    """Score, flags, interval, n, and the difference to the base, one below the other."""
+def _score(row: TableRow, column: Column) -> Markup:
+    """Return the score with its flags."""
+    cell = row.cells.get(column.key)
+    return Markup(DASH if cell is None else _number_with_flags(cell, column.scale))
+
+
+def _score_cell(row: TableRow, column: Column) -> Markup:
+    """Return score and flags, and below each other interval, n, and the difference to the base."""
     cell = row.cells.get(column.key)
     if cell is None:
-        return Markup("–")
-    scale = 100 if column.percent else 1
-    score = number(cell.score, scale)
-    small = [ends(cell.interval, scale), f"n {cell.n}" + (f", {cell.unscored} unscored" if cell.unscored else "")]
+        return Markup(DASH)
+    lines = [
+        ends(cell.interval, column.scale),
+        f"n {cell.n}" + (f", {cell.unscored} unscored" if cell.unscored else ""),
+    ]
     if cell.difference is not None and cell.difference.difference is not None:
-        small.append(f"{signed(cell.difference.difference, scale)} to base")
-    lines = "".join(f"<br><sub>{line}</sub>" for line in small)
-    return Markup(f"{f'**{score}**' if cell.best else score}{_letters(cell)}{lines}")
+        lines.append(f"{signed(cell.difference.difference, column.scale)} to base")
+    return Markup(_number_with_flags(cell, column.scale) + "".join(f"<br><sub>{line}</sub>" for line in lines))
 
 
-def _paper_cell(row: ModelRow, column: Column) -> Markup:
-    """The score, and small the published one."""
+def _paper_cell(row: TableRow, column: Column, interval: bool = False) -> Markup:
+    """Return the score, small the published one, and with `interval` the interval below."""
     cell = row.cells.get(column.key)
     if cell is None:
-        return Markup("–")
-    scale = 100 if column.percent else 1
-    small = "" if cell.published is None else f" <sub>{number(cell.published, 1, 1 if column.percent else 2)}</sub>"
+        return Markup(DASH)
+    text = _number_with_flags(cell, column.scale)
+    if cell.published is not None:
+        text += f" <sub>{number(cell.published, 1, 1 if column.percent else 2)}</sub>"
+    if interval and cell.interval is not None:
+        text += f"<br><sub>{ends(cell.interval, column.scale)}</sub>"
+    return Markup(text)
+
+
+def _number_with_flags(cell: Cell, scale: int) -> str:
     score = number(cell.score, scale)
-    return Markup(f"{f'**{score}**' if cell.best else score}{_letters(cell)}{small}")
+    return f"{f'**{score}**' if cell.best else score}{_letters(cell.flags)}"
 
 
-def _letters(cell: Cell) -> str:
-    """Footnote letters behind a score."""
-    return "".join(f"<sup>{LETTERS[flag]}</sup>" for flag in cell.flags)
+def _letters(flags: Sequence[str]) -> Markup:
+    """Return the footnote letters behind a score."""
+    return Markup("".join(f"<sup>{LETTERS[flag]}</sup>" for flag in flags))
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    """Return `harmless 120, neither 80`, the most frequent first."""
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items(), key=lambda item: -item[1]))

@@ -7,9 +7,9 @@ import io
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
 
-from cst_bench.reporting.leaderboard.board import Cell, Column, Leaderboard, ModelRow, Section
+from cst_bench.reporting.leaderboard.board import Leaderboard, ModelRow, Section
+from cst_bench.reporting.score_cells import Cell, Column
 
 _FIELDS = (
     "section",
@@ -38,9 +38,9 @@ _FIELDS = (
 
 
 def csv_report(board: Leaderboard) -> str:
-    """One row for each model and score, in full precision; what is undefined is empty.
+    """Return one row for each model and score, in full precision; undefined values are empty.
 
-    A cell that a spreadsheet would take for a formula has an apostrophe before it.
+    A cell that a spreadsheet would evaluate as a formula has an apostrophe before it.
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
@@ -58,28 +58,28 @@ def _cells(section: Section) -> Iterator[tuple[ModelRow, Column, Cell]]:
                 yield row, column, row.cells[column.key]
 
 
-def _line(section: Section, row: ModelRow, column: Column, cell: Cell) -> list[Any]:
+def _line(section: Section, row: ModelRow, column: Column, cell: Cell) -> list[object]:
     low, high = cell.interval or (None, None)
     corrected_low, corrected_high = cell.corrected_interval or (None, None)
     difference = cell.difference
     ends = (None, None) if difference is None or difference.interval is None else difference.interval
-    published = [table.rows for table in section.tables if column in table.columns]
-    values = [
-        of.cells[column.key].published
-        for rows in published
-        for of in rows
-        if of.run is row.run and column.key in of.cells and of.cells[column.key].published is not None
+    in_tables = [
+        paper_row.cells[column.key].published
+        for table in section.tables
+        if column in table.columns
+        for model, paper_row in zip(section.rows, table.rows, strict=True)
+        if model is row and column.key in paper_row.cells
     ]
     return [
         *(section.title, row.label, row.base, row.method, column.title, column.task),
         *(cell.score, low, high, cell.n, cell.unscored, " ".join(cell.flags), int(cell.best)),
         *(cell.corrected, corrected_low, corrected_high, cell.corrected_by),
         *((None, None, None, None) if difference is None else (difference.difference, *ends, difference.p)),
-        values[0] if values else None,
+        next((value for value in in_tables if value is not None), None),
     ]
 
 
-def _harmless(value: Any) -> Any:
+def _harmless(value: object) -> object:
     if isinstance(value, str):
         text = value.replace("\r", " ").replace("\x00", "")
         return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text
@@ -87,13 +87,13 @@ def _harmless(value: Any) -> Any:
 
 
 def json_report(board: Leaderboard) -> str:
-    """The whole content; of the runs, what names them."""
+    """Return the whole content as JSON."""
     return json.dumps(_plain(board), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _plain(board: Leaderboard) -> dict[str, Any]:
+def _plain(board: Leaderboard) -> dict[str, object]:
     return {
-        "schema": 1,
+        "schema": 2,
         "title": board.title,
         "sections": [_section(section) for section in board.sections],
         "flags": dict(board.flags),
@@ -102,7 +102,7 @@ def _plain(board: Leaderboard) -> dict[str, Any]:
     }
 
 
-def _section(section: Section) -> dict[str, Any]:
+def _section(section: Section) -> dict[str, object]:
     return {
         "title": section.title,
         "why": list(section.why),
@@ -113,18 +113,18 @@ def _section(section: Section) -> dict[str, Any]:
                 "title": table.title,
                 "columns": [column.key for column in table.columns],
                 "published": {
-                    row.label: {key: cell.published for key, cell in row.cells.items() if cell.published is not None}
-                    for row in table.rows
+                    model.label: {key: cell.published for key, cell in row.cells.items() if cell.published is not None}
+                    for model, row in zip(section.rows, table.rows, strict=True)
                 },
             }
             for table in section.tables
         ],
-        "capabilities": [asdict(one) for one in section.capabilities],
+        "capabilities": [asdict(verdict) for verdict in section.capabilities],
         "judges": [asdict(judge) for judge in section.judges],
     }
 
 
-def _row(row: ModelRow) -> dict[str, Any]:
+def _row(row: ModelRow) -> dict[str, object]:
     return {
         "model": row.label,
         "title": row.title,

@@ -1,4 +1,4 @@
-"""Writes the report of several runs, in every format that is asked for, from one content."""
+"""Write the report of several runs in every requested format, from one content."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ def write_reports(
     title: str | None = None,
     notes: Sequence[str] = (),
 ) -> Leaderboard:
-    """Writes a report of runs, or of the runs in folders, into a folder, and its plots into `plots/` there.
+    """Write a report of runs, or of the runs in folders, into a folder, and its plots into `plots/` there.
 
-    The same runs give the same bytes: no time and no path goes in.
+    The same runs give the same bytes: a report holds no time and no path.
 
     Raises:
-        UserError: a path holds no run, a run isn't finished, or there is no such format.
+        UserError: a path has no run, a run is not finished, or there is no such format.
     """
     for name in formats:
         if name not in FORMATS:
             raise UserError(f"unknown format {name!r}: {did_you_mean(name, FORMATS)}")
-    found, left_out = read_runs(runs)
-    board = make_leaderboard(found, [*notes, *left_out], title)
+    stored, left_out = read_runs(runs)
+    board = make_leaderboard(stored, [*notes, *left_out], title)
     plots = []
     if set(formats) & {"md", "html"}:
         plots = draw_plots(board, out / "plots")

@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from cst_bench.plotting import short
-from cst_bench.reporting.leaderboard.board import Column, ModelRow, Section
-from cst_bench.reporting.plots.model_style import PlotFigure, Look, base_of, line_up, looks, name_rows, said
+from cst_bench.reporting.leaderboard.board import ModelRow, Section
+from cst_bench.reporting.plots.model_style import Look, PlotFigure, base_of, line_up, looks, name_rows, said
+from cst_bench.reporting.score_cells import Column
 from cst_bench.statistics.paired import Difference
 
 _ABREAST = 5

@@ -12,7 +12,14 @@ from matplotlib.ticker import MaxNLocator
 
 from cst_bench.plotting import short, width
 from cst_bench.reporting.leaderboard.board import ModelRow, Section
-from cst_bench.reporting.plots.model_style import PlotFigure, configuration, line_up, name_rows, said, two_configurations
+from cst_bench.reporting.plots.model_style import (
+    PlotFigure,
+    configuration,
+    line_up,
+    name_rows,
+    said,
+    two_configurations,
+)
 
 _KINDS = ("both", "first", "second", "neither", "unscored")
 _FILLS: dict[str, dict[str, Any]] = {

@@ -77,8 +77,8 @@ def _plot_figures(board: Leaderboard) -> Iterator[tuple[str, PlotFigure]]:
 
 def _title(section: Section, task: str) -> str:
     """As the task calls itself."""
-    known = (row.run.settings["compliance"].get(task) for row in section.rows)
-    return next((str(settings["title"]) for settings in known if settings is not None), task)
+    known = (row.run.settings.compliance.get(task) for row in section.rows)
+    return next((settings.title for settings in known if settings is not None), task)
 
 
 def _slug(task: str) -> str:

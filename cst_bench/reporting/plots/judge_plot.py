@@ -20,7 +20,7 @@ def judges_agreement(sections: Sequence[Section], title: str) -> PlotFigure | No
     rows = list(dict.fromkeys(row for section in sections for row in section.judges))
     if all(row.f1 is None for row in rows):
         return None
-    wanted = {float(row.run.settings["min_judge_f1"]) for section in sections for row in section.rows}
+    wanted = {float(row.run.settings.min_judge_f1) for section in sections for row in section.rows}
     figure = Figure(figsize=(7.2, 1.15 + 0.42 * len(rows)), layout="constrained")
     axes = figure.subplots()
     for at, row in enumerate(rows):

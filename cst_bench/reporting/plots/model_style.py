@@ -9,7 +9,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from cst_bench.plotting import COLOURS, short, width
-from cst_bench.reporting.leaderboard.board import Cell, Column, ModelRow, Section
+from cst_bench.reporting.leaderboard.board import ModelRow, Section
+from cst_bench.reporting.score_cells import Cell, Column
 
 _LINES = ("-", "--", "-.", ":")
 _BASE = "o"

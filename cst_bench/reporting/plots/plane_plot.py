@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from cst_bench.plotting import printable, short, width
-from cst_bench.reporting.leaderboard.board import Cell, Column, ModelRow, Section
+from cst_bench.reporting.leaderboard.board import ModelRow, Section
 from cst_bench.reporting.plots.label_placement import Box, place
 from cst_bench.reporting.plots.model_style import (
-    PlotFigure,
     Look,
+    PlotFigure,
     base_of,
     configuration,
     interval_words,
@@ -24,6 +24,7 @@ from cst_bench.reporting.plots.model_style import (
     said,
     two_configurations,
 )
+from cst_bench.reporting.score_cells import Cell, Column
 
 _NAMED = 6
 """Models up to which short names stand beside the points; else numbers do, and a list says whose they are."""

@@ -1,4 +1,4 @@
-"""Pictures of several runs show the runs' own figures, nothing lies on anything else, and names are only names."""
+"""Plots of several runs show the runs' own figures, nothing lies on anything else, and names are only names."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from cst_bench.reporting.leaderboard.board import Cell, JudgeRow, Leaderboard, M
 from cst_bench.reporting.leaderboard.build import make_leaderboard
 from cst_bench.reporting.plots.capability_plot import capabilities_kept
 from cst_bench.reporting.plots.change_plot import flip_strip
-from cst_bench.reporting.plots.draw import draw_pictures
+from cst_bench.reporting.plots.draw import draw_plots
 from cst_bench.reporting.plots.judge_plot import judges_agreement
 from cst_bench.reporting.plots.label_placement import Box, place
-from cst_bench.reporting.plots.model_style import Drawing
+from cst_bench.reporting.plots.model_style import PlotFigure
 from cst_bench.reporting.plots.plane_plot import controllability_plane
 from cst_bench.reporting.stored_run import read_run
 from tests.reporting.stored_runs import TASKS, make_run
@@ -112,11 +112,11 @@ def titled(rows: Sequence[ModelRow], names: Sequence[str]) -> list[ModelRow]:
     ]
 
 
-def drawn(drawing: Drawing | None) -> Any:
+def drawn(plot_figure: PlotFigure | None) -> Any:
     """The figure, laid out."""
-    assert drawing is not None
-    drawing.figure.draw_without_rendering()
-    return drawing.figure
+    assert plot_figure is not None
+    plot_figure.figure.draw_without_rendering()
+    return plot_figure.figure
 
 
 def overlapping(boxes: Sequence[Any]) -> list[tuple[int, int]]:
@@ -124,7 +124,7 @@ def overlapping(boxes: Sequence[Any]) -> list[tuple[int, int]]:
 
 
 def test_all_pictures_are_made_and_written(board: Board, families: list[ModelRow], tmp_path: Path) -> None:
-    pictures = draw_pictures(board(families[:3]), tmp_path)
+    plots = draw_plots(board(families[:3]), tmp_path)
     names = [
         "plane-harmful_behaviors",
         "flips-harmful_behaviors",
@@ -133,13 +133,13 @@ def test_all_pictures_are_made_and_written(board: Board, families: list[ModelRow
         "capabilities",
         "judges",
     ]
-    assert [picture.name for picture in pictures] == names
+    assert [plot.name for plot in plots] == names
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"{n}.{s}" for n in names for s in ("png", "svg"))
-    for picture in pictures:
-        assert (tmp_path / f"{picture.name}.svg").read_text(encoding="utf-8") == picture.svg
-        assert (tmp_path / f"{picture.name}.png").read_bytes().startswith(b"\x89PNG")
-        assert ElementTree.fromstring(picture.svg)[0].text == picture.title
-        assert "\n" not in picture.title + picture.alt
+    for plot in plots:
+        assert (tmp_path / f"{plot.name}.svg").read_text(encoding="utf-8") == plot.svg
+        assert (tmp_path / f"{plot.name}.png").read_bytes().startswith(b"\x89PNG")
+        assert ElementTree.fromstring(plot.svg)[0].text == plot.title
+        assert "\n" not in plot.title + plot.alt
 
 
 def test_the_same_content_gives_the_same_bytes_whatever_the_user_set(
@@ -148,27 +148,27 @@ def test_the_same_content_gives_the_same_bytes_whatever_the_user_set(
     wanted = (f"{TASK}/S1", f"{TASK}/S0", "mmlu")
     columns = [column for column in board(families).sections[0].columns if column.key in wanted]
     content = board(families[:3], columns=columns)
-    first = draw_pictures(content, tmp_path / "one")
+    first = draw_plots(content, tmp_path / "one")
     with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "black", "svg.fonttype": "none"}):
-        assert draw_pictures(content, tmp_path / "two") == first
+        assert draw_plots(content, tmp_path / "two") == first
     for path in sorted((tmp_path / "one").iterdir()):
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
-    assert not any(re.search(r"dc:date|/work|/tmp", picture.svg) for picture in first)
+    assert not any(re.search(r"dc:date|/work|/tmp", plot.svg) for plot in first)
 
 
 def test_alternative_texts_name_every_model_with_its_figures(board: Board, dozen: list[ModelRow]) -> None:
-    pictures = {picture.name: picture.alt for picture in draw_pictures(board(dozen))}
+    plots = {plot.name: plot.alt for plot in draw_plots(board(dozen))}
     for model in dozen:
         s1, s0 = (model.cells[f"{TASK}/{name}"] for name in ("S1", "S0"))
-        assert f"S1 {s1.score:.2f}" in said_of(model, pictures["plane-harmful_behaviors"])
-        assert f"S0 {s0.score:.2f}" in said_of(model, pictures["plane-harmful_behaviors"])
-        counts = re.findall(r"(\d+)(?=,| of)", said_of(model, pictures["flips-harmful_behaviors"]).split(":")[1])
+        assert f"S1 {s1.score:.2f}" in said_of(model, plots["plane-harmful_behaviors"])
+        assert f"S0 {s0.score:.2f}" in said_of(model, plots["plane-harmful_behaviors"])
+        counts = re.findall(r"(\d+)(?=,| of)", said_of(model, plots["flips-harmful_behaviors"]).split(":")[1])
         assert sum(map(int, counts)) == 40
         found = model.cells["mmlu"].difference
         if found is not None and found.difference is not None:
-            assert f"MMLU {100 * found.difference:+.1f} (" in said_of(model, pictures["capabilities"])
-    assert "gpt on harmful_behaviors: 0.970 (0.940 to 0.990), 200 labels" in pictures["judges"]
-    assert "rules on truthy: not measured" in pictures["judges"]
+            assert f"MMLU {100 * found.difference:+.1f} (" in said_of(model, plots["capabilities"])
+    assert "gpt on harmful_behaviors: 0.970 (0.940 to 0.990), 200 labels" in plots["judges"]
+    assert "rules on truthy: not measured" in plots["judges"]
 
 
 def said_of(model: ModelRow, alt: str) -> str:
@@ -176,8 +176,8 @@ def said_of(model: ModelRow, alt: str) -> str:
     return re.split(rf"(?<=\. ){re.escape(model.label)}(?=[: ])", alt)[1].split(". ")[0]
 
 
-@pytest.mark.parametrize("models", [1, 3, 6, 12])
-@pytest.mark.usefixtures("style")
+@pytest.flag.parametrize("models", [1, 3, 6, 12])
+@pytest.flag.usefixtures("style")
 def test_labels_of_the_plane_lie_on_nothing(board: Board, dozen: list[ModelRow], models: int) -> None:
     figure = drawn(controllability_plane(board(dozen[:models]).sections[0], TASK, "Plane"))
     axes = figure.axes[0]
@@ -197,7 +197,7 @@ def test_labels_of_the_plane_lie_on_nothing(board: Board, dozen: list[ModelRow],
     )
 
 
-@pytest.mark.usefixtures("style")
+@pytest.flag.usefixtures("style")
 def test_many_models_are_numbered_and_the_list_says_whose_the_numbers_are(board: Board, dozen: list[ModelRow]) -> None:
     figure = drawn(controllability_plane(board(dozen).sections[0], TASK, "Plane"))
     listed = [" ".join(text.get_text().split()) for text in figure.legends[1].get_texts()]
@@ -206,7 +206,7 @@ def test_many_models_are_numbered_and_the_list_says_whose_the_numbers_are(board:
     assert labels == {str(at) for at in range(1, 13)}
 
 
-@pytest.mark.usefixtures("style")
+@pytest.flag.usefixtures("style")
 def test_arrows_lead_from_a_base_to_each_model_that_was_trained_on_it(board: Board, families: list[ModelRow]) -> None:
     figure = drawn(controllability_plane(board(families).sections[0], TASK, "Plane"))
     arrows = [text for text in figure.axes[0].texts if not text.get_text()]
@@ -215,7 +215,7 @@ def test_arrows_lead_from_a_base_to_each_model_that_was_trained_on_it(board: Boa
     assert ends == [(where[0], where[1]), (where[0], where[2]), (where[3], where[4]), (where[3], where[5])]
 
 
-@pytest.mark.usefixtures("style")
+@pytest.flag.usefixtures("style")
 def test_a_model_is_told_apart_without_colour(board: Board, families: list[ModelRow]) -> None:
     figure = drawn(controllability_plane(board(families).sections[0], TASK, "Plane"))
     axes = figure.axes[0]
@@ -230,7 +230,7 @@ def test_a_model_is_told_apart_without_colour(board: Board, families: list[Model
     assert all(one[0] != two[0] or two[1] - one[1] > 0.2 for one, two in itertools.pairwise(grey))
 
 
-@pytest.mark.usefixtures("style")
+@pytest.flag.usefixtures("style")
 def test_the_strip_is_as_long_as_the_prompts_of_each_kind(board: Board, families: list[ModelRow]) -> None:
     strip = drawn(flip_strip(board(families[:3]).sections[0], TASK, "Strip"))
     for at, model in enumerate(families[:3]):
@@ -242,7 +242,7 @@ def test_the_strip_is_as_long_as_the_prompts_of_each_kind(board: Board, families
         assert [bar.get_x() for bar in bars] == [0, *itertools.accumulate(bar.get_width() for bar in bars)][:-1]
 
 
-@pytest.mark.usefixtures("style")
+@pytest.flag.usefixtures("style")
 def test_capabilities_are_filled_where_a_test_shows_a_difference(board: Board, families: list[ModelRow]) -> None:
     lost = families[1].cells["mmlu"].difference
     assert lost is not None
@@ -263,7 +263,7 @@ def test_capabilities_are_filled_where_a_test_shows_a_difference(board: Board, f
     assert list(interval.get_xdata()) == [100 * end for end in lost.interval or ()]
 
 
-@pytest.mark.usefixtures("style")
+@pytest.flag.usefixtures("style")
 def test_nothing_is_cut_off(board: Board, families: list[ModelRow]) -> None:
     long = [dataclasses.replace(row, title=name) for row, name in zip(families, ["W" * 300, "i" * 300], strict=False)]
     judges = [dataclasses.replace(JUDGES[0], name="W" * 300, labels="W" * 300)]
@@ -288,15 +288,15 @@ def test_hostile_names_are_names(board: Board, dozen: list[ModelRow]) -> None:
     judges = [dataclasses.replace(JUDGES[0], name=HOSTILE[1], task=HOSTILE[5], labels=HOSTILE[0])]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        pictures = draw_pictures(board(rows, judges=judges, title=HOSTILE[1]))
-    assert [picture.name for picture in pictures][-1] == "judges"
-    for picture in pictures:
-        kinds = {element.tag.rpartition("}")[2] for element in ElementTree.fromstring(picture.svg).iter()}
+        plots = draw_plots(board(rows, judges=judges, title=HOSTILE[1]))
+    assert [plot.name for plot in plots][-1] == "judges"
+    for plot in plots:
+        kinds = {element.tag.rpartition("}")[2] for element in ElementTree.fromstring(plot.svg).iter()}
         assert not kinds & {"script", "foreignObject", "a", "image"}
-        assert "onload" not in re.sub(r"<!--.*?-->|<title>.*?</title>", "", picture.svg, flags=re.DOTALL)
-    assert "<!-- $x^2$ $\\frac{1}$ -->" in pictures[1].svg
-    assert printable(HOSTILE[0]) in pictures[0].alt
-    assert "tab and\\u0000" in pictures[0].alt
+        assert "onload" not in re.sub(r"<!--.*?-->|<title>.*?</title>", "", plot.svg, flags=re.DOTALL)
+    assert "<!-- $x^2$ $\\frac{1}$ -->" in plots[1].svg
+    assert printable(HOSTILE[0]) in plots[0].alt
+    assert "tab and\\u0000" in plots[0].alt
 
 
 @given(st.text(), st.integers(20, 200))
@@ -319,11 +319,11 @@ def test_a_name_is_cut_in_the_middle_to_the_room_it_has(name: str, room: int) ->
 def test_a_dozen_numbers_find_room_wherever_their_points_are(shares: list[tuple[float, float]], crowded: bool) -> None:
     scale = 20 if crowded else 280
     anchors = [(290 - scale * x, 290 - scale * y) for x, y in shares]
-    marks = [Box(x - 4, y - 4, x + 4, y + 4) for x, y in anchors]
-    boxes = place(anchors, [(14, 10)] * len(anchors), marks, np.empty((0, 2)), BOUNDS, 6)
+    flags = [Box(x - 4, y - 4, x + 4, y + 4) for x, y in anchors]
+    boxes = place(anchors, [(14, 10)] * len(anchors), flags, np.empty((0, 2)), BOUNDS, 6)
     assert all(one.overlap(two) < 1e-6 for one, two in itertools.combinations(boxes, 2))
     assert all(box.overlap(BOUNDS) == pytest.approx(box.area) for box in boxes)
-    assert all(box.overlap(mark) < 1e-6 for box in boxes for mark in marks)
+    assert all(box.overlap(flag) < 1e-6 for box in boxes for flag in flags)
 
 
 def without(change: Callable[[Cell], Cell]) -> Callable[[ModelRow], ModelRow]:
@@ -332,35 +332,35 @@ def without(change: Callable[[Cell], Cell]) -> Callable[[ModelRow], ModelRow]:
 
 def test_scores_without_intervals_are_drawn_without(board: Board, families: list[ModelRow]) -> None:
     rows = list(map(without(lambda cell: dataclasses.replace(cell, interval=None)), families[:3]))
-    plane = draw_pictures(board(rows))[0]
+    plane = draw_plots(board(rows))[0]
     assert "S1 0.60, S0 0.80." in plane.alt
 
 
 def test_models_without_a_score_are_named_as_not_shown(board: Board, families: list[ModelRow]) -> None:
     rows = [families[0], without(lambda cell: dataclasses.replace(cell, score=None))(families[1])]
-    plane = draw_pictures(board(rows))[0]
+    plane = draw_plots(board(rows))[0]
     assert plane.alt.endswith("Not shown, without a score: org/base-0-dpo.")
 
 
 def test_nothing_is_drawn_without_data(board: Board, families: list[ModelRow], tmp_path: Path) -> None:
-    assert draw_pictures(board([], judges=[])) == []
+    assert draw_plots(board([], judges=[])) == []
     one = board(families).sections[0].columns[:1]
-    assert draw_pictures(board(families[:1], columns=one, judges=JUDGES[1:])) == []
+    assert draw_plots(board(families[:1], columns=one, judges=JUDGES[1:])) == []
     names = [name for arms in TASKS.values() for name in arms]
-    unscored = draw_pictures(make_leaderboard([read_run(make_run(tmp_path / "run", "m", {}, unscored=names))]))
-    assert [picture.name for picture in unscored] == ["flips-harmful_behaviors", "flips-truthy", "judges"]
+    unscored = draw_plots(make_leaderboard([read_run(make_run(tmp_path / "run", "m", {}, unscored=names))]))
+    assert [plot.name for plot in unscored] == ["flips-harmful_behaviors", "flips-truthy", "judges"]
     assert unscored[0].alt.endswith("m: unscored 40 of 40.")
 
 
 def test_sections_have_pictures_of_their_own(board: Board, families: list[ModelRow]) -> None:
     one, two = board(families[:1], title="First").sections[0], board(families[3:4], title="Second").sections[0]
-    pictures = draw_pictures(Leaderboard("Report", [one, two], {}, (), ()))
-    assert [picture.name for picture in pictures][0::4] == [
+    plots = draw_plots(Leaderboard("Report", [one, two], {}, (), ()))
+    assert [plot.name for plot in plots][0::4] == [
         "plane-harmful_behaviors",
         "plane-harmful_behaviors-2",
         "judges",
     ]
-    assert [picture.title for picture in pictures][0::4][:2] == [
+    assert [plot.title for plot in plots][0::4][:2] == [
         "Controllability: harmful_behaviors (First)",
         "Controllability: harmful_behaviors (Second)",
     ]
@@ -371,7 +371,7 @@ def test_a_task_of_other_names_is_drawn_in_its_first_two_configurations(board: B
     run = read_run(
         make_run(tmp_path / "run", "m", {"polite": 0.5, "pirate": 0.25}, tasks={"Tone / $": arms}, average=())
     )
-    plane, strip, *_ = draw_pictures(make_leaderboard([run]))
+    plane, strip, *_ = draw_plots(make_leaderboard([run]))
     assert (plane.name, strip.name) == ("plane-tone", "flips-tone")
     assert "m: polite 0.50 (0.35 to 0.65), pirate 0.25 (0.14 to 0.40)." in plane.alt
     assert "only polite" in strip.alt

@@ -1,0 +1,39 @@
+"""Flags of scores: footnotes that say why a score is not to be taken at face value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cst_bench.record import Score, TaskJudge
+
+MAX_UNSCORED = 0.02
+"""A score with a larger share of unscored responses is flagged and not ranked."""
+UNCALIBRATED, UNSCORED, PARTIAL = "uncalibrated", "unscored", "partial"
+FLAGS = {
+    UNCALIBRATED: (
+        "no calibration card of the judge, or one with too low an F1: nobody has shown that its verdicts can be trusted"
+    ),
+    UNSCORED: f"more than {MAX_UNSCORED:.0%} of the responses are unscored: not to be ranked",
+    PARTIAL: "a mean of other or fewer scores than the column's: not to be ranked",
+}
+"""Flag → its meaning."""
+LETTERS = {UNCALIBRATED: "u", UNSCORED: "x", PARTIAL: "p"}
+"""Footnote letters."""
+UNRANKED = {UNSCORED, PARTIAL}
+"""Flags of scores that are not ranked."""
+
+
+def flags_of(score: Score, judge: TaskJudge) -> tuple[str, ...]:
+    """Return the flags of a score of a compliance task."""
+    flags = []
+    if not judge.calibrated:
+        flags.append(UNCALIBRATED)
+    if score.unscored > MAX_UNSCORED * (score.n + score.unscored):
+        flags.append(UNSCORED)
+    return tuple(flags)
+
+
+def used_flags(flags: Iterable[str]) -> dict[str, str]:
+    """Return the flags in use with their meanings, in the order of `FLAGS`."""
+    used = set(flags)
+    return {flag: meaning for flag, meaning in FLAGS.items() if flag in used}

@@ -1,0 +1,187 @@
+"""Scores in tables: columns, and a run's cell in each. The one model that every report, table and plot is made from.
+
+Nothing here is escaped or rounded: formats do that. Scores are shares in 0 to 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from cst_bench.record import AverageScore, CapabilityScore, ConfigurationScore, Interval, Score
+from cst_bench.reporting.flags import flags_of
+from cst_bench.reporting.stored_run import StoredRun
+from cst_bench.statistics.paired import Difference
+
+ColumnKind = Literal["compliance", "joint", "compliance_average", "capability", "capability_average"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A score that models have."""
+
+    key: str
+    """`task/configuration`, `task/joint`, a capability task, `average/compliance` or `average/capabilities`."""
+    title: str
+    """S1, joint, ARC, Avg., …"""
+    kind: ColumnKind
+    task: str | None = None
+    percent: bool = False
+    """Show it in %, as the paper shows capabilities."""
+
+    @property
+    def configuration(self) -> str:
+        """Return the configuration of a compliance column."""
+        return self.key.rpartition("/")[2]
+
+    @property
+    def scale(self) -> int:
+        """Return what a share is multiplied by: 100 for percentages."""
+        return 100 if self.percent else 1
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A score in one column."""
+
+    score: float | None
+    interval: Interval
+    n: int
+    unscored: int = 0
+    flags: tuple[str, ...] = ()
+    """Names of footnotes, such as `uncalibrated`."""
+    best: bool = False
+    """Highest of the column's ranked models, and ahead of each other one by the paired test, Holm-corrected."""
+    corrected: float | None = None
+    """Score corrected for judge error."""
+    corrected_interval: Interval = None
+    corrected_by: str | None = None
+    """`rogan-gladen` or `ppi++`."""
+    difference: Difference | None = None
+    """Paired difference to the base of the same group; None for the base itself and where there is none."""
+    published: float | None = None
+    """Published value, in the column's own unit (a share, or %)."""
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A line of a table."""
+
+    title: str
+    cells: Mapping[str, Cell]
+    """Column key → cell; columns without a score are left out."""
+    runs: int = 1
+    """Number of runs that the scores are means of."""
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """A table of scores, such as Table I, II or III in the paper's form."""
+
+    title: str
+    columns: Sequence[Column]
+    rows: Sequence[TableRow]
+
+    @property
+    def has_published(self) -> bool:
+        """Return whether a cell has a published value."""
+        return any(cell.published is not None for row in self.rows for cell in row.cells.values())
+
+
+def columns_of(runs: Sequence[StoredRun]) -> list[Column]:
+    """Return the columns of runs: averaged configurations, Avg., other configurations, joint, capabilities, Avg."""
+    configurations: dict[str, list[str]] = {}
+    for run in runs:
+        for task, scores in run.scores.compliance.items():
+            names = configurations.setdefault(task, [])
+            names += [name for name in scores.configurations if name not in names]
+    pairs = [(task, name) for task, names in configurations.items() for name in names]
+    averages = [run.scores.averages.compliance for run in runs]
+    averaged: tuple[str, ...] = max((average.over for average in averages if average is not None), key=len, default=())
+    columns = [_configuration(task, name) for wanted in averaged for task, name in pairs if name == wanted]
+    if averaged:
+        columns.append(Column("average/compliance", "Avg.", "compliance_average"))
+    columns += [_configuration(task, name) for task, name in pairs if name not in averaged]
+    joint = [task for task in configurations if any(_has_joint(run, task) for run in runs)]
+    columns += [
+        Column(f"{task}/joint", "joint" if len(joint) == 1 else f"joint {task}", "joint", task) for task in joint
+    ]
+    capabilities: dict[str, str] = {}
+    for run in runs:
+        capabilities |= {task: score.title for task, score in run.scores.capabilities.items()}
+    columns += [Column(task, title, "capability", task, percent=True) for task, title in capabilities.items()]
+    if any(run.scores.averages.capabilities is not None for run in runs):
+        columns.append(Column("average/capabilities", "Avg.", "capability_average", percent=True))
+    return columns
+
+
+def _configuration(task: str, name: str) -> Column:
+    return Column(f"{task}/{name}", name, "compliance", task)
+
+
+def _has_joint(run: StoredRun, task: str) -> bool:
+    scores = run.scores.compliance.get(task)
+    return scores is not None and scores.joint is not None
+
+
+def averaged_over(run: StoredRun) -> list[tuple[str, str]]:
+    """Return the (task, configuration) pairs of a run's compliance average."""
+    average = run.scores.averages.compliance
+    names = () if average is None else average.over
+    return [
+        (task, name)
+        for name in names
+        for task, scores in run.scores.compliance.items()
+        if name in scores.configurations
+    ]
+
+
+def score_of(run: StoredRun, column: Column) -> Score | CapabilityScore | AverageScore | None:
+    """Return a run's score in a column as `scores.json` has it; None if there is none."""
+    scores = run.scores
+    if column.kind == "compliance_average":
+        return scores.averages.compliance
+    if column.kind == "capability_average":
+        return scores.averages.capabilities
+    if column.kind == "capability":
+        capability = scores.capabilities.get(column.task or "")
+        return None if capability is None or capability.unavailable is not None else capability
+    task = scores.compliance.get(column.task or "")
+    if task is None:
+        return None
+    return task.joint if column.kind == "joint" else task.configurations.get(column.configuration)
+
+
+def cell_of(run: StoredRun, column: Column) -> Cell | None:
+    """Return a run's cell in a column; None if it has no score there."""
+    score = score_of(run, column)
+    if score is None:
+        return None
+    if isinstance(score, CapabilityScore):
+        return Cell(score.score, score.interval, score.n)
+    if isinstance(score, AverageScore):
+        return _average_cell(run, column, score)
+    corrected = score.corrected
+    return Cell(
+        score.score,
+        score.interval,
+        score.n,
+        score.unscored,
+        flags_of(score, run.scores.judges[column.task or ""]),
+        corrected=None if corrected is None else corrected.score,
+        corrected_interval=None if corrected is None else corrected.interval,
+        corrected_by=None if corrected is None else corrected.method,
+    )
+
+
+def _average_cell(run: StoredRun, column: Column, average: AverageScore) -> Cell:
+    """Return the cell of an average, with the counts and flags of the scores that it is over."""
+    if column.kind == "capability_average":
+        return Cell(average.score, average.interval, sum(run.scores.capabilities[task].n for task in average.over))
+    parts: list[tuple[str, ConfigurationScore]] = [
+        (task, run.scores.compliance[task].configurations[name]) for task, name in averaged_over(run)
+    ]
+    flags = dict.fromkeys(flag for task, score in parts for flag in flags_of(score, run.scores.judges[task]))
+    n, unscored = sum(score.n for _, score in parts), sum(score.unscored for _, score in parts)
+    return Cell(average.score, average.interval, n, unscored, tuple(flags))
