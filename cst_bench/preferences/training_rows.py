@@ -132,7 +132,9 @@ def _answer(row: Row, column: str) -> str:
 
 def _messages(row: Row, column: str) -> list[tuple[str, str]]:
     found = []
-    for message in row.values[column]:
+    messages = row.values[column]
+    assert isinstance(messages, Iterable)  # the callers have checked it
+    for message in messages:
         if not isinstance(message, Mapping) or "role" not in message or "content" not in message:
             raise UserError(f"{row.where}: column {column!r} must hold messages with role and content")
         found.append((str(message["role"]), text_column(Row(row.where, dict(message)), "content")))
