@@ -21,11 +21,11 @@ import yaml
 
 from cst_bench.calibration.calibration_report import write_calibration
 from cst_bench.content import content_root
-from cst_bench.files import canonical_json, write_json, write_text
+from cst_bench.files import write_json, write_text
 from cst_bench.judging.card import read_card
+from cst_bench.numbers import ends, number
 from cst_bench.reporting.formats import FORMATS
 from cst_bench.reporting.leaderboard.write import write_reports
-from cst_bench.numbers import ends, number
 from cst_bench.reporting.stored_run import read_run
 
 ROOT = content_root()
@@ -42,11 +42,10 @@ def store(reproduction: Path) -> None:
     for run in sorted((reproduction / "runs" / "tiny").glob(f"{SET}-*")):
         if not run.name.endswith(("-base", f"-{SEED}")):
             continue
-        manifest = {key: value for key, value in read_run(run).manifest.items() if key != "environment"}
-        write_json(STORED / run.name / "run.json", manifest)
-        for name in ("scores.json", "outcomes.json"):
-            value = json.loads((run / name).read_text(encoding="utf-8"))
-            write_text(STORED / run.name / name, canonical_json(value) + "\n")
+        stored = read_run(run)
+        stored.manifest.model_copy(update={"environment": None}).write(STORED / run.name)
+        stored.scores.write(STORED / run.name, compact=True)
+        stored.outcomes.write(STORED / run.name)
     for name in ("report.md", "tables.json"):
         write_text(TINY / "reproduction" / name, (reproduction / name).read_text(encoding="utf-8"))
 
@@ -54,7 +53,7 @@ def store(reproduction: Path) -> None:
 def publish(out: Path) -> None:
     """Writes all that follows from what is stored, into a folder laid out as reports/."""
     steps = f"{SET}-dpo_steps-{SEED} is DPO with as many optimizer steps as CST, which has twice the rows."
-    write_reports([STORED], out / "tiny" / "leaderboard", list(FORMATS), remarks=[steps])
+    write_reports([STORED], out / "tiny" / "leaderboard", list(FORMATS), notes=[steps])
     for path in sorted(CARDS.glob("*.json")):
         write_calibration(out / "judges" / path.stem, read_card(path), None)
     write_json(out / "made_with.json", {"matplotlib": version("matplotlib")})
@@ -90,7 +89,7 @@ def reproduction_table() -> str:
     for rows in zip(*(table["rows"] for table in shown), strict=True):
         cells = [cell(row, at) for row in rows[:2] for at in range(len(row["scores"]))]
         cells.append(cell(rows[2], -1, percent=True))
-        lines.append(f"| {rows[0]['arm']} | {rows[0]['runs']} | {' | '.join(cells)} |")
+        lines.append(f"| {rows[0]['title']} | {rows[0]['runs']} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -102,17 +101,17 @@ def cell(row: Mapping[str, Any], at: int, *, percent: bool = False) -> str:
 
 
 def with_tables(readme: str) -> str:
-    """The README with its tables between their marks.
+    """The README with its tables between their flags.
 
     Raises:
-        ValueError: the marks aren't there.
+        ValueError: the flags aren't there.
     """
     for name, table in (("benchmarks", benchmark_table()), ("reproduce tiny", reproduction_table())):
         begin, end = f"<!-- {name}: made by scripts/publish.py -->", f"<!-- end of {name} -->"
         before, found, rest = readme.partition(begin)
         _, ended, after = rest.partition(end)
         if not found or not ended:
-            raise ValueError(f"README.md lacks the marks {begin} and {end}")
+            raise ValueError(f"README.md lacks the flags {begin} and {end}")
         readme = f"{before}{begin}\n{table}{end}{after}"
     return readme
 

@@ -6,58 +6,62 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from cst_bench.content import content_root
+from pydantic import JsonValue
+
 from cst_bench.errors import UserError
 from cst_bench.files import write_json, write_text
 from cst_bench.progress import Progress, Silent
-from cst_bench.reporting.run_markdown import markdown_environment
+from cst_bench.record import Interval
+from cst_bench.reporting import StoredRun, read_run
+from cst_bench.reporting.leaderboard.markdown import markdown_templates
+from cst_bench.reporting.score_cells import ScoreTable
 from cst_bench.reproduce.ingredients import ingredients
-from cst_bench.reproduce.paper_tables import ReproducedTable, Scores, footnotes, make_tables
+from cst_bench.reproduce.paper_tables import RunKey, flags_in, make_tables
 from cst_bench.reproduce.steps import BASE, Reproduction, Step, load_reproduction, steps
 from cst_bench.reproduce.workers import run_steps
 from cst_bench.tuning.training import PACKAGES
 from cst_bench.workfolder import locked, open_work_folder, package_versions
 
-SCHEMA = 1
+SCHEMA_VERSION = 2
+TABLES_SCHEMA = 2
 MANIFEST = "reproduce.json"
 
 
 @dataclass(frozen=True)
 class ReproduceOptions:
-    """What the user asks for. The names are those of the command line."""
+    """Options of a reproduction, named as on the command line."""
 
     name: str = "tiny"
     out: Path | None = None
     models: Path | None = None
-    """A file with models in place of the reproduction's own."""
+    """File with models to use instead of the reproduction's."""
     seeds: tuple[int, ...] = ()
     limit: int | None = None
     data: Mapping[str, str] = field(default_factory=dict)
-    """Local data for a task or a source of rows."""
+    """Task, or source of extra rows → local data."""
     workers: int = 1
-    """Steps at a time."""
+    """Number of steps to run at the same time."""
     options: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """Further arguments of a verb."""
+    """Verb → further arguments of its steps."""
 
 
 @dataclass(frozen=True)
 class ReproduceResult:
-    """Where the report is and what it says."""
+    """The folder of a reproduction and its tables."""
 
     folder: Path
-    tables: Sequence[ReproducedTable]
+    tables: Sequence[ScoreTable]
     was_finished: bool
 
 
 def reproduce(options: ReproduceOptions, progress: Progress | None = None) -> ReproduceResult:
-    """Runs the whole chain, or what is left of it, and writes `report.md` and `tables.json`.
+    """Run the whole chain, or what is left of it, and write `report.md` and `tables.json`.
 
     Raises:
-        UserError: something in the options is wrong, or the folder holds a reproduction with other settings.
+        UserError: an option is wrong, or the folder holds a reproduction with other settings.
         StepFailed: a step failed with an error of its own.
-        Interrupted: a step was cut off; the same call continues.
+        Interrupted: a step was interrupted; the same call continues.
     """
     progress = progress or Silent()
     plan = load_reproduction(options.name, options.models)
@@ -76,7 +80,7 @@ def reproduce(options: ReproduceOptions, progress: Progress | None = None) -> Re
     }
     with locked(folder):
         manifest = open_work_folder(
-            folder, MANIFEST, settings, kind="a reproduction", schema=SCHEMA, state={"seconds": {}}
+            folder, MANIFEST, settings, kind="a reproduction", schema=SCHEMA_VERSION, state={"seconds": {}}
         )
         todo = list(steps(plan, folder, limit=options.limit, data=options.data, options=options.options))
         left = [step for step in todo if not step.makes.is_file()]
@@ -90,52 +94,65 @@ def reproduce(options: ReproduceOptions, progress: Progress | None = None) -> Re
                     write_json(folder / MANIFEST, manifest)
 
             run_steps(todo, folder / "logs", workers=options.workers, done=done)
-        tables = make_tables(plan, _scores(plan, folder))
-        _write(folder, plan, tables, manifest)
+        tables = make_tables(plan, _runs(plan, folder))
+        _write(folder, plan, tables, options.limit)
     return ReproduceResult(folder, tables, not left)
 
 
-def _scores(plan: Reproduction, folder: Path) -> dict[tuple[str, str, str], list[Scores]]:
-    def read(*names: str) -> Scores:
-        found: Scores = json.loads((folder / "runs").joinpath(*names, "scores.json").read_text(encoding="utf-8"))
-        return found
-
-    scores: dict[tuple[str, str, str], list[Scores]] = {}
+def _runs(plan: Reproduction, folder: Path) -> dict[RunKey, list[StoredRun]]:
+    """Read the runs of a reproduction."""
+    runs: dict[RunKey, list[StoredRun]] = {}
     for model in plan.models:
         for set_name, data in plan.sets.items():
-            scores[model, set_name, BASE] = [read(model, f"{set_name}-{BASE}")]
+            runs[model, set_name, BASE] = [read_run(folder / "runs" / model / f"{set_name}-{BASE}")]
             for variant in data.variants:
-                scores[model, set_name, variant] = [read(model, f"{set_name}-{variant}-{seed}") for seed in plan.seeds]
-    return scores
+                runs[model, set_name, variant] = [
+                    read_run(folder / "runs" / model / f"{set_name}-{variant}-{seed}") for seed in plan.seeds
+                ]
+    return runs
 
 
-def _write(folder: Path, plan: Reproduction, tables: Sequence[ReproducedTable], manifest: Mapping[str, Any]) -> None:
-    write_json(folder / "tables.json", {"schema": SCHEMA, "tables": [_as_json(table) for table in tables]})
+def _write(folder: Path, plan: Reproduction, tables: Sequence[ScoreTable], limit: int | None) -> None:
+    write_json(folder / "tables.json", {"schema": TABLES_SCHEMA, "tables": [_as_json(table) for table in tables]})
     cards = {
         (model, task): json.loads((folder / "pairs" / model / task / "critique.json").read_text(encoding="utf-8"))
         for model in plan.models
         for task in dict.fromkeys(task for data in plan.sets.values() for task in data.pairs)
     }
-    template = markdown_environment(content_root() / "reports" / "templates").get_template("reproduce.md.j2")
-    limit = manifest["settings"]["limit"]
-    text = template.render(plan=plan, tables=tables, cards=cards, flags=footnotes(tables), limit=limit)
+    environment = markdown_templates()
+    environment.filters["passes"] = _passes
+    text = environment.get_template("reproduce.md.j2").render(
+        plan=plan,
+        tables=tables,
+        has_published=any(table.has_published for table in tables),
+        cards=cards,
+        flags=flags_in(tables),
+        limit=limit,
+    )
     write_text(folder / "report.md", text)
 
 
-def _as_json(table: ReproducedTable) -> dict[str, Any]:
+def _passes(copies: float) -> str:
+    return "each row once a pass" if copies == 1 else f"each row {copies:g} times a pass"
+
+
+def _as_json(table: ScoreTable) -> dict[str, JsonValue]:
     return {
         "title": table.title,
-        "columns": list(table.columns),
+        "columns": [column.title for column in table.columns],
         "rows": [
             {
-                "model": row.model,
-                "variant": row.variant,
+                "title": row.title,
                 "runs": row.runs,
-                "scores": [cell.score for cell in row.cells],
-                "intervals": [None if cell.interval is None else list(cell.interval) for cell in row.cells],
-                "published": [cell.published for cell in row.cells],
-                "flags": [list(cell.flags) for cell in row.cells],
+                "scores": [row.cells[column.key].score for column in table.columns],
+                "intervals": [_ends(row.cells[column.key].interval) for column in table.columns],
+                "published": [row.cells[column.key].published for column in table.columns],
+                "flags": [list(row.cells[column.key].flags) for column in table.columns],
             }
             for row in table.rows
         ],
     }
+
+
+def _ends(interval: Interval) -> list[JsonValue] | None:
+    return None if interval is None else list(interval)

@@ -1,144 +1,93 @@
-"""The paper's tables from the scores of a reproduction's runs: means over seeds, beside what was published."""
+"""The paper's tables from a reproduction's runs: means over seeds, beside the published values."""
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
-from cst_bench.reporting.published_values import form as published_form
-from cst_bench.reporting.published_values import published_value
-from cst_bench.reporting.run_report import FLAGS, flags_of
-from cst_bench.reporting.stored_run import METHODS
+from cst_bench.reporting.flags import used_flags
+from cst_bench.reporting.published_values import published_table, published_value
+from cst_bench.reporting.score_cells import Cell, Column, ColumnKind, ScoreTable, TableRow, cell_of, columns_of
+from cst_bench.reporting.stored_run import METHODS, StoredRun
 from cst_bench.reproduce.steps import BASE, Reproduction, TableForm
-from cst_bench.runs.scoring import mean_score
+from cst_bench.statistics.intervals import mean_interval, t_interval
 
-_NO_COLUMN = ("joint", "reference")
-Scores = Mapping[str, Any]
-"""The content of a run's `scores.json`, or one entry in it."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A score: of one run with that run's interval, or the mean over seeds with a t interval over them."""
-
-    score: float | None
-    interval: tuple[float, float] | None
-    published: float | None
-    flags: tuple[str, ...] = ()
-    """Footnotes that hold for it in some run, such as `unscored`."""
+RunKey = tuple[str, str, str]
+"""Model, set, and `base` or variant."""
 
 
-@dataclass(frozen=True)
-class TableRow:
-    """A model in a table."""
-
-    model: str
-    variant: str
-    runs: int
-    cells: Sequence[Cell]
-
-
-@dataclass(frozen=True)
-class ReproducedTable:
-    """A table in the paper's form."""
-
-    title: str
-    columns: Sequence[str]
-    percent: bool
-    rows: Sequence[TableRow]
-
-
-def make_tables(plan: Reproduction, scores: Mapping[tuple[str, str, str], Sequence[Scores]]) -> list[ReproducedTable]:
-    """The tables of a reproduction.
+def make_tables(plan: Reproduction, runs: Mapping[RunKey, Sequence[StoredRun]]) -> list[ScoreTable]:
+    """Return the tables of a reproduction.
 
     Args:
-        plan: What was reproduced.
-        scores: (model, set, `base` or variant) → the scores of its runs, one for each seed.
+        plan: The reproduction.
+        runs: (model, set, `base` or variant) → its runs, one for each seed.
     """
-    return [_table(plan, form, scores) for form in plan.tables]
+    return [_table(plan, form, runs) for form in plan.tables]
 
 
-def footnotes(tables: Sequence[ReproducedTable]) -> dict[str, str]:
-    """What each flag means that is in some table."""
-    used = {flag for table in tables for row in table.rows for cell in row.cells for flag in cell.flags}
-    return {flag: text for flag, text in FLAGS.items() if flag in used}
+def flags_in(tables: Sequence[ScoreTable]) -> dict[str, str]:
+    """Return the flags of tables, and their meanings."""
+    return used_flags(
+        flag for table in tables for row in table.rows for cell in row.cells.values() for flag in cell.flags
+    )
 
 
-def _table(
-    plan: Reproduction, form: TableForm, scores: Mapping[tuple[str, str, str], Sequence[Scores]]
-) -> ReproducedTable:
-    columns = [*form.columns, *(["Avg."] if form.average else [])]
+def _table(plan: Reproduction, form: TableForm, runs: Mapping[RunKey, Sequence[StoredRun]]) -> ScoreTable:
+    all_runs = [run for key in runs if key[1] == form.set for run in runs[key]]
+    columns = _columns(form, all_runs)
     rows = []
     for name, model in plan.models.items():
         for variant in (BASE, *plan.sets[form.set].variants):
-            runs = scores[name, form.set, variant]
             method = None if variant == BASE else METHODS[plan.variants[variant].method]
-            values = [_values(form, run) for run in runs]
-            cells = [
-                _cell(
-                    [row[at] for row in values],
-                    _published(form, model.checkpoint, method, column),
-                    _marks(form.columns if at == len(form.columns) else [column], runs),
-                )
-                for at, column in enumerate(columns)
-            ]
+            by_run = [_cells(columns, form.average, run) for run in runs[name, form.set, variant]]
+            cells = {}
+            for column in columns:
+                published = _published(form, model.checkpoint, method, column)
+                cells[column.key] = _mean([row[column.key] for row in by_run], published)
             title = model.title if variant == BASE else f"+ {plan.variants[variant].title}"
-            rows.append(TableRow(name, title, len(runs), cells))
-    return ReproducedTable(form.title, columns, form.percent, rows)
+            rows.append(TableRow(title, cells, len(by_run)))
+    return ScoreTable(form.title, columns, rows)
 
 
-def _published(form: TableForm, checkpoint: str, method: str | None, column: str) -> float | None:
+def _columns(form: TableForm, runs: Sequence[StoredRun]) -> list[Column]:
+    """Return the columns of a table: by title among the runs' configurations and capabilities, then Avg."""
+    kind = "capability" if form.percent else "compliance"
+    by_title = {column.title: column for column in columns_of(runs) if column.kind == kind}
+    missing = {title: Column(title, title, "compliance", percent=form.percent) for title in form.columns}
+    columns = [(missing | by_title)[title] for title in form.columns]
+    if form.average:
+        average: ColumnKind = "capability_average" if form.percent else "compliance_average"
+        columns.append(Column("average", "Avg.", average, percent=form.percent))
+    return columns
+
+
+def _cells(columns: Sequence[Column], average: bool, run: StoredRun) -> dict[str, Cell]:
+    """Return the cells of one run; the average is over the table's columns."""
+    single = columns[:-1] if average else columns
+    cells = {column.key: cell_of(run, column) or Cell(None, None, 0) for column in single}
+    if average:
+        parts = list(cells.values())
+        score, interval = mean_interval([cell.score for cell in parts], [cell.interval for cell in parts])
+        flags = tuple(dict.fromkeys(flag for cell in parts for flag in cell.flags))
+        total, unscored = sum(cell.n for cell in parts), sum(cell.unscored for cell in parts)
+        cells[columns[-1].key] = Cell(score, interval, total, unscored, flags)
+    return cells
+
+
+def _mean(cells: Sequence[Cell], published: float | None) -> Cell:
+    """Return the cell of one run with its own interval, or the mean over seeds with a t interval over them."""
+    scores = [cell.score for cell in cells if cell.score is not None]
+    flags = tuple(dict.fromkeys(flag for cell in cells for flag in cell.flags))
+    n, unscored = sum(cell.n for cell in cells), sum(cell.unscored for cell in cells)
+    if not scores or len(scores) < len(cells):
+        return Cell(None, None, n, unscored, flags, published=published)
+    interval = cells[0].interval if len(cells) == 1 else t_interval(scores)
+    mean = scores[0] if len(cells) == 1 else statistics.fmean(scores)
+    return Cell(mean, interval, n, unscored, flags, published=published)
+
+
+def _published(form: TableForm, checkpoint: str, method: str | None, column: Column) -> float | None:
     if form.published is None:
         return None
-    return published_value(published_form(form.published), checkpoint, method, column)
-
-
-def _values(form: TableForm, run: Scores) -> list[Scores]:
-    """`score` and `interval` of each column in one run."""
-    found = [_value(column, run) for column in form.columns]
-    return [*found, mean_score(found)] if form.average else found
-
-
-def _value(column: str, run: Scores) -> Scores:
-    for task in run["compliance"].values():
-        if column in task and column not in _NO_COLUMN:
-            return dict(task[column])
-    for capability in run["capabilities"].values():
-        if capability["title"] == column:
-            return dict(capability)
-    return {"score": None, "interval": None}
-
-
-def _marks(columns: Sequence[str], runs: Sequence[Scores]) -> tuple[str, ...]:
-    """Footnotes of configurations in any run; an average has those of what it is over."""
-    found = (
-        flag
-        for run in runs
-        for name, task in run["compliance"].items()
-        for column in columns
-        if column in task and column not in _NO_COLUMN
-        for flag in flags_of(run, name, task[column])
-    )
-    return tuple(dict.fromkeys(found))
-
-
-def _cell(values: Sequence[Scores], published: float | None, flags: tuple[str, ...]) -> Cell:
-    scores = [value["score"] for value in values]
-    if not scores or None in scores:
-        return Cell(None, None, published, flags)
-    if len(values) == 1:
-        interval = values[0]["interval"]
-        return Cell(scores[0], None if interval is None else (interval[0], interval[1]), published, flags)
-    return Cell(statistics.fmean(scores), t_interval(scores), published, flags)
-
-
-def t_interval(scores: Sequence[float]) -> tuple[float, float]:
-    """95 % interval of a mean over seeds (Student's t), cut off at 0 and 1: of training, not of the prompts."""
-    from scipy.stats import t
-
-    mean = statistics.fmean(scores)
-    half = float(t.ppf(0.975, len(scores) - 1)) * statistics.stdev(scores) / math.sqrt(len(scores))
-    return max(0.0, mean - half), min(1.0, mean + half)
+    return published_value(published_table(form.published), checkpoint, method, column.title)

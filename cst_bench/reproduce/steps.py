@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from cst_bench import content
 from cst_bench.content import Content
 from cst_bench.errors import UserError, did_you_mean
-from cst_bench.reporting.published_values import forms
+from cst_bench.reporting.published_values import published_tables
 from cst_bench.runs.suite import load_suite
 
 FOLDER = "training/reproductions"
@@ -110,7 +110,9 @@ class Reproduction(Content):
                 if task not in self.critiques:
                     raise ValueError(f"sets.{name}: no critique for task {task}")
         for table in self.tables:
-            if table.published is not None and table.published not in (known := [one.name for one in forms()]):
+            if table.published is not None and table.published not in (
+                known := [published.name for published in published_tables()]
+            ):
                 raise ValueError(f"tables: {table.title}: nothing published: {did_you_mean(table.published, known)}")
             if table.set not in self.sets:
                 raise ValueError(f"tables: {table.title}: no such set: {did_you_mean(table.set, self.sets)}")

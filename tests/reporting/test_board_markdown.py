@@ -46,7 +46,7 @@ def boards(folder: Path, names: list[str]) -> Leaderboard:
     return make_leaderboard(runs)
 
 
-@pytest.flag.parametrize("count", [1, 3, 30])
+@pytest.mark.parametrize("count", [1, 3, 30])
 def test_every_model_has_a_line_in_every_table(tmp_path: Path, count: int) -> None:
     names = [f"model-{at}" for at in range(count)]
     text = markdown_report(boards(tmp_path, names), [])

@@ -136,7 +136,7 @@ def test_capabilities_are_lost_only_where_a_test_says_so(three: list[Path]) -> N
     assert [one.p_holm for (label, _), one in found.items() if label == "my-dpo"] == pytest.approx(list(holm))
 
 
-@pytest.flag.parametrize(
+@pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"prompts": 30}, "harmful_behaviors: other prompts (30, not 40)"),
@@ -262,7 +262,7 @@ def test_another_metric_or_version_of_an_capability_is_another_test(tmp_path: Pa
     ]
 
 
-@pytest.flag.parametrize(
+@pytest.mark.parametrize(
     ("file", "keys"),
     [
         ("run.json", ["settings", "suite", "name"]),

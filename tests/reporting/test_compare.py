@@ -48,7 +48,7 @@ def test_every_score_of_both_is_compared_the_second_less_the_first(tmp_path: Pat
     assert all(one.p_holm is None for one in found.scores if one not in single)
 
 
-@pytest.flag.parametrize(
+@pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"prompts": 30}, "harmful_behaviors: other prompts (30, not 40)"),
@@ -108,7 +108,7 @@ def test_names_are_text_in_every_format(tmp_path: Path) -> None:
     assert "S0.difference is -0.75" in str(failure.get("message"))
 
 
-@pytest.flag.parametrize(
+@pytest.mark.parametrize(
     ("gate", "failed"),
     [
         ("S0 < -0.05", True),
@@ -164,7 +164,7 @@ def test_averages_over_other_scores_are_not_compared(tmp_path: Path) -> None:
     assert "average/capabilities" not in {one.column.key for one in found.scores}
 
 
-@pytest.flag.parametrize(
+@pytest.mark.parametrize(
     ("gate", "said"),
     [
         ("", "a score's name at the end"),

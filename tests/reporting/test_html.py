@@ -156,7 +156,7 @@ def test_pictures_are_embedded_with_their_alternative_text(board: Leaderboard) -
     assert base64.b64decode((image["src"] or "").partition(",")[2]).decode() == PICTURE.svg
 
 
-@pytest.flag.parametrize("models", [1, 3, 12, 30])
+@pytest.mark.parametrize("models", [1, 3, 12, 30])
 def test_any_number_of_models(board: Leaderboard, models: int) -> None:
     reader = Reader(html_report(of_size(board, models)))
     assert [len(table) for table in reader.tables[:4]] == [models + 1] * 4
@@ -214,8 +214,8 @@ def written(path: Path, board: Leaderboard, plots: Sequence[Plot] = (PICTURE,)) 
     return path
 
 
-@pytest.flag.parametrize("width", [390, 1280])
-@pytest.flag.parametrize("content", ["one", "family", "thirty", "hostile", "bare"])
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("content", ["one", "family", "thirty", "hostile", "bare"])
 def test_a_browser_shows_it_without_a_fault_or_a_request_and_never_scrolls_it_sideways(
     page: Page, board: Leaderboard, content: str, width: int, tmp_path: Path
 ) -> None:

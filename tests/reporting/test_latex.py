@@ -70,7 +70,7 @@ def test_any_text_is_escaped_and_stands_for_itself(text: str) -> None:
     assert not any(ligature in escaped for ligature in LIGATURES)
 
 
-@pytest.flag.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_names_are_escaped(text: str) -> None:
     assert read(tex(text)) == " ".join(text.split())
 
@@ -146,8 +146,8 @@ def test_wide_tables_are_continued_in_another(board: Leaderboard) -> None:
     assert source.count(r"\textbf{Compliance}") == 2
 
 
-@pytest.flag.skipif(LATEX is None, reason="no LaTeX here")
-@pytest.flag.parametrize("content", ["family", "one", "thirty", "hostile", "latin", "bare", "empty"])
+@pytest.mark.skipif(LATEX is None, reason="no LaTeX here")
+@pytest.mark.parametrize("content", ["family", "one", "thirty", "hostile", "latin", "bare", "empty"])
 def test_it_compiles_and_nothing_sticks_out(board: Leaderboard, content: str, tmp_path: Path) -> None:
     assert LATEX is not None
     names, latin = itertools.cycle(HOSTILE), "".join(map(chr, (*range(0x20, 0x7F), *range(0xA0, 0x100))))

@@ -80,7 +80,7 @@ def test_results_of_others_are_kept_and_our_own_replaced(tmp_path: Path, run: St
     assert s1 == [0.9]
 
 
-@pytest.flag.parametrize(
+@pytest.mark.parametrize(
     ("text", "said"),
     [
         ("---\na: [1\n---\n", "not valid YAML"),
@@ -98,7 +98,7 @@ def test_a_broken_card_is_refused_and_left_alone(tmp_path: Path, run: StoredRun,
     assert path.read_text() == text
 
 
-@pytest.flag.parametrize(
+@pytest.mark.parametrize(
     "text",
     [
         "---\nlicense: mit\nmodel-index:\n- name: m\n  results: []\n# a note\ntags: [x]\n---\nText\n",

@@ -45,7 +45,7 @@ def test_only_what_is_in_both_counts() -> None:
     assert bootstrap_difference([({}, {})]).difference is None
 
 
-@pytest.flag.parametrize(("n", "p1", "p2", "both"), [(40, 0.9, 0.7, 0.65), (100, 0.95, 0.9, 0.88), (30, 0.5, 0.5, 0.4)])
+@pytest.mark.parametrize(("n", "p1", "p2", "both"), [(40, 0.9, 0.7, 0.65), (100, 0.95, 0.9, 0.88), (30, 0.5, 0.5, 0.4)])
 def test_newcombes_interval_covers(n: int, p1: float, p2: float, both: float) -> None:
     """2,000 tables drawn from known shares: the interval holds the true difference about as often as it says."""
     draw = np.random.default_rng(0)
@@ -94,7 +94,7 @@ def test_nothing_that_differs_is_no_difference() -> None:
         assert found.interval[0] < 0 < found.interval[1]  # three prompts prove nothing
 
 
-@pytest.flag.parametrize(("n", "gained", "lost"), [(84, 1, 0), (84, 0, 0), (60, 60, 0), (84, 2, 1), (200, 30, 10)])
+@pytest.mark.parametrize(("n", "gained", "lost"), [(84, 1, 0), (84, 0, 0), (60, 60, 0), (84, 2, 1), (200, 30, 10)])
 def test_an_capability_of_right_and_wrong_has_no_interval_narrower_than_newcombes(
     tmp_path: Path, n: int, gained: int, lost: int
 ) -> None:

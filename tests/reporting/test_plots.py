@@ -176,8 +176,8 @@ def said_of(model: ModelRow, alt: str) -> str:
     return re.split(rf"(?<=\. ){re.escape(model.label)}(?=[: ])", alt)[1].split(". ")[0]
 
 
-@pytest.flag.parametrize("models", [1, 3, 6, 12])
-@pytest.flag.usefixtures("style")
+@pytest.mark.parametrize("models", [1, 3, 6, 12])
+@pytest.mark.usefixtures("style")
 def test_labels_of_the_plane_lie_on_nothing(board: Board, dozen: list[ModelRow], models: int) -> None:
     figure = drawn(controllability_plane(board(dozen[:models]).sections[0], TASK, "Plane"))
     axes = figure.axes[0]
@@ -197,7 +197,7 @@ def test_labels_of_the_plane_lie_on_nothing(board: Board, dozen: list[ModelRow],
     )
 
 
-@pytest.flag.usefixtures("style")
+@pytest.mark.usefixtures("style")
 def test_many_models_are_numbered_and_the_list_says_whose_the_numbers_are(board: Board, dozen: list[ModelRow]) -> None:
     figure = drawn(controllability_plane(board(dozen).sections[0], TASK, "Plane"))
     listed = [" ".join(text.get_text().split()) for text in figure.legends[1].get_texts()]
@@ -206,7 +206,7 @@ def test_many_models_are_numbered_and_the_list_says_whose_the_numbers_are(board:
     assert labels == {str(at) for at in range(1, 13)}
 
 
-@pytest.flag.usefixtures("style")
+@pytest.mark.usefixtures("style")
 def test_arrows_lead_from_a_base_to_each_model_that_was_trained_on_it(board: Board, families: list[ModelRow]) -> None:
     figure = drawn(controllability_plane(board(families).sections[0], TASK, "Plane"))
     arrows = [text for text in figure.axes[0].texts if not text.get_text()]
@@ -215,7 +215,7 @@ def test_arrows_lead_from_a_base_to_each_model_that_was_trained_on_it(board: Boa
     assert ends == [(where[0], where[1]), (where[0], where[2]), (where[3], where[4]), (where[3], where[5])]
 
 
-@pytest.flag.usefixtures("style")
+@pytest.mark.usefixtures("style")
 def test_a_model_is_told_apart_without_colour(board: Board, families: list[ModelRow]) -> None:
     figure = drawn(controllability_plane(board(families).sections[0], TASK, "Plane"))
     axes = figure.axes[0]
@@ -230,7 +230,7 @@ def test_a_model_is_told_apart_without_colour(board: Board, families: list[Model
     assert all(one[0] != two[0] or two[1] - one[1] > 0.2 for one, two in itertools.pairwise(grey))
 
 
-@pytest.flag.usefixtures("style")
+@pytest.mark.usefixtures("style")
 def test_the_strip_is_as_long_as_the_prompts_of_each_kind(board: Board, families: list[ModelRow]) -> None:
     strip = drawn(flip_strip(board(families[:3]).sections[0], TASK, "Strip"))
     for at, model in enumerate(families[:3]):
@@ -242,7 +242,7 @@ def test_the_strip_is_as_long_as_the_prompts_of_each_kind(board: Board, families
         assert [bar.get_x() for bar in bars] == [0, *itertools.accumulate(bar.get_width() for bar in bars)][:-1]
 
 
-@pytest.flag.usefixtures("style")
+@pytest.mark.usefixtures("style")
 def test_capabilities_are_filled_where_a_test_shows_a_difference(board: Board, families: list[ModelRow]) -> None:
     lost = families[1].cells["mmlu"].difference
     assert lost is not None
@@ -263,7 +263,7 @@ def test_capabilities_are_filled_where_a_test_shows_a_difference(board: Board, f
     assert list(interval.get_xdata()) == [100 * end for end in lost.interval or ()]
 
 
-@pytest.flag.usefixtures("style")
+@pytest.mark.usefixtures("style")
 def test_nothing_is_cut_off(board: Board, families: list[ModelRow]) -> None:
     long = [dataclasses.replace(row, title=name) for row, name in zip(families, ["W" * 300, "i" * 300], strict=False)]
     judges = [dataclasses.replace(JUDGES[0], name="W" * 300, labels="W" * 300)]

@@ -49,7 +49,7 @@ def parsed(text: str) -> tuple[int, set[str]]:
     return cells, kinds
 
 
-@pytest.flag.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_stays_in_its_cell(text: str) -> None:
     cells, kinds = parsed(text)
     assert cells == 2
@@ -154,7 +154,7 @@ def text_on_terminal(scores: dict[str, Any]) -> str:
     return out.getvalue()
 
 
-@pytest.flag.parametrize("label", ["model", *HOSTILE, "x" * 200])
+@pytest.mark.parametrize("label", ["model", *HOSTILE, "x" * 200])
 def test_every_table_is_whole_whatever_the_model_is_called(label: str, tmp_path: Path) -> None:
     found = tables(report(make_scores(label), tmp_path))
     assert len(found) == 5
@@ -178,7 +178,7 @@ def test_what_is_undefined_is_a_dash(tmp_path: Path) -> None:
     assert "–" in text_on_terminal(scores)
 
 
-@pytest.flag.parametrize("missing", ["compliance", "capabilities"])
+@pytest.mark.parametrize("missing", ["compliance", "capabilities"])
 def test_a_run_of_one_kind_has_the_other_left_out(missing: str, tmp_path: Path) -> None:
     scores = make_scores()
     scores[missing] = {}
@@ -225,8 +225,8 @@ def test_many_configurations_take_several_tables_of_80_columns() -> None:
     assert "…" not in "".join(lines)
 
 
-@pytest.flag.parametrize("before", ["", "_", "*", "~", "(", "x", " ", "\u200b"])
-@pytest.flag.parametrize(
+@pytest.mark.parametrize("before", ["", "_", "*", "~", "(", "x", " ", "\u200b"])
+@pytest.mark.parametrize(
     "address",
     [
         *("https://example.com", "HTTP://example.com", "www.example.com", "ftp://example.com"),
@@ -259,12 +259,12 @@ def test_a_cell_is_read_back_as_it_was_written(text: str) -> None:
     assert text_of(cell(text)) == "\n".join(map(str.strip, text.strip().split("\n")))
 
 
-@pytest.flag.timeout(10)
+@pytest.mark.timeout(10)
 def test_a_long_response_of_spaces_takes_no_long_time() -> None:
     assert cell("a" + " " * 200_000 + "b").startswith("a ")
 
 
-@pytest.flag.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("name", HOSTILE)
 def test_every_table_is_whole_whatever_configurations_and_capabilities_are_called(name: str, tmp_path: Path) -> None:
     scores = make_scores()
     task = scores["compliance"]["task"]
@@ -290,7 +290,7 @@ def test_a_run_of_one_configuration_has_no_joint_and_no_average(tmp_path: Path) 
     assert len(tables(text)) == 5
 
 
-@pytest.flag.parametrize("name", ["j", *HOSTILE])
+@pytest.mark.parametrize("name", ["j", *HOSTILE])
 def test_a_calibrated_judge_is_shown_with_its_f1_and_the_scores_corrected_by_it(name: str, tmp_path: Path) -> None:
     scores = make_scores()
     card = {"macro_f1": 0.953, "interval": [0.92, 0.98], "n": 104, "labels": name, "by": [name], "counts": {}}

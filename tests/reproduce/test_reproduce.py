@@ -61,7 +61,7 @@ def write_small(folder: Path, **changes: Any) -> Path:
     return path
 
 
-@pytest.flag.parametrize(
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"variants": {"base": {"title": "x", "method": "cst"}}}, "no such variant|can't be called base"),
@@ -90,7 +90,7 @@ def test_models_of_ones_own_take_the_place_of_the_files(tmp_path: Path) -> None:
         load_reproduction("paper", mine)
 
 
-@pytest.flag.parametrize("name", ["tiny", "paper"])
+@pytest.mark.parametrize("name", ["tiny", "paper"])
 def test_every_arm_of_a_set_is_made_of_the_same_pairs_by_the_same_recipe(name: str, tmp_path: Path) -> None:
     plan = load_reproduction(name)
     todo = list(steps(plan, tmp_path, limit=None, data={}, options={}))
@@ -213,7 +213,7 @@ def test_another_plan_in_the_same_folder_is_refused(
     assert "a reproduction with other settings (sha256.recipe" in " ".join(again.err.split())
 
 
-@pytest.flag.parametrize(
+@pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (("--data", "tiny_sealedd=x.jsonl"), "did you mean tiny_sealed"),
@@ -241,8 +241,8 @@ def left(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in ("report.md", "tables.json")}
 
 
-@pytest.flag.slow
-@pytest.flag.timeout(900)
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_killed_chain_ends_as_one_that_never_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CST_BENCH_CACHE", str(tmp_path / "cache"))
     path = write_small(tmp_path)
@@ -286,9 +286,9 @@ def choose(response: str) -> str:
     return ("harmless", "uncensored", "harmless", "uncensored", "neither")[int(prompt_hash(response), 16) % 5]
 
 
-@pytest.flag.slow
-@pytest.flag.timeout(900)
-@pytest.flag.skipif(not DATA.is_dir(), reason="the published data is not here")
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not DATA.is_dir(), reason="the published data is not here")
 def test_the_papers_chain_on_stand_ins_of_its_two_architectures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
