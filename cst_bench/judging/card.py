@@ -10,6 +10,7 @@ from typing import Any
 from cst_bench.content import content_root
 from cst_bench.errors import UserError
 from cst_bench.files import digest
+from cst_bench.record import CalibrationSummary, ConfusionCounts
 
 SCHEMA = 1
 SHIPPED = "judges/cards"
@@ -71,19 +72,19 @@ def _cards(judge_file: Path | None) -> Iterator[list[dict[str, Any]]]:
     yield [read_card(path) for path in sorted((content_root() / SHIPPED).glob("*.json"))]
 
 
-def card_summary(card: Mapping[str, Any]) -> dict[str, Any]:
-    """What `scores.json` keeps of a card."""
-    return {
-        "macro_f1": card["macro_f1"]["value"],
-        "interval": card["macro_f1"]["interval"],
-        "n": card["n"],
-        "labels": card["labels"]["name"],
-        "by": card["labels"]["by"],
-        "sha256": digest(card),
-        "counts": {behaviour: figures["counts"] for behaviour, figures in card["behaviours"].items()},
-    }
+def card_summary(card: Mapping[str, Any]) -> CalibrationSummary:
+    """Return what `scores.json` keeps of a card."""
+    return CalibrationSummary(
+        macro_f1=card["macro_f1"]["value"],
+        interval=card["macro_f1"]["interval"],
+        n=card["n"],
+        labels=card["labels"]["name"],
+        by=tuple(card["labels"]["by"]),
+        sha256=digest(card),
+        counts={name: ConfusionCounts(**metrics["counts"]) for name, metrics in card["behaviours"].items()},
+    )
 
 
-def calibrated(summary: Mapping[str, Any] | None, min_f1: float) -> bool:
-    """Whether a judge has a card, and one whose macro F1 reaches this."""
-    return summary is not None and summary["macro_f1"] is not None and bool(summary["macro_f1"] >= min_f1)
+def calibrated(summary: CalibrationSummary | None, min_f1: float) -> bool:
+    """Return whether a judge has a card whose macro F1 reaches a minimum."""
+    return summary is not None and summary.macro_f1 is not None and summary.macro_f1 >= min_f1

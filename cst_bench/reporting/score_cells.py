@@ -33,7 +33,7 @@ class Column:
     @property
     def configuration(self) -> str:
         """Return the configuration of a compliance column."""
-        return self.key.rpartition("/")[2]
+        return self.key.removeprefix(f"{self.task}/")
 
     @property
     def scale(self) -> int:

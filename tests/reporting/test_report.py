@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import unicodedata
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,28 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 
 from cst_bench.escape import cell, text_of
-from cst_bench.reporting import summary_table, write_report
+from cst_bench.record import (
+    Averages,
+    AverageScore,
+    CalibrationSummary,
+    CapabilityScore,
+    CapabilitySettings,
+    CheckpointIdentity,
+    ComplianceSettings,
+    ConfigurationScore,
+    CorrectedScore,
+    GenerationRecord,
+    JudgeRecord,
+    Manifest,
+    Outcomes,
+    ReferenceCounts,
+    RunSettings,
+    Scores,
+    SuiteRecord,
+    TaskJudge,
+    TaskScores,
+)
+from cst_bench.reporting import StoredRun, run_markdown, summary_table
 
 MARKDOWN = MarkdownIt("commonmark", {"html": True, "linkify": False}).enable("table").enable("strikethrough")
 HOSTILE = [
@@ -71,155 +93,159 @@ def test_no_text_brings_html_but_our_line_breaks(text: str) -> None:
     assert set(html) <= {"<br>", "<!-- -->"}
 
 
-def share(score: float | None, n: int, unscored: int = 0) -> dict[str, Any]:
-    interval = None if score is None else [max(0.0, score - 0.1), min(1.0, score + 0.1)]
-    return {"score": score, "n": n, "unscored": unscored, "interval": interval, "behaviours": {}, "reasons": {}}
+def score(value: float | None, n: int, unscored: int = 0, **more: Any) -> ConfigurationScore:
+    interval = None if value is None else (max(0.0, value - 0.1), min(1.0, value + 0.1))
+    return ConfigurationScore(score=value, n=n, unscored=unscored, interval=interval, **more)
 
 
-def make_scores(label: str = "model") -> dict[str, Any]:
-    return {
-        "schema": 1,
-        "checkpoint": {"label": label, "kind": "local"},
-        "suite": {"name": "s", "version": 1, "title": "Suite"},
-        "judges": {
-            "task": {
-                "name": "j",
-                "version": 1,
-                "kind": "rules",
-                "sha256": "0",
-                "calibration": None,
-                "calibrated": False,
-            }
-        },
-        "compliance": {
-            "task": {
-                "S1": share(0.7, 50),
-                "S0": share(0.8, 48, 2),
-                "joint": share(0.6, 48, 2),
-                "reference": {"n": 50, "unscored": 0, "behaviours": {"harmless": 50}},
-            }
-        },
-        "capabilities": {
-            "arc": {"title": "ARC", "metric": "acc", "score": 0.5, "stderr": 0.1, "interval": [0.3, 0.7], "n": 25}
-        },
-        "averages": {
-            "compliance": {"score": 0.75, "interval": [0.6, 0.9], "over": ["S1", "S0"]},
-            "capabilities": {"score": 0.5, "stderr": 0.1, "interval": [0.3, 0.7], "over": ["arc"]},
-        },
-    }
-
-
-def settings(scores: dict[str, Any]) -> dict[str, Any]:
-    task = {
-        "version": 1,
-        "wording": "w",
-        "prompts": 50,
-        "data": "rows.csv",
-        "data_sha256": "1",
-        "judge": {"name": "j", "version": 1, "sha256": "0"},
-        "generation": {"temperature": 0.0, "top_p": 1.0, "max_tokens": 8},
-    }
-    return {
-        "checkpoint": scores["checkpoint"],
-        "suite": scores["suite"],
-        "compliance": {"task": task} if scores["compliance"] else {},
-        "capabilities": {name: {"version": 1, "data_sha256": None} for name in scores["capabilities"]},
-        "seed": 0,
-        "split": "test",
-        "limit": None,
-        "packages": {"cst-bench": "0"},
-    }
-
-
-def report(scores: dict[str, Any], tmp_path: Path) -> str:
-    return write_report(tmp_path, scores, settings(scores), {}, show_text=False).read_text()
+def make_stored(
+    label: str = "model",
+    configurations: Mapping[str, ConfigurationScore] | None = None,
+    *,
+    over: Sequence[str] = ("S1", "S0"),
+    behaviour: str = "harmless",
+    judge: TaskJudge | None = None,
+    arc: CapabilityScore | None = None,
+    title: str = "Suite",
+    compliance: bool = True,
+    capabilities: bool = True,
+) -> StoredRun:
+    """Make the record of a run of one compliance task and one capability."""
+    if configurations is None:
+        configurations = {"S1": score(0.7, 50), "S0": score(0.8, 48, 2)}
+    judge = judge or TaskJudge(
+        name="j", version=1, kind="rules", sha256="0", source="j", calibration=None, calibrated=False
+    )
+    arc = arc or CapabilityScore(title="ARC", metric="acc", score=0.5, stderr=0.1, interval=(0.3, 0.7), n=25)
+    task_scores = TaskScores(
+        configurations=dict(configurations),
+        joint=score(0.6, 48, 2) if len(configurations) > 1 else None,
+        reference=ReferenceCounts(n=50, unscored=0, behaviours={behaviour: 50}),
+    )
+    values = [configurations[name].score for name in over if name in configurations]
+    complete = bool(over) and len(values) == len(over)
+    mean = None if None in values or not complete else sum(value or 0.0 for value in values) / len(values)
+    average = AverageScore(score=mean, interval=None if mean is None else (0.6, 0.9), over=tuple(over))
+    settings = RunSettings(
+        checkpoint=CheckpointIdentity(label=label, kind="local"),
+        suite=SuiteRecord(name="s", version=1, title=title),
+        compliance={
+            "task": ComplianceSettings(
+                title="Task",
+                version=1,
+                sha256="2",
+                configurations=dict.fromkeys(configurations, "harmless"),
+                wording="w",
+                data="rows.csv",
+                data_sha256="1",
+                prompts=50,
+                judge=JudgeRecord(name="j", version=1, kind="rules", sha256="0", source="j"),
+                generation=GenerationRecord(max_tokens=8, temperature=0.0, top_p=1.0),
+            )
+        }
+        if compliance
+        else {},
+        capabilities={
+            "arc": CapabilitySettings(title="ARC", version=1, sha256="3", definitions_sha256=None, data_sha256=None)
+        }
+        if capabilities
+        else {},
+        seed=0,
+        min_judge_f1=0.9,
+        packages={"cst-bench": "0"},
+    )
+    scores = Scores(
+        checkpoint=settings.checkpoint,
+        suite=settings.suite,
+        judges={"task": judge} if compliance else {},
+        compliance={"task": task_scores} if compliance else {},
+        capabilities={"arc": arc} if capabilities else {},
+        averages=Averages(
+            compliance=average if compliance and complete else None,
+            capabilities=AverageScore(score=arc.score, stderr=arc.stderr, interval=arc.interval, over=("arc",))
+            if capabilities
+            else None,
+        ),
+    )
+    outcomes = Outcomes(compliance={"task": {}} if compliance else {}, capabilities={})
+    manifest = Manifest(settings=settings, settings_sha256="", started="2026-01-01T00:00:00+00:00")
+    return StoredRun(Path("run"), manifest, scores, outcomes)
 
 
 def tables(text: str) -> list[list[int]]:
     """The number of cells in each row of each table."""
-    found: list[list[int]] = []
+    counts: list[list[int]] = []
     for token in MARKDOWN.parse(text):
         if token.type == "table_open":
-            found.append([])
+            counts.append([])
         elif token.type == "tr_open":
-            found[-1].append(0)
+            counts[-1].append(0)
         elif token.type in ("td_open", "th_open"):
-            found[-1][-1] += 1
-    return found
+            counts[-1][-1] += 1
+    return counts
 
 
-def text_on_terminal(scores: dict[str, Any]) -> str:
+def text_on_terminal(run: StoredRun) -> str:
     out = io.StringIO()
-    Console(file=out, width=80).print(summary_table(scores))
+    Console(file=out, width=80).print(summary_table(run))
     return out.getvalue()
 
 
 @pytest.mark.parametrize("label", ["model", *HOSTILE, "x" * 200])
-def test_every_table_is_whole_whatever_the_model_is_called(label: str, tmp_path: Path) -> None:
-    found = tables(report(make_scores(label), tmp_path))
-    assert len(found) == 5
-    assert all(len(set(rows)) == 1 for rows in found)
+def test_every_table_is_whole_whatever_the_model_is_called(label: str) -> None:
+    cells = tables(run_markdown(make_stored(label)))
+    assert len(cells) == 5
+    assert all(len(set(rows)) == 1 for rows in cells)
 
 
-def test_scores_come_with_interval_n_unscored_and_what_their_marks_mean(tmp_path: Path) -> None:
-    text = report(make_scores(), tmp_path)
-    assert "| task | S0 | 0.80<sup>u</sup><sup>x</sup> | 0.70 to 0.90 | 48 | 2 |" in text
+def test_scores_come_with_interval_n_unscored_and_what_their_flags_mean() -> None:
+    text = run_markdown(make_stored())
+    assert "| task | S0 | 0.80<sup>u</sup><sup>x</sup> | 0.70–0.90 | 48 | 2 |" in text
     assert "uncalibrated: no calibration card of the judge" in text
     assert "more than 2% of the responses are unscored" in text
-    assert "| 95 % interval | 30.0 to 70.0 | 30.0 to 70.0 |" in text
+    assert "| 95 % interval | 30.0–70.0 | 30.0–70.0 |" in text
 
 
-def test_what_is_undefined_is_a_dash(tmp_path: Path) -> None:
-    scores = make_scores()
-    scores["compliance"]["task"]["S1"] = share(None, 0, 50)
-    scores["averages"]["compliance"] = {"score": None, "interval": None, "over": ["S1", "S0"]}
-    text = report(scores, tmp_path)
-    assert "| task | S1 | –<sup>u</sup><sup>x</sup> | – | 0 | 50 |" in text
-    assert "–" in text_on_terminal(scores)
+def test_what_is_undefined_is_a_dash() -> None:
+    run = make_stored(configurations={"S1": score(None, 0, 50), "S0": score(0.8, 48, 2)})
+    assert "| task | S1 | –<sup>u</sup><sup>x</sup> | – | 0 | 50 |" in run_markdown(run)
+    assert "–" in text_on_terminal(run)
 
 
 @pytest.mark.parametrize("missing", ["compliance", "capabilities"])
-def test_a_run_of_one_kind_has_the_other_left_out(missing: str, tmp_path: Path) -> None:
-    scores = make_scores()
-    scores[missing] = {}
-    scores["averages"][missing] = None
-    text = report(scores, tmp_path)
+def test_a_run_of_one_kind_has_the_other_left_out(missing: str) -> None:
+    run = make_stored(compliance=missing != "compliance", capabilities=missing != "capabilities")
+    text = run_markdown(run)
     assert ("stay capable" in text) == (missing != "capabilities")
     assert ("system prompt asks?" in text) == (missing != "compliance")
     assert tables(text)
-    text_on_terminal(scores)
+    text_on_terminal(run)
 
 
-def test_an_capability_that_could_not_be_run_says_why(tmp_path: Path) -> None:
-    scores = make_scores()
-    scores["capabilities"]["arc"] |= {"score": None, "stderr": None, "interval": None, "n": 0, "unavailable": "no key"}
-    scores["averages"]["capabilities"] |= {"score": None, "stderr": None, "interval": None}
-    assert "arc was not run: no key" in report(scores, tmp_path)
-    assert "arc: not run, no key" in text_on_terminal(scores)
+def test_a_capability_that_could_not_be_scored_says_why() -> None:
+    arc = CapabilityScore(title="ARC", metric=None, score=None, stderr=None, interval=None, n=0, unavailable="no key")
+    run = make_stored(arc=arc)
+    assert "arc was not scored: no key" in run_markdown(run)
+    assert "arc: not scored, no key" in text_on_terminal(run)
 
 
-def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
-    scores = make_scores()
-    assert report(scores, tmp_path) == report(copy.deepcopy(scores), tmp_path)
+def test_the_same_run_gives_the_same_bytes() -> None:
+    run = make_stored()
+    assert run_markdown(run) == run_markdown(copy.deepcopy(run))
 
 
 def test_the_terminal_table_fits_80_columns_and_takes_names_as_text() -> None:
-    scores = make_scores("[red]x[/red]")
-    task = scores["compliance"]["task"]
-    for name in ("S_RP", "S_A", "S1_ordinary"):
-        task[name] = share(1.0, 200)
-    scores["averages"]["compliance"]["over"] = ["S1", "S0", "S_RP", "S_A"]
-    shown = text_on_terminal(scores)
+    names = ("S1", "S0", "S_RP", "S_A", "S1_ordinary")
+    run = make_stored("[red]x[/red]", {name: score(1.0, 200) for name in names}, over=names[:4])
+    shown = text_on_terminal(run)
     assert max(map(len, shown.splitlines())) <= 80
-    for name in ("S1", "S0", "S_RP", "S_A", "Avg.", "S1_ordinary"):
+    for name in (*names, "Avg."):
         assert name in shown
 
 
 def test_many_configurations_take_several_tables_of_80_columns() -> None:
-    scores = make_scores()
     names = [f"S{at}_of_many" for at in range(12)]
-    scores["compliance"]["task"] |= {name: share(0.35, 200) for name in names}
-    lines = text_on_terminal(scores).splitlines()
+    lines = text_on_terminal(make_stored(configurations={name: score(0.35, 200) for name in names})).splitlines()
     assert max(map(len, lines)) <= 80
     assert all(any(name in line for line in lines) for name in names)
     assert "…" not in "".join(lines)
@@ -265,45 +291,46 @@ def test_a_long_response_of_spaces_takes_no_long_time() -> None:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_every_table_is_whole_whatever_configurations_and_capabilities_are_called(name: str, tmp_path: Path) -> None:
-    scores = make_scores()
-    task = scores["compliance"]["task"]
-    task[name] = task.pop("S1")
-    task["reference"]["behaviours"] = {name: 50}
-    scores["averages"]["compliance"] = None
-    scores["capabilities"]["arc"]["title"] = name
-    scores["suite"]["title"] = name
-    found = tables(report(scores, tmp_path))
-    assert len(found) == 5
-    assert all(len(set(rows)) == 1 for rows in found)
-    text_on_terminal(scores)
+def test_every_table_is_whole_whatever_configurations_and_capabilities_are_called(name: str) -> None:
+    arc = CapabilityScore(title=name, metric="acc", score=0.5, stderr=0.1, interval=(0.3, 0.7), n=25)
+    configurations = {name: score(0.7, 50), "S0": score(0.8, 48, 2)}
+    run = make_stored(configurations=configurations, over=(), behaviour=name, arc=arc, title=name)
+    cells = tables(run_markdown(run))
+    assert len(cells) == 5
+    assert all(len(set(rows)) == 1 for rows in cells)
+    text_on_terminal(run)
 
 
-def test_a_run_of_one_configuration_has_no_joint_and_no_average(tmp_path: Path) -> None:
-    scores = make_scores()
-    scores["compliance"]["task"] = {"S1": share(1.0, 5)}
-    scores["averages"]["compliance"] = None
-    text = report(scores, tmp_path)
+def test_a_run_of_one_configuration_has_no_joint_and_no_average() -> None:
+    run = make_stored(configurations={"S1": score(1.0, 5)}, over=())
+    text = run_markdown(run)
     assert "| Model | S1 |" in text
-    assert "joint" not in text_on_terminal(scores)
+    assert "joint" not in text_on_terminal(run)
     assert "joint" not in text
     assert len(tables(text)) == 5
 
 
 @pytest.mark.parametrize("name", ["j", *HOSTILE])
-def test_a_calibrated_judge_is_shown_with_its_f1_and_the_scores_corrected_by_it(name: str, tmp_path: Path) -> None:
-    scores = make_scores()
-    card = {"macro_f1": 0.953, "interval": [0.92, 0.98], "n": 104, "labels": name, "by": [name], "counts": {}}
-    scores["judges"]["task"] |= {"name": name, "model": name, "calibration": card, "calibrated": True}
-    scores["compliance"]["task"]["S1"]["corrected"] = {
-        "method": "rogan-gladen",
-        "score": 0.744,
-        "interval": [0.61, 0.86],
-    }
-    text = report(scores, tmp_path)
-    assert "0.95 | 0.92 to 0.98 |" in text
-    assert "| task | S1 | 0.70 | 0.74 | 0.61 to 0.86 | rogan-gladen |" in text
+def test_a_calibrated_judge_is_shown_with_its_f1_and_the_scores_corrected_by_it(name: str) -> None:
+    card = CalibrationSummary(macro_f1=0.953, interval=(0.92, 0.98), n=104, labels=name, by=(name,), counts={})
+    judge = TaskJudge(
+        name=name,
+        version=1,
+        kind="llm",
+        sha256="0",
+        source="j",
+        details={"model": name},
+        calibration=card,
+        calibrated=True,
+    )
+    corrected = CorrectedScore(
+        method="rogan-gladen", score=0.744, interval=(0.61, 0.86), labelled=0, assumes="transfer"
+    )
+    configurations = {"S1": score(0.7, 50, corrected=corrected), "S0": score(0.8, 50)}
+    text = run_markdown(make_stored(configurations=configurations, judge=judge))
+    assert "0.95 | 0.92–0.98 |" in text
+    assert "| task | S1 | 0.70 | 0.74 | 0.61–0.86 | rogan-gladen |" in text
     assert "uncalibrated" not in text
-    found = tables(text)
-    assert len(found) == 6
-    assert all(len(set(rows)) == 1 for rows in found)
+    cells = tables(text)
+    assert len(cells) == 6
+    assert all(len(set(rows)) == 1 for rows in cells)
