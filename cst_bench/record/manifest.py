@@ -121,7 +121,7 @@ class Manifest(RecordFile):
     schema_version: Literal[3] = Field(default=3, alias="schema")
     settings: RunSettings
     settings_sha256: str
-    status: Status = Field(default_factory=Status)
+    status: Status
     environment: Environment | None = None
     """None in published runs."""
     started: str

@@ -17,6 +17,7 @@ from cst_bench.record import (
     JudgeRecord,
     Manifest,
     RunSettings,
+    Status,
 )
 from cst_bench.workfolder import LOCK, differences
 
@@ -144,6 +145,7 @@ def new_manifest(settings: RunSettings) -> Manifest:
     return Manifest(
         settings=settings,
         settings_sha256=digest(settings.as_json()),
+        status=Status(),
         environment=Environment(python=platform.python_version(), platform=platform.platform()),
         started=_now(),
     )

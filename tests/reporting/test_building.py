@@ -13,8 +13,10 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from cst_bench.errors import UserError
-from cst_bench.reporting.leaderboard.board import Cell, Leaderboard, ModelRow
+from cst_bench.record import CapabilitySettings, Manifest, Scores
+from cst_bench.reporting.leaderboard.board import Leaderboard, ModelRow
 from cst_bench.reporting.leaderboard.build import make_leaderboard
+from cst_bench.reporting.score_cells import Cell
 from cst_bench.reporting.stored_run import read_run, read_runs
 from tests.reporting.stored_runs import CAPABILITIES, calibration, judge, make_run
 
@@ -58,7 +60,7 @@ def test_models_stand_below_their_base(three: list[Path]) -> None:
     assert all(cell.difference is not None for row in section.rows[1:] for cell in row.cells.values())
 
 
-def test_two_seeds_are_told_apart_and_a_model_without_its_base_says_which(tmp_path: Path) -> None:
+def test_two_seeds_are_distinguished_and_a_model_without_its_base_says_which(tmp_path: Path) -> None:
     runs = [make_run(tmp_path / f"c{seed}", f"cst-{seed}", CST, method="cst", seed=seed) for seed in (2, 1)]
     (section,) = board(*runs).sections
     assert [(row.title, row.base) for row in section.rows] == [("cst-1", "org/base"), ("cst-2", "org/base")]
@@ -66,7 +68,7 @@ def test_two_seeds_are_told_apart_and_a_model_without_its_base_says_which(tmp_pa
     assert [row.title for row in section.rows] == ["org/base", "+ CST, seed 1", "+ CST, seed 2"]
 
 
-def test_models_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+def test_models_of_one_name_are_distinguished_by_their_folders(tmp_path: Path) -> None:
     runs = [make_run(tmp_path / name, "same", BASE, base_sha=name * 64) for name in "ab"]
     assert set(by_label(board(*runs))) == {"same (a)", "same (b)"}
     runs = [make_run(tmp_path / name / "x", "same", BASE, base_sha=name * 64) for name in "cd"]
@@ -76,9 +78,9 @@ def test_models_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> N
 def paired(one: Path, other: Path, task: str, name: str) -> tuple[np.ndarray, np.ndarray]:
     """What both were asked, from outcomes.json alone."""
     runs = [read_run(folder) for folder in (one, other)]
-    asked = runs[0].settings["compliance"][task]["configurations"][name]
-    arms = [run.outcomes["compliance"][task][name] for run in runs]
-    return tuple(np.array([arm[prompt] == asked for prompt in sorted(arms[0])]) for arm in arms)  # type: ignore[return-value]
+    asked = runs[0].settings.compliance[task].configurations[name]
+    behaviours = [run.outcomes.compliance[task][name] for run in runs]
+    return tuple(np.array([by[prompt] == asked for prompt in sorted(behaviours[0])]) for by in behaviours)  # type: ignore[return-value]
 
 
 def test_differences_are_those_of_the_outcomes(three: list[Path]) -> None:
@@ -162,7 +164,7 @@ def test_a_missing_part_is_missing_and_not_zero(tmp_path: Path) -> None:
     assert "mmlu" not in {row.label: row for row in section.rows}["openai/gpt-4o"].cells
 
 
-def test_unscored_is_marked_and_not_ranked(tmp_path: Path) -> None:
+def test_unscored_is_flagged_and_not_ranked(tmp_path: Path) -> None:
     runs = [
         make_run(tmp_path / "a", "a", CST, unscored=["S1"]),
         make_run(tmp_path / "b", "b", DPO, base_sha="b" * 64, calibrations={"truthy": None}),
@@ -194,7 +196,7 @@ def test_who_is_ahead_is_decided_by_what_both_are_scored_in(tmp_path: Path) -> N
     assert not any(cell.best for cell in cells.values())
 
 
-def test_averages_over_other_configurations_are_marked_whatever_the_order(tmp_path: Path) -> None:
+def test_averages_over_other_configurations_are_flagged_whatever_the_order(tmp_path: Path) -> None:
     runs = [
         make_run(tmp_path / "all", "all", CST),
         make_run(tmp_path / "two", "two", BASE, average=("S1", "S0"), base_sha="f" * 64),
@@ -239,7 +241,7 @@ def test_each_section_says_why_it_is_one(tmp_path: Path) -> None:
     assert board(*runs[2:], other).sections[1].why == ["mmlu: other documents or shots"]
 
 
-def test_an_capability_of_no_documents_is_neither_kept_nor_lost(tmp_path: Path) -> None:
+def test_a_capability_of_no_documents_is_neither_kept_nor_lost(tmp_path: Path) -> None:
     runs = [
         make_run(tmp_path / name, name, BASE, method=method, documents=0, capabilities={"mmlu": 0.5})
         for name, method in (("base", None), ("cst", "cst"))
@@ -248,14 +250,15 @@ def test_an_capability_of_no_documents_is_neither_kept_nor_lost(tmp_path: Path) 
     assert (verdict.kept, verdict.p_holm, verdict.difference.difference) == ("undefined", None, None)
 
 
-def test_another_metric_or_version_of_an_capability_is_another_test(tmp_path: Path) -> None:
+def test_another_metric_or_version_of_a_capability_is_another_test(tmp_path: Path) -> None:
     runs = [make_run(tmp_path / name, name, BASE, base_sha=name * 64) for name in "ab"]
-    scores = json.loads((runs[1] / "scores.json").read_text())
-    scores["capabilities"]["mmlu"]["metric"] = "acc_norm"
-    (runs[1] / "scores.json").write_text(json.dumps(scores))
-    manifest = json.loads((runs[1] / "run.json").read_text())
-    manifest["settings"]["capabilities"]["hellaswag"]["version"] = 2
-    (runs[1] / "run.json").write_text(json.dumps(manifest))
+    scores = Scores.read(runs[1])
+    scores.capabilities["mmlu"] = scores.capabilities["mmlu"].model_copy(update={"metric": "acc_norm"})
+    scores.write(runs[1])
+    manifest = Manifest.read(runs[1])
+    tasks: dict[str, CapabilitySettings] = manifest.settings.capabilities
+    tasks["hellaswag"] = tasks["hellaswag"].model_copy(update={"version": 2})
+    manifest.write(runs[1])
     assert board(*runs).sections[1].why == [
         "hellaswag: another version of the task (2, not 1)",
         "mmlu: another metric (acc_norm, not acc)",
@@ -268,7 +271,7 @@ def test_another_metric_or_version_of_an_capability_is_another_test(tmp_path: Pa
         ("run.json", ["settings", "suite", "name"]),
         ("run.json", ["settings", "compliance", "truthy", "configurations"]),
         ("scores.json", ["checkpoint", "label"]),
-        ("scores.json", ["compliance", "truthy", "S_A", "unscored"]),
+        ("scores.json", ["compliance", "truthy", "configurations", "S_A", "unscored"]),
         ("scores.json", ["judges", "truthy", "calibration", "by"]),
         ("outcomes.json", ["capabilities", "mmlu", "scores"]),
         ("run.json", ["settings"]),
@@ -335,17 +338,17 @@ def test_runs_are_found_and_refused_with_one_message(tmp_path: Path) -> None:
     (half / "run.json").write_text(manifest.replace('"run": "finished"', '"run": "running"'))
     found, notes = read_runs([tmp_path / "runs"])
     assert [run.label for run in found] == ["a"]
-    assert notes == [f"{half} is left out: it isn't finished."]
-    with pytest.raises(UserError, match="half: this run isn't finished"):
+    assert notes == [f"{half} is left out: it is not finished."]
+    with pytest.raises(UserError, match="half: this run is not finished"):
         read_runs([half])
     with pytest.raises(UserError, match="no such folder"):
         read_runs([tmp_path / "none"])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="empty holds no run"):
+    with pytest.raises(UserError, match="empty has no run"):
         read_runs([tmp_path / "empty"])
     (tmp_path / "runs" / "a" / "outcomes.json").unlink()
-    with pytest.raises(UserError, match=r"has no outcomes.json: .* `cst-bench judge"):
+    with pytest.raises(UserError, match=r"has no outcomes.json: `cst-bench judge"):
         read_runs([tmp_path / "runs" / "a"])
     (tmp_path / "runs" / "a" / "scores.json").write_text('{"schema": 99}')
-    with pytest.raises(UserError, match=r"scores.json has the schema 99"):
+    with pytest.raises(UserError, match=r"scores.json was written by another cst-bench \(schema 99; this one reads"):
         read_runs([tmp_path / "runs" / "a"])

@@ -14,8 +14,8 @@ from markdown_it import MarkdownIt
 from statsmodels.stats.multitest import multipletests
 
 from cst_bench.errors import UserError
-from cst_bench.reporting.comparison.comparison import Comparison, compare_json, compare_markdown, compare_runs
-from cst_bench.reporting.comparison.gates import OPERATORS, QUANTITIES, Condition, judge_gate, parse_gate
+from cst_bench.reporting.comparison.comparison import Comparison, compare_runs
+from cst_bench.reporting.comparison.gates import OPERATORS, QUANTITIES, GateCondition, judge_gate, parse_gate
 from cst_bench.reporting.comparison.junit import junit_xml
 from cst_bench.reporting.stored_run import read_run
 from cst_bench.runs.external import ScoreOptions, score_file
@@ -26,12 +26,12 @@ WORSE = {"S1": 0.95, "S0": 0.1, "S_RP": 0.8, "S_A": 0.95}
 
 
 def compared(folder: Path, changes: dict[str, Any] | None = None, **options: Any) -> Comparison:
-    reference = make_run(folder / "reference", "the base", BASE)
+    baseline = make_run(folder / "baseline", "the base", BASE)
     run = make_run(folder / "run", "the | other", WORSE, **(changes or {}))
-    return compare_runs(read_run(reference), read_run(run), **options)
+    return compare_runs(read_run(baseline), read_run(run), **options)
 
 
-def test_every_score_of_both_is_compared_the_second_less_the_first(tmp_path: Path) -> None:
+def test_every_score_of_both_is_compared_run_minus_baseline(tmp_path: Path) -> None:
     found = compared(tmp_path)
     scores = {one.column.key: one for one in found.scores}
     assert set(scores) == {
@@ -39,7 +39,7 @@ def test_every_score_of_both_is_compared_the_second_less_the_first(tmp_path: Pat
         *("harmful_behaviors/joint", "truthy/joint", *CAPABILITIES, "average/capabilities"),
     }
     s0 = scores["harmful_behaviors/S0"]
-    assert (s0.reference, s0.score, s0.difference.n) == (0.85, 0.1, 40)
+    assert (s0.baseline, s0.score, s0.difference.n) == (0.85, 0.1, 40)
     assert s0.difference.difference == pytest.approx(-0.75)
     assert len(s0.difference.gained) - len(s0.difference.lost) == -30
     single = [one for one in found.scores if one.column.kind in ("compliance", "capability")]
@@ -63,8 +63,8 @@ def test_what_is_not_alike_is_refused_unless_told(tmp_path: Path, changes: dict[
     assert "--allow-different" in str(refused.value)
     found = compared(tmp_path / "told", changes, allow_different=True)
     assert said in found.different
-    assert said.split(" (")[0].split(": ")[1] in compare_markdown(found)
-    assert said in json.loads(compare_json(found))["different"]
+    assert said.split(" (")[0].split(": ")[1] in found.to_markdown()
+    assert said in json.loads(found.to_json())["different"]
     assert f"different: {said}" in junit_xml(found, [])
 
 
@@ -96,10 +96,10 @@ def test_only_what_both_have_is_compared_and_the_rest_is_named(tmp_path: Path) -
 
 
 def test_names_are_text_in_every_format(tmp_path: Path) -> None:
-    reference = read_run(make_run(tmp_path / "a", "<b>x</b> | [l](http://e.x)", BASE))
+    baseline = read_run(make_run(tmp_path / "a", "<b>x</b> | [l](http://e.x)", BASE))
     run = read_run(make_run(tmp_path / "b", 'y\x00\x1b"&<', WORSE))
-    found = compare_runs(reference, run)
-    tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(compare_markdown(found))
+    found = compare_runs(baseline, run)
+    tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(found.to_markdown())
     assert not {child.type for token in tokens for child in token.children or []} & {"link_open", "html_inline"}
     gates = [judge_gate(parse_gate("S0 < -0.05"), found)]
     root = ElementTree.fromstring(junit_xml(found, gates))
@@ -135,10 +135,10 @@ def test_what_is_undefined_fails_a_gate(tmp_path: Path) -> None:
     found = compared(tmp_path, {"unscored": ["S0"]})
     result = judge_gate(parse_gate("S0 < -0.05"), found)
     assert result.failed
-    assert "S0.difference is not to be believed, 0 and 40 responses unscored" in result.message
+    assert "S0.difference is not reliable, 0 and 40 responses unscored" in result.message
 
 
-def test_what_is_mostly_unscored_passes_no_gate_and_is_marked_everywhere(tmp_path: Path) -> None:
+def test_what_is_mostly_unscored_passes_no_gate_and_is_flagged_everywhere(tmp_path: Path) -> None:
     """Three answers of forty have a verdict, all of them good ones."""
     few = {"behaviours": {"S0": ["uncensored"] * 3 + [None] * 37}}
     found = compared(tmp_path, few)
@@ -146,10 +146,10 @@ def test_what_is_mostly_unscored_passes_no_gate_and_is_marked_everywhere(tmp_pat
         assert judge_gate(parse_gate(gate), found).failed
     (s0,) = [one for one in found.scores if one.column.title == "S0"]
     assert (s0.score, s0.unscored, s0.flags) == (1.0, (0, 37), ("unscored",))
-    plain = json.loads(compare_json(found))
+    plain = json.loads(found.to_json())
     assert plain["scores"]["harmful_behaviors/S0"]["unscored"] == [0, 37]
     assert "unscored" in plain["flags"]
-    assert "| 0 / 37 |" in compare_markdown(found)
+    assert "| 0 / 37 |" in found.to_markdown()
     assert "unscored 0 and 37" in junit_xml(found, [])
 
 
@@ -176,11 +176,11 @@ def test_averages_over_other_scores_are_not_compared(tmp_path: Path) -> None:
         ("< 1", "a score's name, not '<'"),
         ('"S0".hihg < 1', "unknown quantity 'hihg': did you mean high"),
         ("S9 < 1", "no score 'S9' in both runs: did you mean S"),
-        ("Avg. < 0", "'Avg.' is 2 scores: say average/compliance or average/capabilities"),
-        ("ARC < -5", "-5 is no share"),
-        ("ARC.score < 40", "40 is no share"),
-        ("S0.score < -0.1", "-0.1 is no share"),
-        ("S0.p < 5", "5 is no share"),
+        ("Avg. < 0", "'Avg.' is the title of 2 scores: use average/compliance or average/capabilities"),
+        ("ARC < -5", "-5 is outside [-1, 1]"),
+        ("ARC.score < 40", "40 is outside [0, 1]"),
+        ("S0.score < -0.1", "-0.1 is outside [0, 1]"),
+        ("S0.p < 5", "5 is outside [0, 1]"),
     ],
 )
 def test_a_gate_that_is_wrong_is_one_message(tmp_path: Path, gate: str, said: str) -> None:
@@ -192,7 +192,7 @@ def test_a_gate_that_is_wrong_is_one_message(tmp_path: Path, gate: str, said: st
 @given(
     st.lists(
         st.builds(
-            Condition,
+            GateCondition,
             st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
             st.sampled_from(QUANTITIES),
             st.sampled_from(sorted(OPERATORS)),
@@ -202,7 +202,7 @@ def test_a_gate_that_is_wrong_is_one_message(tmp_path: Path, gate: str, said: st
         max_size=3,
     )
 )
-def test_a_gate_is_read_as_it_is_written(conditions: list[Condition]) -> None:
+def test_a_gate_is_read_as_it_is_written(conditions: list[GateCondition]) -> None:
     assert list(parse_gate(" and ".join(map(str, conditions))).conditions) == conditions
 
 

@@ -42,8 +42,9 @@ def test_huggingfaces_own_classes_read_the_scores_back(tmp_path: Path, run: Stor
         *("compliance", 0.7),
         *("org/data", "test"),
     )
-    low, high = run.scores["compliance"]["harmful_behaviors"]["S1"]["interval"]
-    assert s1.metric_args["interval_95"] == pytest.approx([low, high], abs=1e-4)
+    interval = run.scores.compliance["harmful_behaviors"].configurations["S1"].interval
+    assert interval is not None
+    assert s1.metric_args["interval_95"] == pytest.approx(list(interval), abs=1e-4)
     assert (s1.metric_args["n"], s1.metric_args["judge"]) == (40, "openai/gpt-4")
     assert results["MMLU", "MMLU"].metric_type == "acc"
     assert all(one.verified is None for one in data.eval_results)
@@ -87,7 +88,7 @@ def test_results_of_others_are_kept_and_our_own_replaced(tmp_path: Path, run: St
         ("---\n- a\n---\n", "must be keys and values, not list"),
         ("---\nmodel-index: 3\n---\n", "must be a list of models"),
         ("---\nmodel-index:\n- name: m\n  results: {a: 1}\n---\n", "results of its model-index must be a list"),
-        ("---\n{license: mit}\n---\n", "put each key on a line of its own"),
+        ("---\n{license: mit}\n---\n", "put each key on its own line"),
     ],
 )
 def test_a_broken_card_is_refused_and_left_alone(tmp_path: Path, run: StoredRun, text: str, said: str) -> None:

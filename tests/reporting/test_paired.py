@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,10 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
+from cst_bench.record import Outcomes
+from cst_bench.reporting.differences import capability_difference
 from cst_bench.reporting.stored_run import read_run
-from cst_bench.statistics.paired import bootstrap_difference, capability_difference, holm, newcombe, shares_difference
+from cst_bench.statistics.paired import bootstrap_difference, holm, newcombe, shares_difference
 from tests.reporting.stored_runs import make_run
 
 
@@ -95,7 +96,7 @@ def test_nothing_that_differs_is_no_difference() -> None:
 
 
 @pytest.mark.parametrize(("n", "gained", "lost"), [(84, 1, 0), (84, 0, 0), (60, 60, 0), (84, 2, 1), (200, 30, 10)])
-def test_an_capability_of_right_and_wrong_has_no_interval_narrower_than_newcombes(
+def test_a_capability_of_right_and_wrong_has_no_interval_narrower_than_newcombes(
     tmp_path: Path, n: int, gained: int, lost: int
 ) -> None:
     ours = np.array([1.0] * gained + [0.0] * (n - gained))
@@ -103,9 +104,9 @@ def test_an_capability_of_right_and_wrong_has_no_interval_narrower_than_newcombe
     runs = []
     for name, scores in (("ours", ours), ("theirs", theirs)):
         folder = make_run(tmp_path / name, name, {}, tasks={}, capabilities={"mmlu": 0.5}, documents=n)
-        outcomes = json.loads((folder / "outcomes.json").read_text())
-        outcomes["capabilities"]["mmlu"]["scores"] = keyed(scores)
-        (folder / "outcomes.json").write_text(json.dumps(outcomes))
+        outcomes = Outcomes.read(folder)
+        documents = outcomes.capabilities["mmlu"].model_copy(update={"scores": keyed(scores)})
+        outcomes.model_copy(update={"capabilities": {"mmlu": documents}}).write(folder)
         runs.append(read_run(folder))
     found = capability_difference(runs[0], runs[1], "mmlu")
     low, high = newcombe(0, gained, lost, n)

@@ -34,6 +34,7 @@ from cst_bench.record import (
     ReferenceCounts,
     RunSettings,
     Scores,
+    Status,
     SuiteRecord,
     TaskJudge,
     TaskScores,
@@ -168,7 +169,7 @@ def make_stored(
         ),
     )
     outcomes = Outcomes(compliance={"task": {}} if compliance else {}, capabilities={})
-    manifest = Manifest(settings=settings, settings_sha256="", started="2026-01-01T00:00:00+00:00")
+    manifest = Manifest(settings=settings, settings_sha256="", status=Status(), started="2026-01-01T00:00:00+00:00")
     return StoredRun(Path("run"), manifest, scores, outcomes)
 
 

@@ -1,4 +1,4 @@
-"""What a report says of how a run was made. Run folders are made without a model; the judge's calls are real records."""
+"""How a run was made, as a report shows it. Run folders are made without a model; the judge's calls are records."""
 
 from __future__ import annotations
 
