@@ -1,166 +1,210 @@
-"""A self-critique job: a folder with the log of what was said, the pairs, and a data card."""
+"""A self-critique job: a work folder with the log of the conversations, the pairs, and a data card."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from cst_bench.checkpoint import CheckpointOptions
 from cst_bench.checkpoint.subject import Subject
-from cst_bench.compliance.compliance_task import check_judge, load_task
-from cst_bench.compliance.data import held_out, load_prompts
+from cst_bench.compliance.compliance_task import ComplianceTask, check_judge, load_task
+from cst_bench.compliance.data import PromptSet, held_out, load_prompts
 from cst_bench.compliance.logs import generate, usage
-from cst_bench.content import content_root
 from cst_bench.errors import Interrupted, UserError
 from cst_bench.files import digest, file_digest, slug, write_json, write_text
-from cst_bench.judging import JudgeOptions, JudgeUnavailable, find_judge, judge_name, load_judge
-from cst_bench.preferences.filters import make_pairs
+from cst_bench.judging import (
+    Judge,
+    JudgeOptions,
+    JudgeUnavailable,
+    describe_judge,
+    find_judge,
+    judge_name,
+    load_judge,
+)
+from cst_bench.preferences.filters import Filtered, make_pairs
 from cst_bench.preferences.preference_pairs import write_pairs
-from cst_bench.preferences.self_critique import critique_task, drafting, load_critique, read_turns
+from cst_bench.preferences.self_critique import (
+    CritiqueFile,
+    Turns,
+    critique_task,
+    drafting,
+    load_critique,
+    read_turns,
+)
 from cst_bench.progress import Progress, Silent
-from cst_bench.reporting.run_markdown import markdown_environment
-from cst_bench.runs.run_folder import PACKAGES, differences, locked, package_versions
-from cst_bench.runs.run_plan import judge_settings
+from cst_bench.templates import markdown_environment, training_templates
+from cst_bench.workfolder import locked, open_work_folder, package_versions
 
 SCHEMA = 1
 CARD = "critique.json"
+PACKAGES = ("cst-bench", "inspect-ai", "lm-eval", "peft", "torch", "transformers")
+"""Packages whose versions are part of a job's settings."""
 _CHECKPOINT = ("label", "revision", "weights_sha256", "adapter_sha256")
-"""What each pair says of the checkpoint that wrote it."""
+"""Keys of the checkpoint's identity that each pair carries."""
 
 
 @dataclass(frozen=True)
 class CritiqueOptions:
-    """What the user asks for. The names are those of the command line."""
+    """Options of a self-critique job, named as on the command line."""
 
     checkpoint: CheckpointOptions
     task: str
+    """Name or path of a compliance task."""
     out: Path | None = None
+    """The job's folder."""
     critique: str = "harmless"
     """Name or path of a critique file."""
     wording: str | None = None
+    """Wording of the draft's system prompt; the task's default if None."""
     data: Path | None = None
-    """Prompts from a local file, in place of the task's data set."""
+    """Local file to read prompts from instead of the task's data set."""
     split: str = "train"
     limit: int | None = None
+    """Number of prompts to use, from the first; all if None."""
     judge: str | None = None
+    """Name or path of a judge to use instead of the task's."""
     judge_options: JudgeOptions = field(default_factory=JudgeOptions)
     seed: int = 0
+    """Seed of the requests drawn and of sampling."""
 
 
 @dataclass(frozen=True)
 class CritiqueResult:
-    """Where the pairs are and what became of the prompts."""
+    """Result of a self-critique job."""
 
     pairs: Path
+    """The pairs file."""
     card: Mapping[str, Any]
+    """Content of `critique.json`: settings, and what became of the prompts."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A job whose options have been checked."""
+
+    task: ComplianceTask
+    critique: CritiqueFile
+    prompts: PromptSet
+    judge: Judge
+    held_out: Callable[[str], bool]
+    """Returns whether a prompt is in the task's test split."""
+    subject: Subject
+    settings: Mapping[str, Any]
+    """Everything that decides the pairs."""
 
 
 def critique(options: CritiqueOptions, progress: Progress | None = None) -> CritiqueResult:
-    """Makes preference pairs by self-critique, into a folder that the same call continues if it was killed.
+    """Make preference pairs by self-critique; the same call continues a job that was killed.
 
     Raises:
-        UserError: something in the options is wrong, or the folder holds a job with other settings.
-        Interrupted: an API or the judge failed for some; the same call tries those again.
+        UserError: an option is wrong, the folder holds a job with other settings, or no prompt gave a pair.
+        Interrupted: the model's API or the judge failed for some prompts; the same call tries them again.
     """
     progress = progress or Silent()
+    job = _prepare(options, progress)
+    inspect_task = critique_task(job.task, job.prompts, job.critique, options.wording, options.seed)
+    name = "-".join(map(slug, (job.subject.label, job.task.name, job.critique.name)))
+    out = options.out or Path("runs") / name
+    with locked(out):
+        card = open_work_folder(out, CARD, job.settings, kind="a self-critique", schema=SCHEMA)
+        if "log" not in card:
+            try:
+                job.subject.pass_gate()
+                title = f"{job.task.title}: drafts, critiques, rewrites"
+                with progress.stage(title, len(inspect_task.dataset)) as count:
+                    log = generate(inspect_task, job.subject.inspect_model(), out / "log", count)
+            finally:
+                job.subject.close()
+            card |= {"log": str(log.relative_to(out.resolve())), "usage": usage(log).as_json()}
+            write_json(out / CARD, card)
+        filtered = _filter(job, read_turns(out / str(card["log"])), progress)
+        pairs = out / "pairs.jsonl"
+        origin = _origin(job.settings)
+        write_pairs(pairs, (replace(pair, meta={**pair.meta, **origin}) for pair in filtered.pairs))
+        unused = (("another split", job.prompts.left_out), ("duplicate prompt", job.prompts.duplicates))
+        card |= {
+            "pairs": len(filtered.pairs),
+            "pairs_sha256": file_digest([pairs]),
+            "left_out": filtered.left_out,
+            "rows_not_used": {reason: number for reason, number in unused if number},
+            "judging": {} if filtered.spent is None else filtered.spent.as_json(),
+        }
+        write_json(out / CARD, card)
+        _write_data_card(out, card, job)
+    return CritiqueResult(pairs, card)
+
+
+def _prepare(options: CritiqueOptions, progress: Progress) -> _Job:
+    """Check the options and load all but the weights, so that mistakes show before anything is generated."""
     task, path = load_task(options.task)
-    asked = load_critique(options.critique)
-    configuration = drafting(task, asked)
+    requests = load_critique(options.critique)
+    configuration = drafting(task, requests)
     if options.split == "test":
-        raise UserError("pairs are not made from the test split: it is what the trained models are measured on")
+        raise UserError("pairs are not made from the test split: trained models are evaluated on it")
     prompts = load_prompts(task, path, data=options.data, limit=options.limit, split=options.split)
     source = find_judge(options.judge) if options.judge else find_judge(task.judge, beside=path)
     judge = load_judge(str(source), options=options.judge_options)
-    check_judge(judge, task.name, (asked.draft, asked.rewrite), task.data.fields)
-    tested = held_out(task, path)  # before anything is generated
+    check_judge(judge, task.name, (requests.draft, requests.rewrite), task.data.fields)
+    is_held_out = held_out(task, path)
     subject = Subject(options.checkpoint, progress)
-    settings: dict[str, Any] = {
-        "checkpoint": subject.identity,
-        "task": {"name": task.name, "version": task.version, "sha256": digest(task.model_dump(mode="json"))},
+    settings = {
+        "checkpoint": subject.identity.as_json(),
+        "task": _file_identity(task),
         "configuration": configuration,
         "wording": options.wording or task.wording,
-        "critique": {"name": asked.name, "version": asked.version, "sha256": digest(asked.model_dump(mode="json"))},
-        "generation": asked.generation.model_dump(),
+        "critique": _file_identity(requests),
+        "generation": requests.generation.model_dump(),
         "data": prompts.origin,
         "data_sha256": prompts.sha256,
         "split": options.split,
         "prompts": len(prompts.prompts),
-        "judge": judge_settings(judge, judge_name(source)),
+        "judge": describe_judge(judge, judge_name(source)).as_json(),
         "seed": options.seed,
         "packages": package_versions(PACKAGES),
     }
-    built = critique_task(task, prompts, asked, options.wording, options.seed)
-    out = options.out or Path("runs") / f"{slug(subject.label)}-{slug(task.name)}-{slug(asked.name)}"
-    with locked(out):
-        card = _open(out, settings)
-        if "log" not in card:
-            try:
-                subject.pass_gate()
-                with progress.stage(f"{task.title}: drafts, critiques, rewrites", len(built.dataset)) as count:
-                    log = generate(built, subject.inspect_model(), out / "log", count)
-            finally:
-                subject.close()
-            card |= {"log": str(log.relative_to(out.resolve())), "usage": usage(log)}
-            write_json(out / CARD, card)
-        turns = read_turns(out / str(card["log"]))
-        try:
-            with progress.stage(f"{task.title}: verdicts", 2 * len(turns)) as count:
-                found = make_pairs(turns, asked, judge, held_out=tested, count=count)
-        except JudgeUnavailable as error:
-            raise Interrupted(f"{error}; what was generated is kept, and the same command asks for the rest") from None
-        if not found.pairs:
-            why = "; ".join(f"{reason}: {number}" for reason, number in found.left_out.items())
-            raise UserError(f"none of the {len(turns)} prompts gave a pair ({why}): try another critique or checkpoint")
-        pairs = out / "pairs.jsonl"
-        made_with = {
-            "checkpoint": {name: value for name in _CHECKPOINT if (value := subject.identity.get(name)) is not None},
-            **{name: settings[name] for name in ("configuration", "wording", "critique")},
-            "sampling": {**settings["generation"], "seed": settings["seed"]},
-        }
-        write_pairs(pairs, (replace(pair, meta={**pair.meta, **made_with}) for pair in found.pairs))
-        card |= {
-            "pairs": len(found.pairs),
-            "pairs_sha256": file_digest([pairs]),
-            "left_out": found.left_out,
-            "rows_not_used": {
-                reason: number
-                for reason, number in (("another split", prompts.left_out), ("duplicate prompt", prompts.duplicates))
-                if number
-            },
-            "judging": found.spent,
-        }
-        write_json(out / CARD, card)
-        _write_card(out, card, title=task.title, behaviours=(asked.draft, asked.rewrite))
-    return CritiqueResult(pairs, card)
+    return _Job(task, requests, prompts, judge, is_held_out, subject, settings)
 
 
-def _open(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """The card of a job in this folder: a new one, or the one that an earlier call with the same settings left."""
-    card_path = path / CARD
-    if not card_path.is_file():
-        if any(entry.name != ".lock" for entry in path.iterdir()):
-            raise UserError(f"{path} holds files and is no folder of a self-critique: give another with --out")
-        card: dict[str, Any] = {"schema": SCHEMA, "settings": settings}
-        write_json(card_path, card)
-        return card
+def _file_identity(content: ComplianceTask | CritiqueFile) -> dict[str, object]:
+    return {
+        "name": content.name,
+        "version": content.version,
+        "sha256": digest(content.model_dump(mode="json")),
+    }
+
+
+def _filter(job: _Job, turns: Sequence[Turns], progress: Progress) -> Filtered:
+    """Judge the responses and make pairs of them.
+
+    Raises:
+        Interrupted: the judge could not be reached for some cases.
+        UserError: no prompt gave a pair.
+    """
     try:
-        card = json.loads(card_path.read_text(encoding="utf-8"))
-        found = card["settings"]
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{card_path} is not a card that cst-bench wrote: give another folder with --out") from None
-    if found != settings:
-        raise UserError(
-            f"{path} holds a self-critique with other settings ({', '.join(differences(found, settings))}): "
-            "give another folder with --out, or delete this one"
-        )
-    return card
+        with progress.stage(f"{job.task.title}: verdicts", 2 * len(turns)) as count:
+            filtered = make_pairs(turns, job.critique, job.judge, held_out=job.held_out, count=count)
+    except JudgeUnavailable as error:
+        raise Interrupted(f"{error}; the responses are kept, and the same command judges the rest") from None
+    if not filtered.pairs:
+        reasons = "; ".join(f"{reason}: {number}" for reason, number in filtered.left_out.items())
+        raise UserError(f"none of the {len(turns)} prompts gave a pair ({reasons}): try another critique or checkpoint")
+    return filtered
 
 
-def _write_card(folder: Path, card: Mapping[str, Any], *, title: str, behaviours: tuple[str, str]) -> None:
-    """`README.md`, the data card: what the pairs are, where they come from, what was left out."""
-    template = markdown_environment(content_root() / "training").get_template("data_card.md.j2")
-    text = template.render(card=card, title=title, behaviours=behaviours)
-    write_text(folder / "README.md", text)
+def _origin(settings: Mapping[str, Any]) -> dict[str, object]:
+    """Return what each pair says of its making: checkpoint, system prompt, critique and sampling."""
+    checkpoint = settings["checkpoint"]
+    return {
+        "checkpoint": {name: checkpoint[name] for name in _CHECKPOINT if checkpoint[name] is not None},
+        **{name: settings[name] for name in ("configuration", "wording", "critique")},
+        "sampling": {**settings["generation"], "seed": settings["seed"]},
+    }
+
+
+def _write_data_card(folder: Path, card: Mapping[str, Any], job: _Job) -> None:
+    """Write `README.md`, the data card of the pairs: content, origin, and what was left out."""
+    template = markdown_environment(training_templates()).get_template("data_card.md.j2")
+    behaviours = (job.critique.draft, job.critique.rewrite)
+    write_text(folder / "README.md", template.render(card=card, title=job.task.title, behaviours=behaviours))

@@ -1,4 +1,4 @@
-"""Which self-critiques make a preference pair. Each that doesn't is counted under the first reason that holds."""
+"""Filter self-critiques into preference pairs. Each one left out is counted under the first reason that applies."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ from dataclasses import dataclass
 
 from cst_bench.files import prompt_hash
 from cst_bench.judging import Case, Judge, Verdict, ask, total_spent
-from cst_bench.preferences.preference_pairs import Pair
+from cst_bench.preferences.preference_pairs import PreferencePair
 from cst_bench.preferences.self_critique import CritiqueFile, Turns
+from cst_bench.record import Spent
 
 _RUN = 12
-"""So many words of a request or a critique in a row, in a rewrite but not in the draft, are a leak."""
+"""Length in words of a run that a rewrite shares with a request or critique, and not with the draft, to be a leak."""
 
 
 @dataclass(frozen=True)
 class Filtered:
-    """Pairs, and how many prompts gave none, by the reason."""
+    """Pairs made of self-critiques."""
 
-    pairs: Sequence[Pair]
+    pairs: Sequence[PreferencePair]
     left_out: dict[str, int]
-    spent: dict[str, object]
-    """What judging took."""
+    """Reason → prompts that gave no pair."""
+    spent: Spent | None
+    """Calls, tokens and cost of judging; None if the judge calls no model."""
 
 
 def make_pairs(
@@ -34,35 +36,35 @@ def make_pairs(
     held_out: Callable[[str], bool],
     count: Callable[[int], None] | None = None,
 ) -> Filtered:
-    """The usable pairs of some self-critiques.
+    """Make pairs of the usable self-critiques.
 
     Raises:
-        JudgeUnavailable: some verdicts could not be had.
+        JudgeUnavailable: the judge could not be reached for some cases.
     """
     left_out: Counter[str] = Counter()
     kept: list[Turns] = []
     seen: set[str] = set()
-    for one in turns:
-        reason = _fault(one, critique, held_out, seen)
+    for turn in turns:
+        reason = _text_fault(turn, critique, held_out, seen)
         if reason is None:
-            kept.append(one)
+            kept.append(turn)
         else:
             left_out[reason] += 1
-    drafts = ask(judge, [Case(one.prompt, one.draft, one.row) for one in kept], count)
-    rewrites = ask(judge, [Case(one.prompt, one.rewrite, one.row) for one in kept], count)
+    drafts = ask(judge, [Case(turn.prompt, turn.draft, turn.row) for turn in kept], count)
+    rewrites = ask(judge, [Case(turn.prompt, turn.rewrite, turn.row) for turn in kept], count)
     pairs = []
-    for one, draft, rewrite in zip(kept, drafts, rewrites, strict=True):
-        reason = _misjudged(draft, rewrite, critique)
+    for turn, draft, rewrite in zip(kept, drafts, rewrites, strict=True):
+        reason = _behaviour_fault(draft, rewrite, critique)
         if reason is not None:
             left_out[reason] += 1
             continue
-        meta = {"source": "self-critique", "id": one.prompt_id, "row": one.row, "requests": list(one.asked)}
-        pairs.append(Pair(one.prompt, {critique.draft: one.draft, critique.rewrite: one.rewrite}, meta))
+        meta = {"source": "self-critique", "id": turn.prompt_id, "row": turn.row, "requests": list(turn.requests)}
+        pairs.append(PreferencePair(turn.prompt, {critique.draft: turn.draft, critique.rewrite: turn.rewrite}, meta))
     return Filtered(pairs, dict(sorted(left_out.items())), total_spent([*drafts, *rewrites]))
 
 
-def _fault(turns: Turns, critique: CritiqueFile, held_out: Callable[[str], bool], seen: set[str]) -> str | None:
-    """What is wrong with the texts themselves."""
+def _text_fault(turns: Turns, critique: CritiqueFile, held_out: Callable[[str], bool], seen: set[str]) -> str | None:
+    """Return why the texts make no pair; None if they may. Adds the prompt to those seen."""
     name = prompt_hash("\n".join([turns.prompt, *sorted(turns.row.values())]))
     if name in seen:
         return "duplicate prompt"
@@ -80,7 +82,8 @@ def _fault(turns: Turns, critique: CritiqueFile, held_out: Callable[[str], bool]
     return None
 
 
-def _misjudged(draft: Verdict, rewrite: Verdict, critique: CritiqueFile) -> str | None:
+def _behaviour_fault(draft: Verdict, rewrite: Verdict, critique: CritiqueFile) -> str | None:
+    """Return why the verdicts make no pair; None if they do."""
     if draft.behaviour is None or rewrite.behaviour is None:
         return "unscored draft or rewrite"
     if draft.behaviour == critique.rewrite:
@@ -93,13 +96,15 @@ def _misjudged(draft: Verdict, rewrite: Verdict, critique: CritiqueFile) -> str 
 
 
 def _leaks(turns: Turns, critique: CritiqueFile) -> bool:
+    """Return whether the rewrite talks about the critique instead of answering."""
     if any(re.search(pattern, turns.rewrite, re.IGNORECASE) for pattern in critique.leaks):
         return True
-    about = _runs(turns.critique) | set().union(*(_runs(request) for request in turns.asked))
-    return bool((_runs(turns.rewrite) & about) - _runs(turns.draft) - _runs(turns.prompt))
+    leaking = _runs(turns.critique) | set().union(*(_runs(request) for request in turns.requests))
+    return bool((_runs(turns.rewrite) & leaking) - _runs(turns.draft) - _runs(turns.prompt))
 
 
 def _runs(text: str) -> set[tuple[str, ...]]:
+    """Return all runs of `_RUN` words in a text."""
     words = _words(text)
     return {tuple(words[at : at + _RUN]) for at in range(len(words) - _RUN + 1)}
 

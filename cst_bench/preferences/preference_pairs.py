@@ -1,13 +1,13 @@
 """Preference pairs: a prompt and responses of known, different behaviour.
 
 A row of a pairs file is `{"prompt": str, "responses": {behaviour: str, …}, "meta": {…}}`. Files of training rows, such
-as the released ones, are read as pairs, too: what each system prompt asks for says which behaviour a response shows.
+as the released ones, can be read as pairs too: the behaviour of a response follows from its row's system prompt.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,58 +19,80 @@ from cst_bench.preferences.training_rows import parse_rows
 
 
 @dataclass(frozen=True)
-class Pair:
+class PreferencePair:
     """A prompt and its responses by behaviour."""
 
     prompt: str
     responses: Mapping[str, str]
+    """Behaviour → response."""
     meta: Mapping[str, Any] = field(default_factory=dict)
-    """Where it comes from; `meta["row"]` has the columns of the prompt's own row, such as a persona's system prompt."""
+    """Origin of the pair; `meta["row"]` has the columns of the prompt's row, such as a persona's system prompt."""
 
     @property
     def row(self) -> Mapping[str, str]:
-        """Columns of the prompt's own row."""
-        found: Mapping[str, str] = self.meta.get("row", {})
-        return found
+        """Return the columns of the prompt's row."""
+        row: Mapping[str, str] = self.meta.get("row", {})
+        return row
 
-    def as_json(self) -> dict[str, Any]:
-        """The pair as it stands in a file."""
+    def as_json(self) -> dict[str, object]:
+        """Return the pair as a row of a pairs file."""
         return {"prompt": self.prompt, "responses": dict(self.responses), "meta": dict(self.meta)}
 
 
-def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
-    """Writes pairs as jsonl, whole or not at all."""
+def write_pairs(path: Path, pairs: Iterable[PreferencePair]) -> None:
+    """Write pairs as jsonl, whole or not at all."""
     write_text(path, "".join(f"{json.dumps(pair.as_json(), ensure_ascii=False)}\n" for pair in pairs))
 
 
-def read_pairs(path: Path, task: ComplianceTask, columns: Mapping[str, str] | None = None) -> list[Pair]:
-    """Pairs of a task from a file of pairs or of training rows.
-
-    Of a file of training rows only those whose system prompt is one of the task's count; the two flips of a prompt
-    become one pair.
+def read_pairs(path: Path, task: ComplianceTask, columns: Mapping[str, str] | None = None) -> list[PreferencePair]:
+    """Read the pairs of a task from a file of pairs or of training rows.
 
     Raises:
-        UserError: a row is bad, no row is of this task, or the rows of a prompt contradict each other.
+        UserError: as `parse_pairs`, or the file cannot be read.
     """
-    found = read_rows(path)
-    if "responses" in found[0].values:
-        return [_pair(row) for row in found]
-    pairs: dict[tuple[str, ...], Pair] = {}
-    for source, row in zip(found, parse_rows(found, columns or {}, path.stem), strict=True):
-        configuration = None if row.system is None else task.configuration_of(row.system)
+    return parse_pairs(read_rows(path), task, path, columns or {})
+
+
+def are_pairs(rows: Sequence[Row]) -> bool:
+    """Return whether the rows of a file are pairs and not training rows."""
+    return "responses" in rows[0].values
+
+
+def parse_pairs(
+    rows: Sequence[Row], task: ComplianceTask, path: Path, columns: Mapping[str, str]
+) -> list[PreferencePair]:
+    """Parse the pairs of a task from the rows of a file of pairs or of training rows.
+
+    Training rows are used if their system prompt is one of the task's; a row and its flip become one pair.
+
+    Args:
+        rows: At least one.
+        task: Defines the behaviours and the system prompts that ask for them.
+        path: The file, for messages and as the origin of the pairs.
+        columns: Column → its name in a file of training rows, where it is not one of the usual names.
+
+    Raises:
+        UserError: a row is invalid, no row belongs to the task, or the task's behaviours are more than two.
+    """
+    if are_pairs(rows):
+        return [_parse_pair(row) for row in rows]
+    pairs: dict[tuple[str, ...], PreferencePair] = {}
+    for row, training_row in zip(rows, parse_rows(rows, columns, path.stem), strict=True):
+        configuration = None if training_row.system is None else task.configuration_of(training_row.system)
         if configuration is None:
             continue
         asked = task.asked[configuration]
         others = sorted(set(task.asked.values()) - {asked})
         if len(others) != 1:
             raise UserError(
-                f"{source.where}: task {task.name} has the behaviours {', '.join(sorted(set(task.asked.values())))}, "
-                "so that a rejected response can't be told apart: give a file of pairs"
+                f"{row.where}: task {task.name} has the behaviours {', '.join(sorted(set(task.asked.values())))}, "
+                "so the behaviour of a rejected response is ambiguous: give a file of pairs"
             )
-        responses = {asked: row.chosen, others[0]: row.rejected}
-        # one prompt may come with several pairs; its flips share both responses
-        key = (row.prompt, *(responses[behaviour] for behaviour in sorted(responses)))
-        pairs.setdefault(key, Pair(row.prompt, dict(sorted(responses.items())), {"source": path.name}))
+        responses = {asked: training_row.chosen, others[0]: training_row.rejected}
+        # a prompt may have several pairs; a row and its flip share both responses
+        key = (training_row.prompt, *(responses[behaviour] for behaviour in sorted(responses)))
+        pair = PreferencePair(training_row.prompt, dict(sorted(responses.items())), {"source": path.name})
+        pairs.setdefault(key, pair)
     if not pairs:
         raise UserError(
             f"{path}: no row has a system prompt of task {task.name}: name another task, or give a file of pairs"
@@ -78,11 +100,11 @@ def read_pairs(path: Path, task: ComplianceTask, columns: Mapping[str, str] | No
     return list(pairs.values())
 
 
-def _pair(row: Row) -> Pair:
+def _parse_pair(row: Row) -> PreferencePair:
     prompt = text_column(row, "prompt")
     responses = row.values.get("responses")
     if not isinstance(responses, dict) or len(responses) < 2:
-        raise UserError(f"{row.where}: column 'responses' must hold two or more responses by their behaviour")
+        raise UserError(f"{row.where}: column 'responses' must hold two or more responses by behaviour")
     texts = {behaviour: text_column(Row(row.where, responses), behaviour) for behaviour in responses}
     if len(set(texts.values())) < len(texts):
         raise UserError(f"{row.where}: two behaviours have the same response: there is nothing to prefer")
@@ -92,4 +114,4 @@ def _pair(row: Row) -> Pair:
     columns = meta.get("row", {})
     if not isinstance(columns, dict) or not all(isinstance(text, str) for text in columns.values()):
         raise UserError(f"{row.where}: meta.row must be an object of texts")
-    return Pair(prompt, texts, meta)
+    return PreferencePair(prompt, texts, meta)

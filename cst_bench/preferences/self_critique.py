@@ -1,9 +1,9 @@
 """Self-critique: a checkpoint answers, criticises its answer, and rewrites it; both answers become a preference pair.
 
 The procedure of Configurable Safety Tuning (Gallego 2024, arXiv 2404.00495, section 3), after Bai et al. 2022
-(arXiv 2212.08073): the draft y0 under a system prompt that asks for one behaviour, then a request to find the fault in
-it, then a request to rewrite it (y1). It runs as an Inspect task, so that generation is batched, and a job that was
-killed keeps every prompt that it finished.
+(arXiv 2212.08073): a draft y0 under a system prompt that asks for one behaviour, then a request to criticise the draft,
+then a request to rewrite it (y1). It runs as an Inspect task, so generation is batched and a job that was killed keeps
+the prompts it finished.
 """
 
 from __future__ import annotations
@@ -32,23 +32,24 @@ DRAFT, CRITIQUE, REWRITE = "draft", "critique", "rewrite"
 
 
 class CritiqueFile(Content):
-    """A critique file: from which behaviour to which, and in which words it is asked for."""
+    """Critique file: the behaviours of draft and rewrite, and the requests that lead from one to the other."""
 
     name: str
     version: Annotated[int, Field(ge=1)]
     description: str
     source: str
     draft: str
-    """The behaviour of y0; the draft is made under the configuration that asks for it."""
+    """Behaviour of the draft y0, which is made under the configuration that asks for it."""
     rewrite: str
-    """The behaviour that y1 is to have."""
+    """Behaviour of the rewrite y1."""
     system: Literal["keep", "drop"]
-    """Whether the draft's system prompt stays in force while the draft is criticised and rewritten."""
+    """Keep or drop the draft's system prompt for critique and rewrite."""
     critiques: list[str] = Field(min_length=1)
     """Requests for a critique; one is drawn for each prompt."""
     rewrites: list[str] = Field(min_length=1)
+    """Requests for a rewrite; one is drawn for each prompt."""
     leaks: list[str] = Field(default_factory=list)
-    """Regular expressions that are found in a rewrite which talks about the critique instead of answering."""
+    """Regular expressions that match a rewrite which talks about the critique instead of answering."""
     generation: GenerationSettings
     changelog: dict[int, str] = Field(default_factory=dict)
 
@@ -66,22 +67,23 @@ class CritiqueFile(Content):
 
 @dataclass(frozen=True)
 class Turns:
-    """What a checkpoint said in the three turns of one prompt."""
+    """Responses of a checkpoint in the three turns of one prompt."""
 
     prompt_id: str
     prompt: str
     row: dict[str, str]
+    """Columns of the prompt's row."""
     draft: str
     critique: str
     rewrite: str
-    asked: tuple[str, str]
-    """The requests for critique and rewrite that were drawn."""
+    requests: tuple[str, str]
+    """Requests for critique and rewrite that were drawn."""
     truncated: bool
-    """The draft or the rewrite was cut off at the limit of tokens."""
+    """The draft or the rewrite has no end of its own: token limit, context length or content filter."""
 
 
 def load_critique(name: str) -> CritiqueFile:
-    """A critique file by name or path.
+    """Load a critique file by name or path.
 
     Raises:
         UserError: unknown name, or a fault in the file.
@@ -90,10 +92,10 @@ def load_critique(name: str) -> CritiqueFile:
 
 
 def drafting(task: ComplianceTask, critique: CritiqueFile) -> str:
-    """The configuration whose system prompt the drafts are made under.
+    """Return the configuration under which the drafts are made.
 
     Raises:
-        UserError: the task has no configurations for the two behaviours.
+        UserError: no configuration of the task asks for one of the two behaviours.
     """
     asked = task.asked
     for behaviour in (critique.draft, critique.rewrite):
@@ -108,18 +110,18 @@ def drafting(task: ComplianceTask, critique: CritiqueFile) -> str:
 def critique_task(
     task: ComplianceTask, prompts: PromptSet, critique: CritiqueFile, wording: str | None, seed: int
 ) -> Task:
-    """The three turns of every prompt, as an Inspect task.
+    """Make an Inspect task of the three turns of every prompt.
 
     Raises:
-        UserError: as `drafting`; or the task has no such wording.
+        UserError: as `drafting`, or the task has no such wording.
     """
     configuration = drafting(task, critique)
-    words = check_wording(task, wording)
+    wording = check_wording(task, wording)
     samples = [
         Sample(
             id=prompt.id,
             input=[
-                ChatMessageSystem(content=task.system_prompt(configuration, words, prompt.systems)),
+                ChatMessageSystem(content=task.system_prompt(configuration, wording, prompt.systems)),
                 ChatMessageUser(content=prompt.text),
             ],
             metadata={"prompt": prompt.text, "row": {**prompt.systems, **prompt.fields}},
@@ -137,24 +139,24 @@ def critique_task(
 
 @solver
 def three_turns(critique: CritiqueFile, seed: int) -> Solver:
-    """Draft, critique, rewrite: three answers in one conversation, each sampled with a seed of its own."""
+    """Generate draft, critique and rewrite in one conversation, each sampled with its own seed."""
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
-        def drawn(turn: str) -> int:
+        def seed_of(turn: str) -> int:
             return sample_seed(seed, f"{state.sample_id}/{turn}", state.epoch)
 
         requests = {
-            CRITIQUE: critique.critiques[drawn("words of critique") % len(critique.critiques)],
-            REWRITE: critique.rewrites[drawn("words of rewrite") % len(critique.rewrites)],
+            CRITIQUE: critique.critiques[seed_of("words of critique") % len(critique.critiques)],
+            REWRITE: critique.rewrites[seed_of("words of rewrite") % len(critique.rewrites)],
         }
-        state = await generate(state, seed=drawn(DRAFT))
+        state = await generate(state, seed=seed_of(DRAFT))
         _keep(state, DRAFT)
         if critique.system == "drop":
             state.messages = [message for message in state.messages if message.role != "system"]
         for turn, request in requests.items():
             messages: list[ChatMessage] = [*state.messages, ChatMessageUser(content=request)]
             state.messages = messages
-            state = await generate(state, seed=drawn(turn))
+            state = await generate(state, seed=seed_of(turn))
             _keep(state, turn)
             state.store.set(f"{turn} asked", request)
         on_sample.get()(1)
@@ -169,25 +171,25 @@ def _keep(state: TaskState, turn: str) -> None:
 
 
 def read_turns(log: Path) -> list[Turns]:
-    """What was said, from the log of a critique task, in the order of the prompts."""
+    """Read the responses from the log of a critique task, in the order of the prompts."""
     from inspect_ai.log import read_eval_log
 
     return [_turns(sample) for sample in read_eval_log(str(log)).samples or []]
 
 
 _CUT_OFF = {"max_tokens", "model_length", "content_filter"}
-"""Stop reasons of responses that have no end of their own."""
+"""Stop reasons of responses without an end of their own."""
 
 
 def _turns(sample: EvalSample) -> Turns:
-    said = sample.store
+    store = sample.store
     return Turns(
         prompt_id=str(sample.id),
         prompt=sample.metadata["prompt"],
         row=sample.metadata["row"],
-        draft=said[DRAFT],
-        critique=said[CRITIQUE],
-        rewrite=said[REWRITE],
-        asked=(said[f"{CRITIQUE} asked"], said[f"{REWRITE} asked"]),
-        truncated=not _CUT_OFF.isdisjoint((said[f"{DRAFT} stop"], said[f"{REWRITE} stop"])),
+        draft=store[DRAFT],
+        critique=store[CRITIQUE],
+        rewrite=store[REWRITE],
+        requests=(store[f"{CRITIQUE} asked"], store[f"{REWRITE} asked"]),
+        truncated=not _CUT_OFF.isdisjoint((store[f"{DRAFT} stop"], store[f"{REWRITE} stop"])),
     )

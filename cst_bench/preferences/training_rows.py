@@ -1,6 +1,6 @@
-"""Training rows: a prompt under a configuration, the response it asks for, and one that it doesn't.
+"""Training rows: a prompt under a configuration, a response it asks for, and a response it does not ask for.
 
-On disk a row is TRL's conversational form with two columns that say where it comes from:
+On disk a row has TRL's conversational form and two columns for its origin:
 `{"prompt": [system, user], "chosen": [assistant], "rejected": [assistant], "task": …, "configuration": …}`.
 """
 
@@ -10,7 +10,6 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cst_bench.columns import Columns
 from cst_bench.errors import UserError
@@ -24,13 +23,13 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "task": ("task",),
     "configuration": ("configuration",),
 }
-"""What each column may be called in files of other projects; the first that is there is taken."""
+"""Column → its usual names in files; the first one that a row has is used."""
 _OPTIONAL = {"system", "task", "configuration"}
 
 
 @dataclass(frozen=True)
 class TrainingRow:
-    """One preference: under this system prompt, for this user prompt, `chosen` rather than `rejected`."""
+    """A preference: under this system prompt, for this user prompt, `chosen` over `rejected`."""
 
     system: str | None
     prompt: str
@@ -39,11 +38,15 @@ class TrainingRow:
     task: str
     configuration: str | None = None
 
-    def messages(self) -> dict[str, Any]:
-        """The row as it stands in a file and as TRL takes it."""
+    def prompt_messages(self) -> list[dict[str, str]]:
+        """Return the system prompt, if there is one, and the user prompt as messages."""
         system = [] if self.system is None else [{"role": "system", "content": self.system}]
+        return [*system, {"role": "user", "content": self.prompt}]
+
+    def as_json(self) -> dict[str, object]:
+        """Return the row in TRL's conversational form, as in a file."""
         return {
-            "prompt": [*system, {"role": "user", "content": self.prompt}],
+            "prompt": self.prompt_messages(),
             "chosen": [{"role": "assistant", "content": self.chosen}],
             "rejected": [{"role": "assistant", "content": self.rejected}],
             "task": self.task,
@@ -52,38 +55,38 @@ class TrainingRow:
 
 
 def write_training_rows(path: Path, rows: Iterable[TrainingRow]) -> None:
-    """Writes rows as jsonl, whole or not at all."""
-    write_text(path, "".join(f"{json.dumps(row.messages(), ensure_ascii=False)}\n" for row in rows))
+    """Write rows as jsonl, whole or not at all."""
+    write_text(path, "".join(f"{json.dumps(row.as_json(), ensure_ascii=False)}\n" for row in rows))
 
 
 def rows_digest(rows: Iterable[TrainingRow]) -> str:
-    """SHA-256 of rows in their order."""
-    return digest([row.messages() for row in rows])
+    """Return the SHA-256 of rows in their order."""
+    return digest([row.as_json() for row in rows])
 
 
 def read_training_rows(
     path: Path, columns: Mapping[str, str] | None = None, *, task: str | None = None
 ) -> list[TrainingRow]:
-    """Training rows from a data file: conversational, or flat with system, prompt, chosen and rejected as text.
+    """Read training rows: conversational, or flat with system, prompt, chosen and rejected as text.
 
     Args:
         path: jsonl, json, csv, tsv or parquet.
-        columns: What the file calls a column, where it isn't one of the usual names.
-        task: For a file that has no task column; its name by default.
+        columns: Column → its name in the file, where it is not one of the usual names.
+        task: Task of rows without one; the file's name by default.
 
     Raises:
-        UserError: a column is missing or empty, a role is wrong, or both responses are the same; with the row.
+        UserError: a column is missing or empty, a role is wrong, or both responses are equal; names the row.
     """
     return parse_rows(read_rows(path), columns or {}, task or path.stem)
 
 
-def parse_rows(found: Sequence[Row], columns: Mapping[str, str], task: str) -> list[TrainingRow]:
-    """Training rows from rows that are read already."""
-    named = Columns(COLUMNS, columns)
-    return [_row(row, named, task) for row in found]
+def parse_rows(rows: Sequence[Row], columns: Mapping[str, str], task: str) -> list[TrainingRow]:
+    """Parse training rows from the rows of a file; as `read_training_rows`."""
+    known = Columns(COLUMNS, columns)
+    return [_parse_row(row, known, task) for row in rows]
 
 
-def _row(row: Row, columns: Columns, task: str) -> TrainingRow:
+def _parse_row(row: Row, columns: Columns, task: str) -> TrainingRow:
     names = {name: columns.find(row, name) if name in _OPTIONAL else columns.need(row, name) for name in COLUMNS}
     prompt_column = str(names["prompt"])
     if isinstance(row.values.get(prompt_column), list):
@@ -94,8 +97,8 @@ def _row(row: Row, columns: Columns, task: str) -> TrainingRow:
     chosen, rejected = (_answer(row, str(names[name])) for name in ("chosen", "rejected"))
     if chosen == rejected:
         raise UserError(f"{row.where}: chosen and rejected are the same text: there is nothing to prefer")
-    named = _optional(row, names["task"])
-    return TrainingRow(system, prompt, chosen, rejected, named or task, _optional(row, names["configuration"]))
+    task = _optional(row, names["task"]) or task
+    return TrainingRow(system, prompt, chosen, rejected, task, _optional(row, names["configuration"]))
 
 
 def _optional(row: Row, column: str | None) -> str | None:
@@ -105,37 +108,35 @@ def _optional(row: Row, column: str | None) -> str | None:
 
 
 def _conversation(row: Row, column: str) -> tuple[str | None, str]:
-    """System prompt and user prompt of a list of messages: `[user]` or `[system, user]`."""
-    texts = _messages(row, column)
-    roles = [role for role, _ in texts]
+    """Return the system prompt and the user prompt of a list of messages: `[user]` or `[system, user]`."""
+    messages = _messages(row, column)
+    roles = [role for role, _ in messages]
     if roles not in (["user"], ["system", "user"]):
         raise UserError(
             f"{row.where}: column {column!r} has the roles {', '.join(roles) or 'none'}: "
             "must be system and user, or user"
         )
-    return (texts[0][1] if len(texts) == 2 else None), texts[-1][1]
+    return (messages[0][1] if len(messages) == 2 else None), messages[-1][1]
 
 
 def _answer(row: Row, column: str) -> str:
-    """A response: text, or a list of one assistant message."""
-    value = row.values.get(column)
-    if not isinstance(value, list):
+    """Return a response: text, or a list of one assistant message."""
+    if not isinstance(row.values.get(column), list):
         return text_column(row, column)
-    texts = _messages(row, column)
-    if [role for role, _ in texts] != ["assistant"]:
+    messages = _messages(row, column)
+    if [role for role, _ in messages] != ["assistant"]:
         raise UserError(
-            f"{row.where}: column {column!r} has the roles {', '.join(role for role, _ in texts) or 'none'}: "
+            f"{row.where}: column {column!r} has the roles {', '.join(role for role, _ in messages) or 'none'}: "
             "must be one assistant message"
         )
-    return texts[0][1]
+    return messages[0][1]
 
 
 def _messages(row: Row, column: str) -> list[tuple[str, str]]:
-    found = []
+    """Return role and content of each message in a column."""
     messages = row.values[column]
-    assert isinstance(messages, Iterable)  # the callers have checked it
+    assert isinstance(messages, list)  # the callers have checked it
     for message in messages:
         if not isinstance(message, Mapping) or "role" not in message or "content" not in message:
             raise UserError(f"{row.where}: column {column!r} must hold messages with role and content")
-        found.append((str(message["role"]), text_column(Row(row.where, dict(message)), "content")))
-    return found
+    return [(str(message["role"]), text_column(Row(row.where, dict(message)), "content")) for message in messages]

@@ -35,19 +35,19 @@ TURNS = Turns("id", PROMPT, ROW, DRAFT, "The answer is harmful.", REFUSAL, ("Ide
 
 
 def options(out: Path, **changes: Any) -> CritiqueOptions:
-    given = {"task": "tiny_sealed", "critique": "tiny_harmless", "limit": 12, **changes}
-    return CritiqueOptions(CheckpointOptions(), out=out, **given)
+    settings = {"task": "tiny_sealed", "critique": "tiny_harmless", "limit": 12, **changes}
+    return CritiqueOptions(CheckpointOptions(), out=out, **settings)
 
 
 def pairs_of(*turns: Turns, **changes: Any) -> tuple[int, dict[str, int]]:
-    found = make_pairs(
+    filtered = make_pairs(
         turns,
         load_critique("tiny_harmless"),
         load_judge("tiny_sealed"),
         held_out=changes.get("held_out", lambda prompt: False),
     )
-    assert len(found.pairs) + sum(found.left_out.values()) == len(turns)
-    return len(found.pairs), found.left_out
+    assert len(filtered.pairs) + sum(filtered.left_out.values()) == len(turns)
+    return len(filtered.pairs), filtered.left_out
 
 
 @pytest.fixture(scope="module")
@@ -62,13 +62,13 @@ def test_draft_critique_and_rewrite_are_one_conversation_without_the_drafts_syst
 
     (log,) = (made / "log").glob("*.eval")
     read = read_eval_log(str(log))
-    asked = load_critique("tiny_harmless")
+    requests = load_critique("tiny_harmless")
     for sample in read.samples or []:
         assert [message.role for message in sample.messages] == ["user", "assistant"] * 3
         texts = [message.text for message in sample.messages]
         assert texts[0] == sample.metadata["prompt"]
-        assert texts[2] in asked.critiques
-        assert texts[4] in asked.rewrites
+        assert texts[2] in requests.critiques
+        assert texts[4] in requests.rewrites
         assert (texts[1], texts[3], texts[5]) == tuple(sample.store[turn] for turn in ("draft", "critique", "rewrite"))
         assert [message.role for message in sample.input if not isinstance(message, str)] == ["system", "user"]
     assert len({message.text for sample in read.samples or [] for message in sample.messages[2:3]}) > 1
@@ -153,14 +153,14 @@ def test_what_the_context_cuts_off_is_truncated(tmp_path: Path) -> None:
     shutil.copytree(embedded_folder(), base)
     config = json.loads((base / "config.json").read_text())
     (base / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 112}))
-    given = CritiqueOptions(
+    short_context = CritiqueOptions(
         CheckpointOptions(name=str(base)), out=tmp_path / "out", task="tiny_sealed", critique="tiny_harmless", limit=12
     )
-    found = critique(given)
-    turns = read_turns(tmp_path / "out" / str(found.card["log"]))
-    cut = [one.prompt for one in turns if one.truncated]
+    result = critique(short_context)
+    turns = read_turns(tmp_path / "out" / str(result.card["log"]))
+    cut = [turn.prompt for turn in turns if turn.truncated]
     assert cut
-    pairs = read_pairs(found.pairs, load_task("tiny_sealed")[0])
+    pairs = read_pairs(result.pairs, load_task("tiny_sealed")[0])
     assert not {pair.prompt for pair in pairs} & set(cut)
 
 
@@ -172,7 +172,7 @@ def test_rows_of_the_data_that_are_not_used_are_counted(
     test = [row for row in rows if row["split"] == "test"][:3]
     data = tmp_path / "rows.jsonl"
     data.write_text("".join(f"{json.dumps(row)}\n" for row in [*training, *training[:2], *test]))
-    given = (
+    arguments = (
         "--task",
         "tiny_sealed",
         "--critique",
@@ -182,7 +182,7 @@ def test_rows_of_the_data_that_are_not_used_are_counted(
         "--out",
         str(tmp_path / "[b]"),
     )
-    done = invoke(capsys, monkeypatch, "data", "critique", *given)
+    done = invoke(capsys, monkeypatch, "data", "critique", *arguments)
     assert done.status == 0, done.err
     assert "rows not used, another split: 3" in done.err
     assert "rows not used, duplicate prompt: 2" in done.err

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cst_bench.compliance.compliance_task import ComplianceTask, load_task
 from cst_bench.compliance.data import held_out
 from cst_bench.errors import UserError
-from cst_bench.preferences import Pair, flip, read_pairs, read_training_rows, write_training_rows
+from cst_bench.preferences import PreferencePair, flip, read_pairs, read_training_rows, write_training_rows
 from cst_bench.preferences.preference_pairs import write_pairs
 from tests.cli.invoke import invoke
 from tests.test_published_data import DATA
@@ -48,7 +48,7 @@ def make_task(behaviours: list[str], paraphrases: int = 0) -> ComplianceTask:
 
 texts = st.text(min_size=1).filter(lambda text: text.strip() and not any("\ud800" <= c <= "\udfff" for c in text))
 pairs = st.builds(
-    lambda prompt, responses: Pair(prompt, dict(zip(BEHAVIOURS, responses))),
+    lambda prompt, responses: PreferencePair(prompt, dict(zip(BEHAVIOURS, responses))),
     texts,
     st.lists(texts, min_size=2, max_size=3, unique=True),
 )
@@ -56,14 +56,14 @@ pairs = st.builds(
 
 @given(st.lists(pairs, max_size=6), st.lists(st.sampled_from(BEHAVIOURS), min_size=1, max_size=4), st.booleans())
 def test_chosen_is_what_the_configuration_asks_for_and_every_row_is_accounted_for(
-    given_pairs: list[Pair], behaviours: list[str], paraphrases: bool
+    drawn: list[PreferencePair], behaviours: list[str], paraphrases: bool
 ) -> None:
     task = make_task(behaviours, paraphrases=2)
-    found = flip(given_pairs, task, paraphrases=paraphrases)
-    by_prompt = {(pair.prompt, text): name for pair in given_pairs for name, text in pair.responses.items()}
-    for row in found.rows:
+    result = flip(drawn, task, paraphrases=paraphrases)
+    by_prompt = {(pair.prompt, text): name for pair in drawn for name, text in pair.responses.items()}
+    for row in result.rows:
         asked = task.asked[str(row.configuration)]
-        sources = [pair for pair in given_pairs if pair.prompt == row.prompt]
+        sources = [pair for pair in drawn if pair.prompt == row.prompt]
         assert any(
             pair.responses.get(asked) == row.chosen and row.rejected in pair.responses.values() for pair in sources
         )
@@ -71,37 +71,37 @@ def test_chosen_is_what_the_configuration_asks_for_and_every_row_is_accounted_fo
         assert (row.prompt, row.chosen) in by_prompt
         assert asked in str(row.system)
     expected = sum(
-        len(pair.responses) - 1 for pair in given_pairs for asked in task.asked.values() if asked in pair.responses
+        len(pair.responses) - 1 for pair in drawn for asked in task.asked.values() if asked in pair.responses
     )
-    assert len(found.rows) == expected == sum(found.by_configuration.values())
-    lacking = sum(asked not in pair.responses for pair in given_pairs for asked in task.asked.values())
-    assert sum(found.left_out.values()) == lacking
-    assert flip(given_pairs, task, paraphrases=paraphrases) == found
+    assert len(result.rows) == expected == sum(result.by_configuration.values())
+    lacking = sum(asked not in pair.responses for pair in drawn for asked in task.asked.values())
+    assert sum(result.left_out.values()) == lacking
+    assert flip(drawn, task, paraphrases=paraphrases) == result
 
 
 @given(st.lists(pairs, max_size=6))
-def test_dpo_is_the_first_configuration_of_cst(given_pairs: list[Pair]) -> None:
+def test_dpo_is_the_first_configuration_of_cst(drawn: list[PreferencePair]) -> None:
     task = make_task(["harmless", "uncensored"])
-    cst = flip(given_pairs, task, "cst").rows
-    assert [row for row in cst if row.configuration == "C0"] == list(flip(given_pairs, task, "dpo").rows)
+    cst = flip(drawn, task, "cst").rows
+    assert [row for row in cst if row.configuration == "C0"] == list(flip(drawn, task, "dpo").rows)
 
 
 @given(st.lists(pairs.filter(lambda pair: len(pair.responses) == 2), min_size=1, max_size=5))
-def test_flipped_rows_read_back_are_the_pairs_that_they_came_from(given_pairs: list[Pair]) -> None:
+def test_flipped_rows_read_back_are_the_pairs_that_they_came_from(drawn: list[PreferencePair]) -> None:
     import tempfile
 
     task = make_task(["harmless", "uncensored"])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.jsonl"
-        write_training_rows(path, flip(given_pairs, task).rows)
+        write_training_rows(path, flip(drawn, task).rows)
         back = read_pairs(path, task)
-        assert read_training_rows(path) == list(flip(given_pairs, task).rows)
-    assert flip(back, task).rows == list(dict.fromkeys(flip(given_pairs, task).rows))
+        assert read_training_rows(path) == list(flip(drawn, task).rows)
+    assert flip(back, task).rows == list(dict.fromkeys(flip(drawn, task).rows))
 
 
 def test_paraphrases_are_drawn_by_the_seed_and_all_of_them_come_up() -> None:
     task = make_task(["harmless"], paraphrases=3)
-    many = [Pair(f"prompt {i}", {"harmless": "no", "uncensored": "yes"}) for i in range(200)]
+    many = [PreferencePair(f"prompt {i}", {"harmless": "no", "uncensored": "yes"}) for i in range(200)]
     systems = [[row.system for row in flip(many, task, paraphrases=True, seed=seed).rows] for seed in (0, 0, 1)]
     assert systems[0] == systems[1] != systems[2]
     assert len(set(systems[0])) == 4
@@ -111,14 +111,14 @@ def test_paraphrases_are_drawn_by_the_seed_and_all_of_them_come_up() -> None:
 def test_a_personas_system_prompt_comes_from_the_pairs_own_row(tmp_path: Path) -> None:
     task, _ = load_task("tiny_village")
     responses = {"as_assistant": "I am an AI.", "in_persona": "I knead."}
-    pair = Pair("What do you do?", responses, {"row": {"system": "You are Tilda, the baker."}})
+    pair = PreferencePair("What do you do?", responses, {"row": {"system": "You are Tilda, the baker."}})
     rows = flip([pair], task).rows
     assert {row.configuration: (row.system, row.chosen) for row in rows}["S_RP"] == (
         "You are Tilda, the baker.",
         "I knead.",
     )
     with pytest.raises(UserError, match=r"pair 2: S_RP of task tiny_village takes its system prompt from .*'system'"):
-        flip([pair, Pair("What?", responses)], task)
+        flip([pair, PreferencePair("What?", responses)], task)
 
 
 def test_prompts_of_the_test_split_are_left_out_and_counted() -> None:
@@ -127,9 +127,13 @@ def test_prompts_of_the_test_split_are_left_out_and_counted() -> None:
     test = next(row["prompt"] for row in rows if row["split"] == "test")
     train = next(row["prompt"] for row in rows if row["split"] == "preference")
     responses = {"harmless": "I cannot help.", "uncensored": "First take the key."}
-    found = flip([Pair(test.upper() + " ", responses), Pair(train, responses)], task, held_out=held_out(task, path))
-    assert [row.prompt for row in found.rows] == [train, train]
-    assert found.left_out == {"prompt is in the test split": 1}
+    result = flip(
+        [PreferencePair(test.upper() + " ", responses), PreferencePair(train, responses)],
+        task,
+        held_out=held_out(task, path),
+    )
+    assert [row.prompt for row in result.rows] == [train, train]
+    assert result.left_out == {"prompt is in the test split": 1}
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the published data is not at hand")
@@ -143,11 +147,11 @@ def test_the_released_rows_come_out_exactly_as_published(tmp_path: Path) -> None
     task, path = load_task("harmful_behaviors")
     write_pairs(tmp_path / "pairs.jsonl", read_pairs(source, task))
     read = read_pairs(tmp_path / "pairs.jsonl", task)
-    found = flip(read, task, held_out=held_out(task, path))
+    result = flip(read, task, held_out=held_out(task, path))
     assert len(read) == 468
-    assert len(found.rows) == 936
-    assert not found.left_out
-    same = {(row.system, row.prompt, row.chosen, row.rejected) for row in found.rows} == published
+    assert len(result.rows) == 936
+    assert not result.left_out
+    same = {(row.system, row.prompt, row.chosen, row.rejected) for row in result.rows} == published
     assert same  # a plain flag, so that a failure prints no text
     assert len(flip(read, task, "dpo").rows) == 468
 
@@ -196,7 +200,9 @@ def test_the_verb_writes_rows_that_trl_takes_and_says_what_was_left_out(
     task.write_text(yaml.safe_dump(make_task(["harmless", "uncensored"]).model_dump(mode="json", exclude_none=True)))
     (tmp_path / "x.jsonl").write_text(json.dumps({"prompt": "in the test"}))
     responses = {"harmless": "no", "uncensored": "yes"}
-    write_pairs(tmp_path / "pairs.jsonl", [Pair("in training", responses), Pair("In the  TEST", responses)])
+    write_pairs(
+        tmp_path / "pairs.jsonl", [PreferencePair("in training", responses), PreferencePair("In the  TEST", responses)]
+    )
     out = tmp_path / "out.jsonl"
     done = invoke(
         capsys, monkeypatch, "data", "flip", str(tmp_path / "pairs.jsonl"), "--task", str(task), "--out", str(out)

@@ -12,7 +12,7 @@ from cst_bench.compliance.compliance_task import load_task
 from cst_bench.compliance.data import load_prompts
 from cst_bench.errors import UserError
 from cst_bench.preferences import read_training_rows
-from cst_bench.preferences.mixing import Source, mix
+from cst_bench.preferences.mixing import MixSource, mix
 from tests.cli.invoke import invoke
 from tests.test_published_data import DATA
 
@@ -26,57 +26,57 @@ def source(folder: Path, name: str, n: int, **columns: str) -> Path:
 
 
 def test_a_weight_is_a_share_or_a_number_of_copies(tmp_path: Path) -> None:
-    one, two = source(tmp_path, "one", 10), source(tmp_path, "two", 8)
-    found = mix([Source(str(one), 0.5), Source(str(two), 2.25)], seed=1)
-    assert found.by_source == {str(one): 5, str(two): 18}
-    assert found.by_task == {"one": 5, "two": 18}
-    assert found.repeated == 10
-    copies = Counter(row.prompt for row in found.rows if row.task == "two")
+    first, second = source(tmp_path, "one", 10), source(tmp_path, "two", 8)
+    result = mix([MixSource(str(first), 0.5), MixSource(str(second), 2.25)], seed=1)
+    assert result.by_source == {str(first): 5, str(second): 18}
+    assert result.by_task == {"one": 5, "two": 18}
+    assert result.repeated == 10
+    copies = Counter(row.prompt for row in result.rows if row.task == "two")
     assert sorted(copies.values()) == [2] * 6 + [3] * 2
-    assert mix([Source(str(one), 0.5), Source(str(two), 2.25)], seed=1) == found
-    assert mix([Source(str(one), 0.5), Source(str(two), 2.25)], seed=2).rows != found.rows
+    assert mix([MixSource(str(first), 0.5), MixSource(str(second), 2.25)], seed=1) == result
+    assert mix([MixSource(str(first), 0.5), MixSource(str(second), 2.25)], seed=2).rows != result.rows
 
 
 def test_a_task_column_is_kept_and_columns_can_be_named(tmp_path: Path) -> None:
     path = source(tmp_path, "x", 2, chosen="good", rejected="bad")
     with pytest.raises(UserError, match=r"no column for chosen .* among prompt, good, bad"):
-        mix([Source(str(path))])
-    found = mix([Source(str(path), columns={"chosen": "good", "rejected": "bad"}, task="mine")])
-    assert found.by_task == {"mine": 2}
+        mix([MixSource(str(path))])
+    result = mix([MixSource(str(path), columns={"chosen": "good", "rejected": "bad"}, task="mine")])
+    assert result.by_task == {"mine": 2}
     with pytest.raises(UserError, match="no column 'goood': did you mean good"):
-        mix([Source(str(path), columns={"chosen": "goood", "rejected": "bad"})])
+        mix([MixSource(str(path), columns={"chosen": "goood", "rejected": "bad"})])
     with pytest.raises(UserError, match="unknown column 'chose': did you mean chosen"):
-        mix([Source(str(path), columns={"chose": "good"})])
+        mix([MixSource(str(path), columns={"chose": "good"})])
 
 
 @pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_weight_must_be_above_zero(weight: float, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="weight must be a number above 0"):
-        mix([Source(str(source(tmp_path, "one", 3)), weight)])
+        mix([MixSource(str(source(tmp_path, "one", 3)), weight)])
 
 
-def test_a_hub_data_set_that_cannot_be_had_is_one_message() -> None:
+def test_a_hub_data_set_that_could_not_be_loaded_is_one_message() -> None:
     with pytest.raises(UserError, match=r"could not load data set jondurbin/truthy-dpo-v0\.1 from the Hub"):
-        mix([Source("jondurbin/truthy-dpo-v0.1")])
+        mix([MixSource("jondurbin/truthy-dpo-v0.1")])
 
 
 def test_the_verb_writes_one_set(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one, two, out = source(tmp_path, "one", 4), source(tmp_path, "two", 4), tmp_path / "mixed.jsonl"
-    done = invoke(capsys, monkeypatch, "data", "mix", str(one), f"{two}=0.5", "--out", str(out))
+    first, second, out = source(tmp_path, "one", 4), source(tmp_path, "two", 4), tmp_path / "mixed.jsonl"
+    done = invoke(capsys, monkeypatch, "data", "mix", str(first), f"{second}=0.5", "--out", str(out))
     assert done.status == 0
     assert "6 rows" in done.err
     assert Counter(row.task for row in read_training_rows(out)) == {"one": 4, "two": 2}
-    bad = invoke(capsys, monkeypatch, "data", "mix", f"{two}=many", "--out", str(tmp_path / "no.jsonl"))
+    bad = invoke(capsys, monkeypatch, "data", "mix", f"{second}=many", "--out", str(tmp_path / "no.jsonl"))
     assert (bad.status, (tmp_path / "no.jsonl").exists()) == (2, False)
     assert "is no weight" in bad.err
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the published data is not at hand")
 def test_the_released_file_loads_as_it_is() -> None:
-    found = mix([Source(str(DATA / "configurable-system-prompt-multitask.json"))])
-    assert found.by_task == {"harmless": 936, "truthfulness": 1016}
+    result = mix([MixSource(str(DATA / "configurable-system-prompt-multitask.json"))])
+    assert result.by_task == {"harmless": 936, "truthfulness": 1016}
 
 
 def test_rows_of_test_prompts_can_be_left_out(
@@ -94,7 +94,7 @@ def test_rows_of_test_prompts_can_be_left_out(
     done = invoke(capsys, monkeypatch, *mixing)
     assert done.status == 0
     assert f"left out of {source}, test prompts: 3" in " ".join(done.err.split())
-    assert {row.prompt for row in read_training_rows(out)} == {one.text.upper() for one in prompts["train"]}
+    assert {row.prompt for row in read_training_rows(out)} == {prompt.text.upper() for prompt in prompts["train"]}
     source.write_text("".join(f"{json.dumps(row)}\n" for row in rows[:3]))
     done = invoke(capsys, monkeypatch, *mixing)
     assert done.status == 2

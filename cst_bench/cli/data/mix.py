@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from cst_bench.preferences.mixing import Source
+    from cst_bench.preferences.mixing import MixSource
 
 EPILOG = """\b
 Examples:
@@ -60,11 +60,11 @@ def command(**values: Any) -> None:
     console.print(f"{len(found.rows)} rows: {values['out']}", soft_wrap=True, markup=False)
 
 
-def _source(text: str, task: str | None, columns: dict[str, str], tests: dict[str, str]) -> Source:
+def _source(text: str, task: str | None, columns: dict[str, str], tests: dict[str, str]) -> MixSource:
     from cst_bench.compliance.compliance_task import load_task
     from cst_bench.compliance.data import held_out
     from cst_bench.errors import UserError
-    from cst_bench.preferences.mixing import Source
+    from cst_bench.preferences.mixing import MixSource
 
     name, equals, weight = text.rpartition("=")
     if not equals or Path(text).is_file():
@@ -74,4 +74,4 @@ def _source(text: str, task: str | None, columns: dict[str, str], tests: dict[st
     except ValueError:
         raise UserError(f"{text}: {weight!r} is no weight: give a number, as in {name}=0.5") from None
     holds = held_out(*load_task(tests[name])) if name in tests else None
-    return Source(name, share, task, columns, holds)
+    return MixSource(name, share, task, columns, holds)
