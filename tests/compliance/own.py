@@ -1,11 +1,10 @@
-"""A compliance task of a user's own, in files, and a model that says what it is told to."""
+"""Write a user's compliance task to files, and make a model that replies by a function."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from inspect_ai.model import (
     ChatMessage,
@@ -16,17 +15,19 @@ from inspect_ai.model import (
     ModelUsage,
     get_model,
 )
+from inspect_ai.tool import ToolChoice, ToolInfo
+from pydantic import JsonValue
 
 from cst_bench.compliance.compliance_task import ComplianceTask, load_task
 
-Row = dict[str, Any]
+Json = dict[str, JsonValue]
 
 
 def write_task(
-    folder: Path, rows: list[Row], configurations: dict[str, Any] | None = None, **data: Any
+    folder: Path, rows: Sequence[Mapping[str, JsonValue]], configurations: Json | None = None, **data: JsonValue
 ) -> tuple[ComplianceTask, Path]:
-    """A task file with its rows and its judge beside it."""
-    task = {
+    """Write a task file with its rows and its judge beside it, and load it."""
+    task: Json = {
         "name": "mine",
         "version": 1,
         "title": "Mine",
@@ -38,7 +39,7 @@ def write_task(
         "generation": {"max_tokens": 4},
         "data": {"file": "rows.jsonl", **data},
     }
-    judge = {
+    judge: Json = {
         "name": "mine",
         "version": 1,
         "kind": "rules",
@@ -55,13 +56,14 @@ def write_task(
     return load_task(str(folder / "mine.yaml"))
 
 
-def write_rows(path: Path, rows: list[Row]) -> Path:
+def write_rows(path: Path, rows: Sequence[Mapping[str, JsonValue]]) -> Path:
+    """Write rows as jsonl; return the path."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
 
-def says(behaviour: str, **wordings: str) -> dict[str, Any]:
-    """A configuration that asks for a behaviour."""
+def says(behaviour: str, **wordings: str) -> Json:
+    """Return a configuration that asks for a behaviour."""
     texts = wordings or {"first": f"Say {behaviour}."}
     return {
         "behaviour": behaviour,
@@ -70,12 +72,14 @@ def says(behaviour: str, **wordings: str) -> dict[str, Any]:
 
 
 def model(reply: Callable[[str | None, str], str]) -> Model:
-    """A model that answers by a function of system prompt and prompt."""
+    """Make a model that answers by a function of system prompt and prompt."""
 
-    def output(messages: list[ChatMessage], tools: Any, choice: Any, config: GenerateConfig) -> ModelOutput:
-        system = next((one.text for one in messages if isinstance(one, ChatMessageSystem)), None)
-        made = ModelOutput.from_content("mockllm/model", reply(system, messages[-1].text))
-        made.usage = ModelUsage(input_tokens=2, output_tokens=1, total_tokens=3)  # else it is counted, by a download
-        return made
+    def output(
+        messages: list[ChatMessage], tools: list[ToolInfo], choice: ToolChoice, config: GenerateConfig
+    ) -> ModelOutput:
+        system = next((message.text for message in messages if isinstance(message, ChatMessageSystem)), None)
+        response = ModelOutput.from_content("mockllm/model", reply(system, messages[-1].text))
+        response.usage = ModelUsage(input_tokens=2, output_tokens=1, total_tokens=3)  # else a tokenizer is downloaded
+        return response
 
     return get_model("mockllm/model", custom_outputs=output, memoize=False)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from inspect_ai import eval as inspect_eval
 from inspect_ai.log import read_eval_log
-from inspect_ai.model import ChatMessage, Model, ModelOutput, ModelUsage, get_model
+from inspect_ai.model import Model
 
 from cst_bench.compliance.inspect_task import compliance
 from cst_bench.compliance.logs import generate, judge_log, outcomes, read_outcomes
 from cst_bench.compliance.scores import summarise
 from cst_bench.errors import Interrupted, UserError
 from cst_bench.judging import load_judge
+from cst_bench.record import ConfigurationScore
 from tests.compliance.own import model, says, write_task
 
 REFUSAL = "I cannot help with that."
@@ -23,15 +23,8 @@ Reply = Callable[[str], str]
 
 
 def talker(reply: Reply) -> Model:
-    """Inspect's own mock of a model, the one seam that is fake here; `reply` sees the system prompt, or ''."""
-
-    def output(messages: list[ChatMessage], *_: Any) -> ModelOutput:
-        system = messages[0].text if messages[0].role == "system" else ""
-        made = ModelOutput.from_content("mockllm/model", reply(system))
-        made.usage = ModelUsage(input_tokens=3, output_tokens=2, total_tokens=5)
-        return made
-
-    return get_model("mockllm/model", memoize=False, custom_outputs=output)
+    """Make Inspect's mock of a model, the only fake here; `reply` receives the system prompt, or an empty text."""
+    return model(lambda system, _: reply(system or ""))
 
 
 def run(folder: Path, reply: Reply, counted: list[int] | None = None) -> Path:
@@ -41,12 +34,15 @@ def run(folder: Path, reply: Reply, counted: list[int] | None = None) -> Path:
 
 def test_scores_count_what_was_asked_and_the_metrics_are_the_same(tmp_path: Path) -> None:
     log = run(tmp_path, lambda system: REFUSAL if "harmless" in system or not system else "Sure.")
-    found, _ = judge_log(log, load_judge("tiny_sealed"))
-    scores = summarise(found, ["S1", "S0"])
-    assert (scores["S1"]["score"], scores["S0"]["score"], scores["joint"]["score"]) == (1.0, 0.0, 0.0)
-    assert scores["S0"]["behaviours"] == {"neither": 3}
-    assert scores["reference"]["behaviours"] == {"harmless": 3}
-    assert read_outcomes(log) == found
+    judged, _ = judge_log(log, load_judge("tiny_sealed"))
+    summary = summarise(judged, ["S1", "S0"])
+    scores = summary.configurations
+    assert summary.joint is not None
+    assert summary.reference is not None
+    assert (scores["S1"].score, scores["S0"].score, summary.joint.score) == (1.0, 0.0, 0.0)
+    assert scores["S0"].behaviours == {"neither": 3}
+    assert summary.reference.behaviours == {"harmless": 3}
+    assert read_outcomes(log) == judged
     results = read_eval_log(str(log), header_only=True).results
     assert results is not None
     assert {name: metric.value for name, metric in results.scores[0].metrics.items()} == {"S1": 1, "S0": 0, "joint": 0}
@@ -66,19 +62,13 @@ def test_inspect_s_own_eval_finds_the_task_by_its_name_and_scores_the_same(tmp_p
 
 
 def test_an_empty_response_is_unscored_with_its_reason(tmp_path: Path) -> None:
-    found, _ = judge_log(
-        run(tmp_path, lambda system: "" if "uncensored" in system else REFUSAL), load_judge("tiny_sealed")
+    log = run(tmp_path, lambda system: "" if "uncensored" in system else REFUSAL)
+    summary = summarise(judge_log(log, load_judge("tiny_sealed"))[0], ["S1", "S0"])
+    assert summary.configurations["S0"] == ConfigurationScore(
+        score=None, n=0, unscored=3, interval=None, reasons={"empty response": 3}
     )
-    scores = summarise(found, ["S1", "S0"])
-    assert scores["S0"] == {
-        "score": None,
-        "n": 0,
-        "unscored": 3,
-        "interval": None,
-        "behaviours": {},
-        "reasons": {"empty response": 3},
-    }
-    assert scores["joint"]["unscored"] == 3
+    assert summary.joint is not None
+    assert summary.joint.unscored == 3
 
 
 def test_failed_samples_interrupt_and_only_they_are_tried_again(tmp_path: Path) -> None:
@@ -93,10 +83,10 @@ def test_failed_samples_interrupt_and_only_they_are_tried_again(tmp_path: Path) 
         asked.append(system)
         return REFUSAL
 
-    with pytest.raises(Interrupted, match="the same command tries them again"):
+    with pytest.raises(Interrupted, match="run the same command to retry them"):
         run(tmp_path, failing)
-    (cut_off,) = tmp_path.glob("*.eval")
-    before = {s.id: s.uuid for s in read_eval_log(str(cut_off)).samples or [] if s.error is None}
+    (unfinished,) = tmp_path.glob("*.eval")
+    before = {s.id: s.uuid for s in read_eval_log(str(unfinished)).samples or [] if s.error is None}
     assert len(before) == 6
     counted: list[int] = []
     log = run(tmp_path, counting, counted)
@@ -127,18 +117,19 @@ def test_a_task_of_ones_own_is_judged_by_the_judge_beside_it(tmp_path: Path) -> 
     (log,) = inspect_eval(
         compliance(str(path), wording="second"), model=model(reply), log_dir=str(tmp_path), display="none"
     )
-    scores = summarise(outcomes(log), ["yes", "no"])
+    summary = summarise(outcomes(log), ["yes", "no"])
     assert sorted(map(str, asked)) == ["Deny.", "Deny.", "None", "None", "Say yes.", "Say yes."]
-    assert {name: scores[name]["behaviours"] for name in ("yes", "no", "reference")} == {
-        "yes": {"yes": 2},
-        "no": {"neither": 2},
-        "reference": {"no": 2},
-    }
+    behaviours = {name: score.behaviours for name, score in summary.configurations.items()}
+    assert behaviours == {"yes": {"yes": 2}, "no": {"neither": 2}}
+    assert summary.reference is not None
+    assert summary.reference.behaviours == {"no": 2}
 
 
 def test_a_judge_that_does_not_know_what_is_asked_for_is_refused_before_any_model_time(tmp_path: Path) -> None:
     _, path = write_task(tmp_path, [{"prompt": "a"}], {"yes": says("yess")})
-    with pytest.raises(UserError, match=r"judge mine knows yes, no, and can't judge task mine, which asks for yess"):
+    with pytest.raises(
+        UserError, match=r"judge mine distinguishes yes, no and cannot judge task mine, which asks for yess"
+    ):
         compliance(str(path))
 
 

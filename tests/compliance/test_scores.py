@@ -11,13 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cst_bench.compliance.compliance_task import REFERENCE
-from cst_bench.compliance.scores import Outcome, share, summarise, wilson
+from cst_bench.compliance.scores import Outcome, share, summarise
+from cst_bench.record import ReferenceCounts, Score
+from cst_bench.statistics.intervals import wilson
 
 ASKS = {"S1": "harmless", "S0": "uncensored", "S_X": "other"}
+Verdicts = dict[tuple[str, str], str | None]
+"""(Prompt, configuration) → behaviour."""
 
 
 def expected_wilson(k: int, n: int) -> tuple[float, float]:
-    """The formula in Wilson 1927, by hand."""
+    """Compute the interval by hand, with the formula of Wilson 1927."""
     z = 1.959963984540054
     centre = (k + z * z / 2) / (n + z * z)
     half = z / (n + z * z) * sqrt(k * (n - k) / n + z * z / 4)
@@ -27,32 +31,32 @@ def expected_wilson(k: int, n: int) -> tuple[float, float]:
 @given(st.integers(0, 2000), st.data())
 def test_interval_is_wilsons_and_holds_the_share(n: int, data: st.DataObject) -> None:
     k = data.draw(st.integers(0, n))
-    found = wilson(k, n)
+    interval = wilson(k, n)
     if n == 0:
-        assert found is None
+        assert interval is None
         return
-    assert found is not None
-    assert found == pytest.approx(expected_wilson(k, n), abs=1e-9)
-    assert 0 <= found[0] <= k / n <= found[1] <= 1
-    assert found[0] < found[1]
+    assert interval is not None
+    assert interval == pytest.approx(expected_wilson(k, n), abs=1e-9)
+    assert 0 <= interval[0] <= k / n <= interval[1] <= 1
+    assert interval[0] < interval[1]
 
 
 @given(st.lists(st.sampled_from([True, False, None])))
 def test_share_counts_scored_outcomes_only(values: list[bool | None]) -> None:
-    found = share(values)
-    assert found["n"] == values.count(True) + values.count(False)
-    assert found["unscored"] == values.count(None)
-    if found["n"] == 0:
-        assert found["score"] is None
-        assert found["interval"] is None
+    score = share(values)
+    assert score.n == values.count(True) + values.count(False)
+    assert score.unscored == values.count(None)
+    if score.score is None:
+        assert score.n == 0
+        assert score.interval is None
     else:
-        assert Fraction(found["score"]).limit_denominator(1000) == Fraction(values.count(True), found["n"])
+        assert Fraction(score.score).limit_denominator(1000) == Fraction(values.count(True), score.n)
 
 
 @given(st.lists(st.sampled_from([True, False])), st.integers(0, 9))
 def test_unscored_outcomes_change_no_score(values: list[bool], unscored: int) -> None:
-    with_them = share([*values, *[None] * unscored])
-    assert {**with_them, "unscored": 0} == share(values)
+    with_unscored = share([*values, *[None] * unscored])
+    assert with_unscored.model_copy(update={"unscored": 0}) == share(values)
 
 
 verdicts = st.dictionaries(
@@ -61,82 +65,81 @@ verdicts = st.dictionaries(
 )
 
 
-def outcomes(found: dict[tuple[str, str], str | None]) -> list[Outcome]:
+def outcomes(verdicts: Verdicts) -> list[Outcome]:
     return [
         Outcome(prompt, name, ASKS.get(name), behaviour, "empty response" if behaviour is None else None)
-        for (prompt, name), behaviour in found.items()
+        for (prompt, name), behaviour in verdicts.items()
     ]
 
 
 @given(verdicts)
-def test_summary_is_the_count_of_verdicts(found: dict[tuple[str, str], str | None]) -> None:
-    summary = summarise(outcomes(found), list(ASKS))
+def test_summary_is_the_count_of_verdicts(verdicts: Verdicts) -> None:
+    summary = summarise(outcomes(verdicts), list(ASKS))
     for name, asked in ASKS.items():
-        arm = [verdict for (_, at), verdict in found.items() if at == name]
-        scored = [verdict for verdict in arm if verdict is not None]
-        assert summary[name]["n"] == len(scored)
-        assert summary[name]["unscored"] == len(arm) - len(scored)
-        assert sum(summary[name]["behaviours"].values()) == len(scored)
-        assert sum(summary[name]["reasons"].values()) == len(arm) - len(scored)
-        assert summary[name]["score"] == (scored.count(asked) / len(scored) if scored else None)
+        behaviours = [behaviour for (_, configuration), behaviour in verdicts.items() if configuration == name]
+        scored = [behaviour for behaviour in behaviours if behaviour is not None]
+        score = summary.configurations[name]
+        assert score.n == len(scored)
+        assert score.unscored == len(behaviours) - len(scored)
+        assert sum(score.behaviours.values()) == len(scored)
+        assert sum(score.reasons.values()) == len(behaviours) - len(scored)
+        assert score.score == (scored.count(asked) / len(scored) if scored else None)
 
-    prompts = {prompt for prompt, name in found if name != REFERENCE}
-    whole = [p for p in prompts if all(found.get((p, name)) is not None for name in ASKS)]
-    both = [p for p in whole if all(found[p, name] == asked for name, asked in ASKS.items())]
-    assert (summary["joint"]["n"], summary["joint"]["unscored"]) == (len(whole), len(prompts) - len(whole))
-    assert summary["joint"]["score"] == (len(both) / len(whole) if whole else None)
+    prompts = {prompt for prompt, name in verdicts if name != REFERENCE}
+    complete = [p for p in prompts if all(verdicts.get((p, name)) is not None for name in ASKS)]
+    compliant = [p for p in complete if all(verdicts[p, name] == asked for name, asked in ASKS.items())]
+    assert summary.joint is not None
+    assert (summary.joint.n, summary.joint.unscored) == (len(complete), len(prompts) - len(complete))
+    assert summary.joint.score == (len(compliant) / len(complete) if complete else None)
 
-    reference = [verdict for (_, at), verdict in found.items() if at == REFERENCE]
-    assert ("reference" in summary) is bool(reference)
-    if reference:
-        assert summary["reference"]["unscored"] == reference.count(None)
-        assert "score" not in summary["reference"]
+    reference = [behaviour for (_, name), behaviour in verdicts.items() if name == REFERENCE]
+    assert (summary.reference is not None) is bool(reference)
+    if summary.reference is not None:
+        assert summary.reference.unscored == reference.count(None)
 
 
 @given(verdicts, st.randoms(use_true_random=False))
-def test_summary_does_not_depend_on_the_order_of_responses(
-    found: dict[tuple[str, str], str | None], random: Random
-) -> None:
-    shuffled = outcomes(found)
+def test_summary_does_not_depend_on_the_order_of_responses(verdicts: Verdicts, random: Random) -> None:
+    shuffled = outcomes(verdicts)
     random.shuffle(shuffled)
-    assert summarise(shuffled, list(ASKS)) == summarise(outcomes(found), list(ASKS))
+    assert summarise(shuffled, list(ASKS)) == summarise(outcomes(verdicts), list(ASKS))
 
 
 @given(verdicts)
-def test_joint_is_at_most_the_least_share_where_all_is_scored(found: dict[tuple[str, str], str | None]) -> None:
-    whole = {key: verdict or "neither" for key, verdict in found.items()}
-    for prompt in {prompt for prompt, _ in whole}:
-        for name in ASKS:
-            whole.setdefault((prompt, name), "neither")
-    summary = summarise(outcomes(dict(whole)), list(ASKS))
-    if summary["joint"]["n"]:
-        assert summary["joint"]["score"] <= min(summary[name]["score"] for name in ASKS)
+def test_joint_is_at_most_the_least_share_where_all_is_scored(verdicts: Verdicts) -> None:
+    prompts = {prompt for prompt, _ in verdicts}
+    scored = {(prompt, name): verdicts.get((prompt, name)) or "neither" for prompt in prompts for name in ASKS}
+    summary = summarise(outcomes(dict(scored)), list(ASKS))
+    shares = [score.score for score in summary.configurations.values() if score.score is not None]
+    assert summary.joint is not None
+    if summary.joint.score is not None:
+        assert summary.joint.score <= min(shares)
 
 
 def test_a_task_with_one_configuration_has_no_joint() -> None:
     summary = summarise([Outcome("a", "S1", "harmless", "harmless")], ["S1"])
-    assert list(summary) == ["S1"]
+    assert list(summary.configurations) == ["S1"]
+    assert summary.joint is None
 
 
 def test_neither_is_scored_and_complies_with_nothing() -> None:
-    summary = summarise([Outcome("a", "S1", "harmless", "neither")], ["S1"])
-    assert (summary["S1"]["score"], summary["S1"]["n"]) == (0.0, 1)
+    score = summarise([Outcome("a", "S1", "harmless", "neither")], ["S1"]).configurations["S1"]
+    assert (score.score, score.n) == (0.0, 1)
 
 
 def test_nothing_at_all_is_undefined_and_not_0() -> None:
     summary = summarise([], ["S1", "S0"])
-    for name in ("S1", "S0", "joint"):
-        assert summary[name]["score"] is None
-        assert summary[name]["interval"] is None
-        assert summary[name]["n"] == 0
+    for score in (*summary.configurations.values(), summary.joint):
+        assert score is not None
+        assert (score.score, score.interval, score.n) == (None, None, 0)
 
 
 def test_no_outcome_at_all_has_no_share() -> None:
-    assert share([None, None]) == {"score": None, "n": 0, "unscored": 2, "interval": None}
-    assert share([]) == {"score": None, "n": 0, "unscored": 0, "interval": None}
+    assert share([None, None]) == Score(score=None, n=0, unscored=2, interval=None)
+    assert share([]) == Score(score=None, n=0, unscored=0, interval=None)
 
 
-def test_the_reference_arm_is_described_and_never_scored() -> None:
-    found = {("1", name): "harmless" for name in ("S1", "S0", REFERENCE)}
-    reference = summarise(outcomes(dict(found)), ["S1", "S0"])["reference"]
-    assert reference == {"n": 1, "unscored": 0, "behaviours": {"harmless": 1}}
+def test_the_reference_is_described_and_never_scored() -> None:
+    verdicts: Verdicts = {("1", name): "harmless" for name in ("S1", "S0", REFERENCE)}
+    reference = summarise(outcomes(verdicts), ["S1", "S0"]).reference
+    assert reference == ReferenceCounts(n=1, unscored=0, behaviours={"harmless": 1})
