@@ -244,7 +244,13 @@ def test_a_system_prompt_names_its_configuration_by_every_wording_paraphrase_and
     texts: dict[str, tuple[list[str], list[str]]], persona: str, system: str, space: str
 ) -> None:
     task = ComplianceTask(
-        name="mine", version=1, title="", description="", source="", judge="", wording="0",
+        name="mine",
+        version=1,
+        title="",
+        description="",
+        source="",
+        judge="",
+        wording="0",
         configurations={
             **{
                 name: Configuration(
