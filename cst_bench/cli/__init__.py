@@ -1,12 +1,13 @@
-"""The command line: one verb a file, each thin over a library call of the same name.
+"""The command line: one verb a file, each a thin layer over the library call of the same name.
 
-Verbs are imported when they are called, so that `cst-bench --help` stays quick.
+A verb is imported when it is called, so that `cst-bench --help` answers quickly.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from typing import ClassVar
 
 import click
@@ -15,41 +16,51 @@ from cst_bench import __version__
 from cst_bench.cli.verbs import Verbs
 from cst_bench.errors import CstBenchError
 
+EPILOG = """\b
+Examples:
+  cst-bench run                             evaluate the embedded tiny checkpoint, in about a minute on any machine
+  cst-bench run ./my-model --suite paper    evaluate a checkpoint of your own
+  cst-bench doctor ./my-model               check its chat template
+  cst-bench init task mine                  write a task of your own to start from
+
+`cst-bench COMMAND --help` describes a command. Exit status: 0 done, 1 a gate or threshold not met, 2 wrong input, 3
+interrupted (the same command continues)."""
+
 
 class _Verbs(Verbs):
     package = "cst_bench.cli"
-    verbs: ClassVar[dict[str, str]] = {
+    verbs: ClassVar[Mapping[str, str]] = {
         "run": "Evaluate a checkpoint on a suite.",
         "score": "Score generations made elsewhere.",
-        "judge": "Judge a run again; calibrate, train and attack judges.",
-        "report": "Leaderboard, tables and pictures of several runs.",
+        "judge": "Judge a run again; list, calibrate, train and attack judges.",
+        "report": "Write a leaderboard with tables and plots of several runs.",
         "compare": "Compare two runs, paired, with gates for CI.",
-        "data": "Make training data: flips of preference pairs, mixes.",
+        "data": "Make training data: self-critique, flips, mixes.",
         "train": "Train a model on preference rows: DPO or CST, with TRL.",
-        "reproduce": "Run the paper's whole chain, and see Tables I to III.",
+        "reproduce": "Reproduce the paper: data, training, runs, Tables I to III.",
         "ls": "List runs: state, model, suite, scores.",
-        "view": "Open Inspect's viewer on a run.",
-        "doctor": "Show what is installed and usable, and put a checkpoint's chat template through the gate.",
+        "view": "Open Inspect's log viewer on a run.",
+        "doctor": "Show what is installed, and check a checkpoint's chat template.",
+        "init": "Write a starter file for a task, judge or recipe of your own.",
+        "schema": "Print the JSON Schema of a file, for editors and validators.",
     }
 
 
-@click.command(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.command(
+    cls=_Verbs,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True},
+)
 @click.version_option(__version__, prog_name="cst-bench")
 def cli() -> None:
-    """Does a model do what its system prompt configures, did it stay capable, can the judge be believed?
-
-    \b
-    cst-bench run                        the embedded tiny checkpoint, anywhere, in about a minute
-    cst-bench run ./my-model --suite paper
-    cst-bench doctor ./my-model          is its chat template sound?
-    """
+    """Measure whether a model does what its system prompt asks, stays capable, and how far the judge can be trusted."""
 
 
 _FILE_ERRORS = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 
 
 def main() -> None:
-    """Runs the command line. Exit status: 0 done, 1 a threshold not met, 2 bad input, 3 interrupted and resumable."""
+    """Run the command line and exit with 0 (done), 1 (threshold not met), 2 (wrong input) or 3 (interrupted)."""
     try:
         status = cli(standalone_mode=False)
     except click.exceptions.Exit as error:
@@ -58,31 +69,31 @@ def main() -> None:
         error.show()
         sys.exit(2)
     except CstBenchError as error:
-        _say(str(error))
+        _print_error(str(error))
         sys.exit(error.exit_status)
     except (click.Abort, KeyboardInterrupt):
-        _say("interrupted; the same command continues the run")
+        _print_error("interrupted; the same command continues the run")
         sys.exit(3)
     except OSError as error:
         message = disk_full(error)
         if message is None and (not isinstance(error, _FILE_ERRORS) or error.filename is None):
             raise
-        _say(message or f"{error.filename}: {error.strerror}")
+        _print_error(message or f"{error.filename}: {error.strerror}")
         sys.exit(2)
     sys.exit(status if isinstance(status, int) else 0)
 
 
 def disk_full(error: OSError) -> str | None:
-    """The message for an error that says there is no room on the disk; None for another error."""
+    """Return the message for an error about a full disk; None for any other error."""
     from cst_bench.files import DISK_FULL
 
     if error.errno not in DISK_FULL:
         return None
-    where = f" for {error.filename}" if error.filename else ""
-    return f"no space left on the disk{where}: make room and run the same command again; what is finished is kept"
+    path = f" for {error.filename}" if error.filename else ""
+    return f"no space left on the disk{path}: make room and run the same command again; finished parts are kept"
 
 
-def _say(message: str) -> None:
+def _print_error(message: str) -> None:
     click.echo(
         f"{click.style('cst-bench:', fg='red', bold=True)} {message}",
         err=True,

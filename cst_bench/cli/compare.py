@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from cst_bench.cli.shared_options import json_option, out_file_option
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 EPILOG = """\b
 Examples:
@@ -12,23 +18,30 @@ Examples:
   cst-bench compare runs/base runs/cst --fail-if "S0 < -0.05" --fail-if "MMLU.high < 0" --junit compare.xml
   cst-bench compare runs/base runs/cst --fail-if '"joint truthy".score < 0.8' --out compare.md
 
-Differences are RUN's score less REFERENCE's. A gate is NAME[.QUANTITY] OPERATOR NUMBER, several joined by `and`;
-quantities are difference (the default), low and high (the ends of its 95 % interval), score (RUN's own) and p, all of
-them shares: 5 points of a capability are 0.05. Exit status 1 if a gate holds, or asks for what can't be believed."""
+\b
+A GATE is NAME[.QUANTITY] OPERATOR NUMBER, or several of these joined by `and`. Quantities:
+  difference  RUN minus BASELINE (the default)
+  low, high   ends of the 95 % interval of the difference
+  score       score of RUN
+  p           p value of the difference
+
+All are shares: write 5 points of a capability as 0.05. The exit status is 1 if a gate holds; a condition on an
+undefined score, or on one with too many unscored responses, counts as holding."""
 
 
 @click.command(epilog=EPILOG)
-@click.argument("reference", type=click.Path(path_type=Path))
+@click.argument("baseline", type=click.Path(path_type=Path))
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--fail-if", "gates", multiple=True, metavar="GATE", help="Exit status 1 if it holds; repeatable.")
-@click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="JUnit XML, for CI.")
+@click.option("--fail-if", "gates", multiple=True, metavar="GATE", help="Exit with status 1 if GATE holds; repeatable.")
 @click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Markdown, with all flips."
+    "--junit", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="JUnit XML file to write, for CI."
 )
-@click.option("--allow-different", is_flag=True, help="Compare even if prompts or judges differ, and say so.")
-@click.option("--json", "as_json", is_flag=True, help="Print all of it as JSON in place of the table.")
+@out_file_option("Markdown file to write, with every prompt whose result changed.")
+@click.option("--allow-different", is_flag=True, help="Compare although prompts or judges differ, and list what does.")
+@json_option("the comparison as JSON")
 def command(
-    reference: Path,
+    *,
+    baseline: Path,
     run: Path,
     gates: tuple[str, ...],
     junit: Path | None,
@@ -36,29 +49,28 @@ def command(
     allow_different: bool,
     as_json: bool,
 ) -> int:
-    """Compare RUN with REFERENCE, paired by prompt and by document."""
+    """Compare RUN with BASELINE, paired by prompt and by document."""
     from cst_bench.cli.console import make_console
     from cst_bench.files import write_text
-    from cst_bench.reporting.comparison.comparison import compare_json, compare_markdown, compare_runs
-    from cst_bench.reporting.comparison.gates import judge_gate, parse_gate
-    from cst_bench.reporting.comparison.junit import junit_xml
-    from cst_bench.reporting.stored_run import read_run
+    from cst_bench.reporting import read_run
+    from cst_bench.reporting.comparison import compare_runs, judge_gate, junit_xml, parse_gate
     from cst_bench.reporting.terminal import comparison_table
 
     parsed = [parse_gate(gate) for gate in gates]
-    found = compare_runs(read_run(reference), read_run(run), allow_different=allow_different)
-    results = [judge_gate(gate, found) for gate in parsed]
-    messages = [result.message for result in results]
+    comparison = compare_runs(read_run(baseline), read_run(run), allow_different=allow_different)
+    results = [judge_gate(gate, comparison) for gate in parsed]
     if out is not None:
-        write_text(out, compare_markdown(found, messages))
+        write_text(out, comparison.to_markdown([result.message for result in results]))
     if junit is not None:
-        write_text(junit, junit_xml(found, results))
+        write_text(junit, junit_xml(comparison, results))
     if as_json:
-        judged = [{"gate": one.gate.text, "failed": one.failed, "message": one.message} for one in results]
-        click.echo(compare_json(found, judged), nl=False)
+        judged: list[dict[str, JsonValue]] = [
+            {"gate": result.gate.text, "failed": result.failed, "message": result.message} for result in results
+        ]
+        click.echo(comparison.to_json(judged), nl=False)
     else:
         console = make_console()
-        console.print(comparison_table(found))
+        console.print(comparison_table(comparison))
         for result in results:
             console.print(result.message, style="red" if result.failed else "green", markup=False, soft_wrap=True)
     return int(any(result.failed for result in results))

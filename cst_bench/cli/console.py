@@ -1,4 +1,4 @@
-"""What the user sees while a run works: bars on a terminal, plain lines when piped."""
+"""Output of the verbs: progress bars on a terminal, plain lines when piped."""
 
 from __future__ import annotations
 
@@ -7,22 +7,29 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from cst_bench.checkpoint.gate import Check
 from cst_bench.escape import plain
 
 if TYPE_CHECKING:
+    from cst_bench.checkpoint.gate import Check
     from cst_bench.runs import RunResult
 
 _SIGNS = {"ok": "[green]ok[/green]", "warning": "[yellow]warning[/yellow]", "failed": "[red]failed[/red]"}
 
 
 def quiet_libraries() -> None:
-    """Keeps other libraries' bars, notices and warnings off the terminal; their errors still show."""
+    """Hide the progress bars, notices and warnings of other libraries; their errors still show.
+
+    These switches hold for the whole process. Only the command line uses them, since the process is its own: who
+    imports cst_bench as a library keeps the warnings. What a user of the command line must know is printed by
+    `Progress.note` or raised as a `UserError`, never a Python warning.
+    """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -36,42 +43,54 @@ def quiet_libraries() -> None:
 
 
 def make_console(*, stderr: bool = False) -> Console:
-    """A console that is plain when piped and when NO_COLOR is set."""
+    """Make a console that is plain when piped and when NO_COLOR is set."""
     console = Console(stderr=stderr, highlight=False, soft_wrap=False)
     if not console.is_terminal:
         console = Console(stderr=stderr, highlight=False, width=80, no_color=True)
     return console
 
 
-def show_result(result: RunResult) -> None:
-    """The table that a run ends with."""
+def print_line(text: str, *, stderr: bool = False) -> None:
+    """Print a line that is neither wrapped nor read as markup, such as one with a path in it."""
+    make_console(stderr=stderr).print(text, soft_wrap=True, markup=False)
+
+
+def print_file(path: Path) -> None:
+    """Print a JSON file as it is."""
+    click.echo(path.read_text(encoding="utf-8"), nl=False)
+
+
+def print_result(result: RunResult, *, as_json: bool) -> None:
+    """Print what a run ends with: its `scores.json`, or its table and where the report is."""
+    if as_json:
+        print_file(result.folder / "scores.json")
+        return
     from cst_bench.reporting import summary_table
 
-    console = make_console()
-    console.print(summary_table(result.scores))
-    console.print(f"Report: {result.folder / 'report.md'}", soft_wrap=True, markup=False)
+    make_console().print(summary_table(result.run))
+    print_line(f"Report: {result.folder / 'report.md'}")
 
 
 class ConsoleProgress:
-    """A run's progress (`cst_bench.progress.Progress`) on a console."""
+    """Progress of a run (`cst_bench.progress.Progress`) on a console."""
 
-    def __init__(self, console: Console) -> None:
-        """Draws on the console given."""
-        self._console = console
+    def __init__(self, console: Console | None = None) -> None:
+        """Use a console; that of standard error if None."""
+        self._console = console or make_console(stderr=True)
 
     def gate(self, label: str, checks: Sequence[Check]) -> None:
-        """A line a check."""
+        """Print a line for each check."""
         self._console.print(f"Template gate of [bold]{plain(label)}[/bold]", soft_wrap=True)
         for check in checks:
-            self._console.print(f"  {_SIGNS[check.state]} {check.name}: {plain(check.found)}", soft_wrap=True)
+            self._console.print(f"  {_SIGNS[check.state]} {check.name}: {plain(check.detail)}", soft_wrap=True)
 
     def note(self, message: str) -> None:
-        """One line."""
+        """Print a line."""
         self._console.print(plain(message), soft_wrap=True)
 
     @contextmanager
     def stage(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
-        """A bar with the time left, or a line when it is done if this is no terminal."""
+        """Show a bar with the time left; without a terminal, print a line when the stage is done."""
         if not self._console.is_terminal:
             yield lambda steps: None
             self._console.print(f"{plain(title)}: done")

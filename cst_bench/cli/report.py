@@ -6,16 +6,15 @@ from pathlib import Path
 
 import click
 
-from cst_bench.reporting.formats import FORMATS
-
 EPILOG = """\b
 Examples:
   cst-bench report runs/                                       all finished runs in a folder
   cst-bench report runs/base runs/dpo runs/cst --format md --format html --out my-report
-  cst-bench report runs/cst --model-card my-cst/README.md      scores into the card's metadata (model-index)
-  cst-bench report runs/cst --generations                      its responses as tables, texts not shown
+  cst-bench report runs/cst --model-card my-cst/README.md      also write the scores into a model card
+  cst-bench report runs/cst --generations                      also list the responses, without their text
 
-Models are ranked together only if they were asked the same prompts and judged by the same judges."""
+RUN is a run folder, or a folder that holds some. Models are ranked together only if they were tested on the same
+prompts and judged by the same judges."""
 
 
 @click.command(epilog=EPILOG)
@@ -24,29 +23,28 @@ Models are ranked together only if they were asked the same prompts and judged b
     "--format",
     "formats",
     multiple=True,
-    type=click.Choice(list(FORMATS)),
+    type=click.Choice(["md", "html", "latex", "csv", "json"]),
     default=("md",),
-    show_default=True,
-    help="Repeatable.",
+    help="Format of the report; repeatable.",
 )
-@click.option("--title", metavar="TEXT", help="Of the report.")
+@click.option("--title", metavar="TEXT", help="Title of the report.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("runs/report"),
-    show_default=True,
     metavar="DIR",
-    help="Gets report.* and plots/.",
+    help="Folder for the report and its plots.",
 )
-@click.option("--generations", is_flag=True, help="Write each model's responses, too, in generations/.")
-@click.option("--show-text", is_flag=True, help="Put prompts and responses into those tables.")
+@click.option("--generations", is_flag=True, help="Also write a table of each model's responses into DIR/generations/.")
+@click.option("--show-text", is_flag=True, help="Show prompts and responses in these tables (with --generations).")
 @click.option(
     "--model-card",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="README.md",
-    help="Write the scores of the one run into a model card's metadata.",
+    help="Model card to write the scores of a single run into (model-index metadata).",
 )
 def command(
+    *,
     runs: tuple[Path, ...],
     formats: tuple[str, ...],
     title: str | None,
@@ -55,31 +53,31 @@ def command(
     show_text: bool,
     model_card: Path | None,
 ) -> None:
-    """Write the leaderboard, tables, comparisons and pictures of RUNs, or of the runs in folders."""
-    from cst_bench.cli.console import make_console
+    """Write the leaderboard, tables, comparisons and plots of the runs in RUN."""
+    from cst_bench.cli.console import make_console, print_line
     from cst_bench.errors import UserError
+    from cst_bench.reporting import read_runs
+    from cst_bench.reporting.formats import FORMATS
     from cst_bench.reporting.leaderboard.write import write_reports
-    from cst_bench.reporting.stored_run import read_runs
     from cst_bench.reporting.terminal import leaderboard_table
 
     if show_text and not generations:
-        raise UserError("--show-text is for --generations")
-    found, _ = read_runs(runs)
-    if model_card is not None and len(found) > 1:
-        raise UserError(f"--model-card is of one run, and these are {len(found)}: name the run of that model")
+        raise UserError("--show-text needs --generations: the report itself holds no responses")
+    stored, _ = read_runs(runs)
     if model_card is not None:
         from cst_bench.reporting.model_card import update_model_card
 
-        update_model_card(model_card, found[0])
+        if len(stored) > 1:
+            raise UserError(f"--model-card takes the scores of one run, but {len(stored)} were given: name one")
+        update_model_card(model_card, stored[0])
     board = write_reports(runs, out, formats, title=title)
-    console = make_console()
-    console.print(leaderboard_table(board))
+    make_console().print(leaderboard_table(board))
     for name in formats:
-        console.print(f"Report: {out / FORMATS[name]}", soft_wrap=True, markup=False)
+        print_line(f"Report: {out / FORMATS[name]}")
     if generations:
         from cst_bench.reporting.response_table import write_generations
 
-        for path in write_generations(found, out / "generations", show_text=show_text):
-            console.print(f"Generations: {path}", soft_wrap=True, markup=False)
+        for path in write_generations(stored, out / "generations", show_text=show_text):
+            print_line(f"Generations: {path}")
     if model_card is not None:
-        console.print(f"Model card: {model_card}", soft_wrap=True, markup=False)
+        print_line(f"Model card: {model_card}")

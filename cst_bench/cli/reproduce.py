@@ -2,65 +2,111 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from cst_bench.cli.shared_options import judge_options
+from cst_bench.cli.shared_options import assignment_option, json_option, judge_options, limit_option, out_folder_option
+
+if TYPE_CHECKING:
+    from cst_bench.judging import JudgeOptions
 
 EPILOG = """\b
 Examples:
   cst-bench reproduce tiny                  the embedded checkpoint: pairs, DPO and CST, three seeds, Tables I to III
-  cst-bench reproduce paper                 needs a GPU, the hub and a key for the judge
+  cst-bench reproduce paper                 needs a GPU, the Hub and an API key for the judge
   cst-bench reproduce paper --models mine.yaml --limit 8 --judge-base-url http://localhost:8000/v1
 
-A chain that was cut off continues with the same command."""
+NAME is a reproduction in training/reproductions, or a file. The same command continues an interrupted reproduction."""
 
 
 @click.command(epilog=EPILOG)
 @click.argument("name", default="tiny", required=False)
-@click.option("--models", type=click.Path(path_type=Path), metavar="FILE", help="Models in place of the file's own.")
-@click.option("--seed", "seeds", type=int, multiple=True, metavar="N", help="Training seeds in place of the file's.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only so many prompts: to try the chain.")
-@click.option("--data", multiple=True, metavar="NAME=PATH", help="Local data for a task or a source; repeatable.")
-@click.option("--judge", metavar="JUDGE", help="A judge in place of each task's own.")
+@click.option(
+    "--models",
+    type=click.Path(path_type=Path),
+    show_default="the reproduction's",
+    metavar="FILE",
+    help="File with the models to use.",
+)
+@click.option(
+    "--seed",
+    "seeds",
+    type=int,
+    multiple=True,
+    show_default="the reproduction's",
+    metavar="SEED",
+    help="Random seed to train with; repeatable.",
+)
+@limit_option("the first N prompts, to try the chain")
+@assignment_option("--data", "data", "NAME=PATH", "Local data to use for a task or a source of rows")
+@click.option(
+    "--judge",
+    metavar="JUDGE",
+    help="Judge to use instead of a task's default, for every task it supports.",
+)
 @judge_options
 @click.option(
-    "--workers", type=click.IntRange(min=1), metavar="N", help="Steps at a time.  [default: 2 on a CPU, 1 with a GPU]"
+    "--workers",
+    type=click.IntRange(min=1),
+    show_default="2 on a CPU, 1 with a GPU",
+    metavar="N",
+    help="Steps to run at a time.",
 )
-@click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="[default: runs/reproduce-NAME]"
-)
-@click.option("--json", "as_json", is_flag=True, help="Print tables.json to standard output in place of the tables.")
-def command(**values: Any) -> None:
-    """Run the paper's whole chain (tiny or paper): pairs, DPO and CST, runs, Tables I to III."""
-    from cst_bench.cli.console import ConsoleProgress, make_console, quiet_libraries
-    from cst_bench.cli.shared_options import assignments
-    from cst_bench.reporting.terminal import reproduced_tables
-    from cst_bench.reproduce import ReproduceOptions, footnotes, reproduce
+@out_folder_option("Folder of the reproduction.", "runs/reproduce-NAME")
+@json_option("tables.json")
+def command(
+    *,
+    name: str,
+    models: Path | None,
+    seeds: tuple[int, ...],
+    limit: int | None,
+    data: Mapping[str, str],
+    judge: str | None,
+    judge_options: JudgeOptions,
+    workers: int | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Reproduce the paper's results: preference pairs, DPO and CST, runs, Tables I to III."""
+    from cst_bench.cli.console import ConsoleProgress, make_console, print_file, print_line, quiet_libraries
+    from cst_bench.reporting.terminal import score_tables
+    from cst_bench.reproduce import ReproduceOptions, flags_in, reproduce
 
     quiet_libraries()
-    as_json = values.pop("as_json")
-    judging = [
-        argument
-        for name in ("judge", "judge_model", "judge_base_url", "judge_connections")
-        if (value := values.pop(name)) is not None
-        for argument in (f"--{name.replace('_', '-')}", str(value))
-    ]
-    values["data"] = assignments("--data", values["data"])
-    values["workers"] = values["workers"] or _workers()
-    options = ReproduceOptions(options={"data critique": judging, "run": judging}, **values)
-    result = reproduce(options, ConsoleProgress(make_console(stderr=True)))
+    judging = _judge_arguments(judge, judge_options)
+    options = ReproduceOptions(
+        name=name,
+        out=out,
+        models=models,
+        seeds=seeds,
+        limit=limit,
+        data=data,
+        workers=workers or _default_workers(),
+        options={"data critique": judging, "run": judging},
+    )
+    result = reproduce(options, ConsoleProgress())
     if as_json:
-        click.echo((result.folder / "tables.json").read_text(encoding="utf-8"), nl=False)
+        print_file(result.folder / "tables.json")
         return
-    console = make_console()
-    console.print(reproduced_tables(result.tables, footnotes(result.tables)))
-    console.print(f"Report: {result.folder / 'report.md'}", soft_wrap=True, markup=False)
+    make_console().print(score_tables(result.tables, flags_in(result.tables)))
+    print_line(f"Report: {result.folder / 'report.md'}")
 
 
-def _workers() -> int:
+def _judge_arguments(judge: str | None, options: JudgeOptions) -> list[str]:
+    """Return the arguments that the chain passes on to the verbs that ask a judge."""
+    values = {
+        "--judge": judge,
+        "--judge-model": options.model,
+        "--judge-base-url": options.base_url,
+        "--judge-connections": options.connections,
+    }
+    return [text for name, value in values.items() if value is not None for text in (name, str(value))]
+
+
+def _default_workers() -> int:
     import os
 
     import torch

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from cst_bench.cli.shared_options import (
-    assignments,
+    assignment_option,
     card_options,
     checkpoint_options,
+    json_option,
     judge_options,
-    take_checkpoint,
-    take_judge,
+    limit_option,
+    out_folder_option,
+    seed_option,
 )
+
+if TYPE_CHECKING:
+    from cst_bench.checkpoint import CheckpointOptions
+    from cst_bench.judging import JudgeOptions
 
 EPILOG = """\b
 Examples:
@@ -25,47 +32,81 @@ Examples:
   cst-bench run openai/gpt-4o --task truthy --data truthy=truthy-dpo.parquet
   cst-bench run ./my-model --suite paper --judge-model openai/llama3 --judge-base-url http://localhost:11434/v1
 
-A name is a local folder (model or PEFT adapter), a hub id, or an Inspect model name with its provider's prefix
-(openai/…, vllm/…); hf/ORG/NAME is always the hub. A run that was cut off continues with the same command."""
+CHECKPOINT is a local folder (a model or a PEFT adapter), a model on the Hub, or an Inspect model name with its
+provider's prefix (openai/…, vllm/…); hf/ORG/NAME is always the Hub. The same command continues an interrupted run."""
 
 
 @click.command(epilog=EPILOG)
 @checkpoint_options
-@click.option("--suite", metavar="SUITE", help="tiny, paper, or a suite file.  [default: tiny]")
+@click.option(
+    "--suite", show_default="tiny, without --task", metavar="SUITE", help="Suite to run: tiny, paper or a suite file."
+)
 @click.option("--task", "tasks", multiple=True, metavar="TASK", help="Run only this task (name or file); repeatable.")
 @click.option(
-    "--judge", "judges", multiple=True, metavar="JUDGE", help="In place of the own of tasks it can judge; repeatable."
+    "--judge",
+    "judges",
+    multiple=True,
+    metavar="JUDGE",
+    help="Judge to use instead of a task's default, for every task it supports; repeatable.",
 )
 @judge_options
-@card_options
-@click.option("--wording", metavar="WORDING", help="Which published wording of the system prompts.")
-@click.option("--data", "data", multiple=True, metavar="TASK=PATH", help="Local data for a task; repeatable.")
-@click.option("--split", default="test", show_default=True, help="Which prompts: validation to choose by.")
-@click.option("--limit", type=int, metavar="N", help="Only the first N prompts or documents of each task.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Each sample's own seed is made from it.")
+@card_options()
 @click.option(
-    "--out", type=click.Path(path_type=Path), metavar="DIR", help="Run folder.  [default: runs/CHECKPOINT-SUITE]"
+    "--wording",
+    show_default="each task's own",
+    metavar="WORDING",
+    help="Published wording of the system prompts to use.",
 )
-@click.option("--show-text", is_flag=True, help="Put prompts and responses into the report.")
-@click.option("--json", "as_json", is_flag=True, help="Print scores.json to standard output in place of the table.")
-def command(**values: Any) -> None:
-    """Evaluate CHECKPOINT (default: the embedded one) and write a run folder with scores.json and report.md."""
-    from cst_bench.cli.console import ConsoleProgress, make_console, quiet_libraries, show_result
+@assignment_option("--data", "data", "TASK=PATH", "Local data to use for a task")
+@click.option(
+    "--split", default="test", metavar="SPLIT", help="Split to evaluate; use `validation` for model selection."
+)
+@limit_option("the first N prompts or documents of each task")
+@seed_option("sampling; each sample's seed is derived from it")
+@out_folder_option("Run folder.", "runs/CHECKPOINT-SUITE")
+@click.option("--show-text", is_flag=True, help="Show prompts and responses in the report.")
+@json_option("scores.json")
+def command(
+    *,
+    checkpoint: CheckpointOptions,
+    suite: str | None,
+    tasks: tuple[str, ...],
+    judges: tuple[str, ...],
+    judge_options: JudgeOptions,
+    judge_card: Path | None,
+    min_judge_f1: float,
+    wording: str | None,
+    data: Mapping[str, str],
+    split: str,
+    limit: int | None,
+    seed: int,
+    out: Path | None,
+    show_text: bool,
+    as_json: bool,
+) -> None:
+    """Evaluate CHECKPOINT (the embedded one by default); write a run folder with scores.json and report.md."""
+    from cst_bench.cli.console import ConsoleProgress, print_result, quiet_libraries
     from cst_bench.runs import RunOptions, run
 
     quiet_libraries()
-    as_json = values.pop("as_json")
-    checkpoint = take_checkpoint(values)
-    judge = take_judge(values)
-    local = assignments("--data", values.pop("data"), "TASK=PATH")
-    data = {task: Path(path).expanduser() for task, path in local.items()}
-    progress = ConsoleProgress(make_console(stderr=True))
-    if values["min_judge_f1"] is None:
-        del values["min_judge_f1"]
-    result = run(RunOptions(checkpoint=checkpoint, judge_options=judge, data=data, **values), progress)
+    options = RunOptions(
+        checkpoint=checkpoint,
+        suite=suite,
+        tasks=tasks,
+        judges=judges,
+        judge_options=judge_options,
+        judge_card=judge_card,
+        min_judge_f1=min_judge_f1,
+        wording=wording,
+        data={task: Path(path).expanduser() for task, path in data.items()},
+        split=split,
+        limit=limit,
+        seed=seed,
+        out=out,
+        show_text=show_text,
+    )
+    progress = ConsoleProgress()
+    result = run(options, progress)
     if result.was_finished:
         progress.note(f"this run is finished, nothing to do: {result.folder}")
-    if as_json:
-        click.echo((result.folder / "scores.json").read_text(encoding="utf-8"), nl=False)
-        return
-    show_result(result)
+    print_result(result, as_json=as_json)

@@ -1,132 +1,271 @@
-"""Options that several verbs share: how to load a checkpoint, and which judge to ask."""
+"""Options that several verbs share.
+
+The decorator of a group adds its options to a verb and passes the verb a single object built from them, for example
+`checkpoint: CheckpointOptions`. Defaults and choices are repeated here because importing those classes takes longer
+than printing `--help` may; `tests/cli/test_parameters.py` compares them with the classes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import reduce, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeAlias
 
 import click
 
-from cst_bench.checkpoint.options import DTYPES, EMBEDDED, CheckpointOptions
 from cst_bench.errors import UserError
 
 if TYPE_CHECKING:
-    from cst_bench.judging import JudgeOptions
+    from cst_bench.checkpoint import CheckpointOptions
+    from cst_bench.checkpoint.options import SystemAs
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-_OPTIONS = [
-    click.argument("checkpoint", default=EMBEDDED, required=False),
-    click.option("--revision", metavar="REV", help="Branch, tag or commit of a hub id."),
-    click.option("--base", metavar="CHECKPOINT", help="Base of an adapter, if not the one its config names."),
-    click.option(
-        "--dtype",
-        type=click.Choice(DTYPES),
-        default="auto",
-        show_default=True,
-        help="auto: float32 on a CPU, else the checkpoint's own.",
-    ),
-    click.option("--device", default="auto", show_default=True, metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps."),
-    click.option(
-        "--batch-size",
-        type=click.IntRange(min=1),
-        metavar="N",
-        help="Rows computed together.  [default: found by memory]",
-    ),
-    click.option("--load-in-4bit", is_flag=True, help="Quantize to 4-bit nf4 (needs cst-bench[4bit])."),
-    click.option(
-        "--trust-remote-code", is_flag=True, help="Run code that the checkpoint brings. Only if you have read it."
-    ),
-    click.option(
-        "--system-as",
-        type=click.Choice(["system", "user-prefix"]),
-        default="system",
-        show_default=True,
-        help="user-prefix: put the system prompt before the user's text.",
-    ),
-    click.option("--chat-template", metavar="FILE", help="A Jinja chat template in place of the tokenizer's own."),
-    click.option(
-        "--stop-token", multiple=True, metavar="TOKEN", help="A token that ends a turn, besides the checkpoint's own."
-    ),
-]
+Verb: TypeAlias = Callable[..., int | None]
+"""Callback of a command; returns its exit status, None for 0."""
+Decorator: TypeAlias = Callable[[Verb], Verb]
 
 
-def checkpoint_options(function: F) -> F:
-    """Adds the checkpoint argument and the options on how to load it."""
-    for option in reversed(_OPTIONS):
-        function = option(function)
-    return function
+def parse_assignments(_: click.Context, parameter: click.Parameter, items: Iterable[str]) -> dict[str, str]:
+    """Parse the values of a repeatable option of the form NAME=VALUE into name → value.
+
+    Raises:
+        UserError: a value has another form.
+    """
+    values = {}
+    for item in items:
+        name, equals, value = item.partition("=")
+        if not equals or not name or not value:
+            option = parameter.opts[0]
+            raise UserError(f"{option} {item!r}: must have the form {option} {parameter.metavar}")
+        values[name] = value
+    return values
 
 
-def take_checkpoint(values: dict[str, Any]) -> CheckpointOptions:
-    """Takes the checkpoint's part out of a verb's parameters."""
-    name = values.pop("checkpoint")
-    stop_token = tuple(values.pop("stop_token"))
-    rest = {key: values.pop(key) for key in list(values) if key in CheckpointOptions.__dataclass_fields__}
-    return CheckpointOptions(name=name, stop_token=stop_token, **rest)
-
-
-_JUDGE_OPTIONS = [
-    click.option(
-        "--judge-model",
-        metavar="MODEL",
-        help="Inspect model that the judge asks (openai/gpt-4o, anthropic/…), or checkpoint of a guard.",
-    ),
-    click.option("--judge-base-url", metavar="URL", help="OpenAI-compatible endpoint of the judge's model."),
-    click.option("--judge-connections", type=click.IntRange(min=1), metavar="N", help="Judge calls at a time."),
-]
-_CARD_OPTIONS = [
-    click.option(
-        "--judge-card",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        metavar="FILE",
-        help="Calibration card of the judge.  [default: found by the judge's hash]",
-    ),
-    click.option(
-        "--min-judge-f1",
-        type=click.FloatRange(0, 1),
-        metavar="F1",
-        help="Below it a judge counts as uncalibrated.  [default: 0.9]",
-    ),
-]
-
-
-def judge_options(function: F) -> F:
-    """Adds the options on how a judge is asked."""
-    for option in reversed(_JUDGE_OPTIONS):
-        function = option(function)
-    return function
-
-
-def card_options(function: F) -> F:
-    """Adds the options on what a judge needs to count as calibrated."""
-    for option in reversed(_CARD_OPTIONS):
-        function = option(function)
-    return function
-
-
-def take_judge(values: dict[str, Any]) -> JudgeOptions:
-    """Takes what concerns how a judge is asked out of a verb's parameters."""
-    from cst_bench.judging import JudgeOptions
-
-    return JudgeOptions(
-        model=values.pop("judge_model"),
-        base_url=values.pop("judge_base_url"),
-        connections=values.pop("judge_connections"),
+def assignment_option(flag: str, name: str, metavar: str, help_text: str) -> Decorator:
+    """Return a decorator that adds a repeatable option of the form NAME=VALUE; the verb receives a dict."""
+    return click.option(
+        flag, name, multiple=True, metavar=metavar, callback=parse_assignments, help=f"{help_text}; repeatable."
     )
 
 
-def assignments(option: str, given: Iterable[str], form: str = "NAME=VALUE") -> dict[str, str]:
-    """The values of a repeatable option of this form, by what stands before the sign.
+column_option = assignment_option(
+    "--column", "columns", "NAME=COLUMN", "Column of the file to read as NAME, e.g. response=text"
+)
+value_option = assignment_option(
+    "--value", "values", "VALUE=BEHAVIOUR", "Behaviour that the label VALUE stands for, e.g. safe=harmless"
+)
 
-    Raises:
-        UserError: one has another form.
+
+def labelled_by_option(default: str | None = None, show_default: str | bool = True) -> Decorator:
+    """Return a decorator that adds the option on who labelled a file."""
+    return click.option(
+        "--labelled-by",
+        "--by",
+        "labelled_by",
+        default=default,
+        show_default=show_default,
+        metavar="NAME",
+        help="Who labelled the rows that do not say so themselves.",
+    )
+
+
+def seed_option(purpose: str) -> Decorator:
+    """Return a decorator that adds the option for a random seed."""
+    return click.option("--seed", type=int, default=0, metavar="SEED", help=f"Random seed for {purpose}.")
+
+
+def limit_option(rows: str) -> Decorator:
+    """Return a decorator that adds the option to use fewer rows."""
+    return click.option("--limit", type=click.IntRange(min=1), metavar="N", help=f"Limit to {rows}.")
+
+
+def json_option(content: str) -> Decorator:
+    """Return a decorator that adds the flag for JSON on standard output."""
+    return click.option("--json", "as_json", is_flag=True, help=f"Print {content} to standard output.")
+
+
+def out_folder_option(help_text: str, default: str | None = None, *, required: bool = False) -> Decorator:
+    """Return a decorator that adds the option for an output folder; `default` describes the folder if none is given."""
+    return click.option(
+        "--out",
+        type=click.Path(path_type=Path, file_okay=False),
+        required=required,
+        show_default=default or True,
+        metavar="DIR",
+        help=help_text,
+    )
+
+
+def out_file_option(help_text: str, *, required: bool = False) -> Decorator:
+    """Return a decorator that adds the option for an output file."""
+    return click.option(
+        "--out",
+        type=click.Path(path_type=Path, dir_okay=False),
+        required=required,
+        metavar="FILE",
+        help=help_text,
+    )
+
+
+def card_options(min_f1: float | None = 0.9) -> Decorator:
+    """Return a decorator that adds the options on when a judge counts as calibrated.
+
+    Args:
+        min_f1: Default of `--min-judge-f1`; None for the value of the run that is judged again.
     """
-    found = {}
-    for item in given:
-        name, equals, value = item.partition("=")
-        if not equals or not name or not value:
-            raise UserError(f"{option} {item!r}: must have the form {option} {form}")
-        found[name] = value
-    return found
+    card = click.option(
+        "--judge-card",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        show_default="found by the judge's hash",
+        metavar="FILE",
+        help="Calibration card of the judge.",
+    )
+    minimum = click.option(
+        "--min-judge-f1",
+        type=click.FloatRange(0, 1),
+        default=min_f1,
+        show_default=True if min_f1 is not None else "the run's",
+        metavar="F1",
+        help="Macro F1 below which a judge counts as uncalibrated.",
+    )
+    return lambda verb: card(minimum(verb))
+
+
+def loading_options(verb: Verb) -> Verb:
+    """Add the options on how to load a checkpoint; the verb receives them as `loading: CheckpointOptions`."""
+
+    @wraps(verb)
+    def with_loading(
+        *,
+        revision: str | None,
+        dtype: str,
+        device: str,
+        trust_remote_code: bool,
+        system_as: SystemAs,
+        chat_template: str | None,
+        stop_token: tuple[str, ...],
+        **others: object,
+    ) -> int | None:
+        from cst_bench.checkpoint import CheckpointOptions
+
+        loading = CheckpointOptions(
+            revision=revision,
+            dtype=dtype,
+            device=device,
+            trust_remote_code=trust_remote_code,
+            system_as=system_as,
+            chat_template=chat_template,
+            stop_token=stop_token,
+        )
+        return verb(loading=loading, **others)
+
+    return _add(
+        with_loading,
+        click.option("--revision", metavar="REVISION", help="Branch, tag or commit of a model on the Hub."),
+        click.option(
+            "--dtype",
+            type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+            default="auto",
+            help="Data type of the weights; `auto` is float32 on a CPU and the checkpoint's own type on a GPU.",
+        ),
+        click.option(
+            "--device", default="auto", metavar="DEVICE", help="Device to use: auto, cpu, cuda, cuda:1 or mps."
+        ),
+        click.option(
+            "--trust-remote-code",
+            is_flag=True,
+            help="Run Python code that comes with the checkpoint. Use it only for code that you have read.",
+        ),
+        click.option(
+            "--system-as",
+            type=click.Choice(["system", "user-prefix"]),
+            default="system",
+            help="How to pass the system prompt: in its own role, or in front of the user's text (for chat templates "
+            "without a system role).",
+        ),
+        click.option(
+            "--chat-template", metavar="FILE", help="Jinja chat template to use instead of the tokenizer's own."
+        ),
+        click.option(
+            "--stop-token", multiple=True, metavar="TOKEN", help="Another token that ends a turn; repeatable."
+        ),
+    )
+
+
+def checkpoint_options(verb: Verb) -> Verb:
+    """Add the checkpoint argument and all options on it; the verb receives them as `checkpoint: CheckpointOptions`."""
+
+    @wraps(verb)
+    def with_checkpoint(
+        *,
+        checkpoint: str,
+        base: str | None,
+        batch_size: int | None,
+        load_in_4bit: bool,
+        loading: CheckpointOptions,
+        **others: object,
+    ) -> int | None:
+        from dataclasses import replace
+
+        options = replace(loading, name=checkpoint, base=base, batch_size=batch_size, load_in_4bit=load_in_4bit)
+        return verb(checkpoint=options, **others)
+
+    return loading_options(
+        _add(
+            with_checkpoint,
+            click.argument("checkpoint", default="tiny", required=False),
+            click.option(
+                "--base",
+                metavar="CHECKPOINT",
+                help="Base model of an adapter, instead of the one that its config names.",
+            ),
+            click.option(
+                "--batch-size",
+                type=click.IntRange(min=1),
+                show_default="chosen by free memory",
+                metavar="N",
+                help="Rows to compute at a time.",
+            ),
+            click.option(
+                "--load-in-4bit", is_flag=True, help="Quantize the weights to 4-bit NF4 (needs cst-bench[4bit])."
+            ),
+        )
+    )
+
+
+def judge_options(verb: Verb) -> Verb:
+    """Add the options on the model that a judge asks; the verb receives them as `judge_options: JudgeOptions`."""
+
+    @wraps(verb)
+    def with_judge(
+        *, judge_model: str | None, judge_base_url: str | None, judge_connections: int | None, **others: object
+    ) -> int | None:
+        from cst_bench.judging import JudgeOptions
+
+        options = JudgeOptions(model=judge_model, base_url=judge_base_url, connections=judge_connections)
+        return verb(judge_options=options, **others)
+
+    return _add(
+        with_judge,
+        click.option(
+            "--judge-model",
+            metavar="MODEL",
+            show_default="the judge file's",
+            help="Model that the judge asks: an Inspect model name (openai/gpt-4o, anthropic/…), or a checkpoint for a "
+            "guard.",
+        ),
+        click.option(
+            "--judge-base-url", metavar="URL", help="OpenAI-compatible endpoint that serves the judge's model."
+        ),
+        click.option(
+            "--judge-connections",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="Concurrent calls to the judge's model.",
+        ),
+    )
+
+
+def _add(verb: Verb, *options: Decorator) -> Verb:
+    """Apply decorators so that `--help` lists their options in this order."""
+    return reduce(lambda decorated, option: option(decorated), reversed(options), verb)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import click
+
+from cst_bench.cli.shared_options import column_option, out_file_option, seed_option
 
 EPILOG = """\b
 Examples:
@@ -13,46 +15,80 @@ Examples:
   cst-bench data flip pairs.jsonl --method dpo --task harmful_behaviors --out dpo.jsonl
   cst-bench data flip configurable-system-prompt-multitask.json --task harmful_behaviors --out cst.jsonl
 
-PAIRS has rows {"prompt", "responses": {behaviour: text}, "meta"}, or the released system, prompt, chosen, rejected."""
+The chosen response of a row is the one whose behaviour the configuration asks for. PAIRS has rows {"prompt",
+"responses": {behaviour: text}, "meta"}, or the columns system, prompt, chosen, rejected of the released data."""
 
 
 @click.command(epilog=EPILOG)
 @click.argument("pairs", type=click.Path(path_type=Path))
-@click.option("--task", required=True, metavar="TASK", help="The compliance task whose configurations ask.")
-@click.option("--method", default="cst", show_default=True, help="cst: all configurations; dpo: the first alone.")
-@click.option("--configuration", "configurations", multiple=True, metavar="ID", help="These instead; repeatable.")
-@click.option("--wording", metavar="WORDING", help="Which published wording of the system prompts.")
-@click.option("--paraphrases", is_flag=True, help="Draw each row's system prompt from its wording and paraphrases.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the drawing.")
-@click.option("--column", "columns", multiple=True, metavar="NAME=COLUMN", help="What the file calls it; repeatable.")
-@click.option("--allow-test-prompts", is_flag=True, help="Keep prompts of the task's test split: to see, not to train.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, metavar="FILE", help="jsonl.")
-def command(**values: Any) -> None:
-    """Turn PAIRS into training rows: chosen is the response whose behaviour the configuration asks for."""
-    from cst_bench.cli.console import make_console
-    from cst_bench.cli.shared_options import assignments
+@click.option(
+    "--task", required=True, metavar="TASK", help="Compliance task (name or file) that defines the configurations."
+)
+@click.option(
+    "--method",
+    type=click.Choice(["cst", "dpo"]),
+    default="cst",
+    help="Configurations to use: all of the task (cst) or only its first (dpo).",
+)
+@click.option(
+    "--configuration",
+    "configurations",
+    multiple=True,
+    show_default="the method's",
+    metavar="ID",
+    help="Configuration to use instead; repeatable.",
+)
+@click.option(
+    "--wording",
+    show_default="the task's own",
+    metavar="WORDING",
+    help="Published wording of the system prompts to use.",
+)
+@click.option("--paraphrases", is_flag=True, help="Draw each row's system prompt from the wording and its paraphrases.")
+@seed_option("drawing paraphrases")
+@column_option
+@click.option(
+    "--allow-test-prompts",
+    is_flag=True,
+    help="Keep prompts of the task's test split: for inspection only, never for training.",
+)
+@out_file_option("Training rows to write, as jsonl.", required=True)
+def command(
+    *,
+    pairs: Path,
+    task: str,
+    method: str,
+    configurations: tuple[str, ...],
+    wording: str | None,
+    paraphrases: bool,
+    seed: int,
+    columns: Mapping[str, str],
+    allow_test_prompts: bool,
+    out: Path,
+) -> None:
+    """Turn the preference pairs in PAIRS into training rows for CST or DPO."""
+    from cst_bench.cli.console import print_line
     from cst_bench.compliance.compliance_task import load_task
     from cst_bench.compliance.data import held_out
     from cst_bench.errors import UserError
     from cst_bench.preferences import flip, read_pairs, write_training_rows
 
-    task, path = load_task(values["task"])
-    found = flip(
-        read_pairs(values["pairs"], task, assignments("--column", values["columns"])),
-        task,
-        values["method"],
-        configurations=values["configurations"],
-        wording=values["wording"],
-        paraphrases=values["paraphrases"],
-        seed=values["seed"],
-        held_out=(lambda prompt: False) if values["allow_test_prompts"] else held_out(task, path),
+    spec, path = load_task(task)
+    flips = flip(
+        read_pairs(pairs, spec, columns),
+        spec,
+        method,
+        configurations=configurations,
+        wording=wording,
+        paraphrases=paraphrases,
+        seed=seed,
+        held_out=(lambda prompt: False) if allow_test_prompts else held_out(spec, path),
     )
-    if not found.rows:
-        why = "; ".join(f"{reason}: {count}" for reason, count in found.left_out.items())
-        raise UserError(f"{values['pairs']}: no training row comes out of it ({why})")
-    write_training_rows(values["out"], found.rows)
-    console = make_console(stderr=True)
-    said = ", ".join(f"{name} {count}" for name, count in found.by_configuration.items())
-    console.print(f"{len(found.rows)} rows ({said}): {values['out']}", soft_wrap=True, markup=False)
-    for reason, count in found.left_out.items():
-        console.print(f"left out, {reason}: {count}", soft_wrap=True, markup=False)
+    if not flips.rows:
+        reasons = "; ".join(f"{reason}: {count}" for reason, count in flips.left_out.items())
+        raise UserError(f"{pairs}: all pairs were left out ({reasons}): there are no training rows to write")
+    write_training_rows(out, flips.rows)
+    counts = ", ".join(f"{name} {count}" for name, count in flips.by_configuration.items())
+    print_line(f"{len(flips.rows)} rows ({counts}): {out}", stderr=True)
+    for reason, count in flips.left_out.items():
+        print_line(f"left out, {reason}: {count}", stderr=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
+
+from cst_bench.cli.shared_options import assignment_option, column_option, out_file_option, seed_option
 
 if TYPE_CHECKING:
     from cst_bench.preferences.mixing import MixSource
@@ -13,54 +16,64 @@ if TYPE_CHECKING:
 EPILOG = """\b
 Examples:
   cst-bench data mix cst.jsonl truthy.parquet --out mixed.jsonl
-  cst-bench data mix cst.jsonl jondurbin/truthy-dpo-v0.1=0.5 --without-test jondurbin/truthy-dpo-v0.1=truthy \
-      --out mixed.jsonl
+  cst-bench data mix cst.jsonl jondurbin/truthy-dpo-v0.1=0.5 \\
+      --without-test jondurbin/truthy-dpo-v0.1=truthy --out mixed.jsonl
   cst-bench data mix mine.csv --column chosen=good --column rejected=bad --out mixed.jsonl
 
-A SOURCE is a file (jsonl, json, csv, tsv, parquet) or a hub data set, with =WEIGHT for a part or for several copies."""
+SOURCE is a file (jsonl, json, csv, tsv, parquet) or a data set on the Hub. WEIGHT 0.5 takes a random half of its rows,
+2 takes every row twice. Rows are shuffled and have a task column."""
 
 
 @click.command(epilog=EPILOG)
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE[=WEIGHT]...")
-@click.option("--task", metavar="TASK", help="Task column of rows that bring none.  [default: the source's name]")
-@click.option("--column", "columns", multiple=True, metavar="NAME=COLUMN", help="What the files call it; repeatable.")
 @click.option(
+    "--task",
+    show_default="the source's name",
+    metavar="TASK",
+    help="Value of the task column for rows that have none.",
+)
+@column_option
+@assignment_option(
     "--without-test",
     "tests",
-    multiple=True,
-    metavar="SOURCE=TASK",
-    help="Leave out the rows of a source whose prompt is in a compliance task's test split; repeatable.",
+    "SOURCE=TASK",
+    "Leave out the rows of SOURCE whose prompt is in the test split of the compliance task TASK",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of sampling and order.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, metavar="FILE", help="jsonl.")
-def command(**values: Any) -> None:
-    """Put several sources of training rows into one multi-task set, shuffled, with a task column."""
-    from cst_bench.cli.console import make_console
-    from cst_bench.cli.shared_options import assignments
+@seed_option("sampling and row order")
+@out_file_option("Training rows to write, as jsonl.", required=True)
+def command(
+    *,
+    sources: tuple[str, ...],
+    task: str | None,
+    columns: Mapping[str, str],
+    tests: Mapping[str, str],
+    seed: int,
+    out: Path,
+) -> None:
+    """Mix several sources of training rows into one multi-task set."""
+    from cst_bench.cli.console import print_line
     from cst_bench.errors import UserError
     from cst_bench.preferences import write_training_rows
     from cst_bench.preferences.mixing import mix
 
-    columns = assignments("--column", values["columns"])
-    tests = assignments("--without-test", values["tests"])
-    sources = [_source(text, values["task"], columns, tests) for text in values["sources"]]
-    unused = tests.keys() - {source.name for source in sources}
+    parsed = [_parse_source(text, task, columns, tests) for text in sources]
+    unused = tests.keys() - {source.name for source in parsed}
     if unused:
-        raise UserError(f"--without-test: {min(unused)} is no source here")
-    found = mix(sources, seed=values["seed"])
-    write_training_rows(values["out"], found.rows)
-    console = make_console(stderr=True)
-    for what, counts in (("source", found.by_source), ("task", found.by_task)):
+        raise UserError(f"--without-test: {min(unused)} is not a source of this mix")
+    result = mix(parsed, seed=seed)
+    write_training_rows(out, result.rows)
+    for group, counts in (("source", result.by_source), ("task", result.by_task)):
         for name, count in counts.items():
-            console.print(f"{what} {name}: {count}", soft_wrap=True, markup=False)
-    for name, count in found.left_out.items():
-        console.print(f"left out of {name}, test prompts: {count}", soft_wrap=True, markup=False)
-    if found.repeated:
-        console.print(f"rows that are in it more than once: {found.repeated}", soft_wrap=True, markup=False)
-    console.print(f"{len(found.rows)} rows: {values['out']}", soft_wrap=True, markup=False)
+            print_line(f"{group} {name}: {count}", stderr=True)
+    for name, count in result.left_out.items():
+        print_line(f"left out of {name}, test prompts: {count}", stderr=True)
+    if result.repeated:
+        print_line(f"repeated rows: {result.repeated}", stderr=True)
+    print_line(f"{len(result.rows)} rows: {out}", stderr=True)
 
 
-def _source(text: str, task: str | None, columns: dict[str, str], tests: dict[str, str]) -> MixSource:
+def _parse_source(text: str, task: str | None, columns: Mapping[str, str], tests: Mapping[str, str]) -> MixSource:
+    """Parse SOURCE[=WEIGHT]; the weight is 1 by default."""
     from cst_bench.compliance.compliance_task import load_task
     from cst_bench.compliance.data import held_out
     from cst_bench.errors import UserError
@@ -72,6 +85,6 @@ def _source(text: str, task: str | None, columns: dict[str, str], tests: dict[st
     try:
         share = float(weight)
     except ValueError:
-        raise UserError(f"{text}: {weight!r} is no weight: give a number, as in {name}=0.5") from None
-    holds = held_out(*load_task(tests[name])) if name in tests else None
-    return MixSource(name, share, task, columns, holds)
+        raise UserError(f"{text}: {weight!r} is not a weight: give a number, as in {name}=0.5") from None
+    in_test_split = held_out(*load_task(tests[name])) if name in tests else None
+    return MixSource(name, share, task, columns, in_test_split)

@@ -1,4 +1,4 @@
-"""`cst-bench judge`: one verb a file, and a run folder in place of a verb to judge that run."""
+"""`cst-bench judge`: one verb a file, and a run folder instead of a verb to judge that run again."""
 
 from __future__ import annotations
 
@@ -10,23 +10,30 @@ import click
 
 from cst_bench.cli.verbs import Verbs
 
+EPILOG = """\b
+Examples:
+  cst-bench judge runs/my-run --judge harmlessness --judge-model openai/gpt-4o
+  cst-bench judge RUN --help
+  cst-bench judge calibrate refusal_rules
+  cst-bench judge label runs/my-run --n 100"""
+
 
 class _Verbs(Verbs):
     package = "cst_bench.cli.judge"
     modules: ClassVar[Mapping[str, str]] = {"train": "train_judge"}
-    verbs: ClassVar[dict[str, str]] = {
-        "RUN": "Finish or repeat the judging of a run, with its own judge or another.",
-        "list": "The judges that can be named, and their calibration.",
+    verbs: ClassVar[Mapping[str, str]] = {
+        "RUN": "Judge a run again, or finish its judging; RUN is its folder.",
+        "list": "List the judges and their calibration.",
         "calibrate": "Measure a judge against labelled responses.",
         "train": "Train a local judge on labelled responses.",
-        "attack": "Try to talk a judge round.",
-        "label": "Label some of a run's responses by hand, so that its scores can be corrected.",
+        "attack": "Test a judge's robustness to adversarial responses.",
+        "label": "Label a run's responses by hand, to correct its scores for judge error.",
     }
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """A path in place of a verb is a run to judge."""
+        """Find the verb in the arguments; a path instead of a verb is a run to judge."""
         if args and (args[0] == "RUN" or (args[0] not in self.verbs and Path(args[0]).exists())):
             from cst_bench.cli.judge.judge_again import command
 
@@ -34,11 +41,6 @@ class _Verbs(Verbs):
         return super().resolve_command(ctx, args)
 
 
-@click.command(cls=_Verbs, name="judge")
+@click.command(cls=_Verbs, name="judge", epilog=EPILOG)
 def command() -> None:
-    """Judge a run again, or see how far a judge can be believed.
-
-    \b
-    cst-bench judge runs/my-run --judge harmlessness --judge-model openai/gpt-4o
-    cst-bench judge calibrate refusal_rules
-    """
+    """Judge a run again, or measure, train and test judges."""

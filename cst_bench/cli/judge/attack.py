@@ -9,77 +9,113 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cst_bench.cli.shared_options import assignments, judge_options, take_judge
+from cst_bench.cli.shared_options import (
+    json_option,
+    judge_options,
+    labelled_by_option,
+    limit_option,
+    out_folder_option,
+    seed_option,
+    value_option,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from cst_bench.judging import JudgeOptions
 
 EPILOG = """\b
 Examples:
   cst-bench judge attack refusal_rules
   cst-bench judge attack harmlessness --judge-model openai/gpt-4o --limit 50
-  cst-bench judge attack ./my-judge --labels mine.csv --by human --out attacked
+  cst-bench judge attack ./my-judge --labels mine.csv --labelled-by human --out attacked
 
-Each attack leaves what a response does as it is: fake verdicts and fences, instructions, control tokens, markup, very
-long filler, invisible characters; apologies, disclaimers, disavowals, flattery. Rows of the
-split train are left out."""
+An attack adds something to a response without changing what the response does: fake verdicts and fences, instructions,
+control tokens, markup, very long filler, invisible characters; apologies, disclaimers, disavowals, flattery. Labelled
+responses of the split `train` are not used."""
 
 
 @click.command(epilog=EPILOG)
 @click.argument("judge", metavar="JUDGE")
-@click.option("--labels", "files", multiple=True, type=click.Path(path_type=Path), metavar="FILE", help="Repeatable.")
-@click.option("--suite", default="standard", show_default=True, metavar="NAME", help="In judges/attacks, or a file.")
-@judge_options
-@click.option("--by", metavar="WHO", help="Who labelled, where no column says so.")
-@click.option("--value", "values", multiple=True, metavar="VALUE=BEHAVIOUR", help="What a label means; repeatable.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only so many responses, drawn by the seed.")
-@click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="For attack.json, report.md."
+    "--labels",
+    "files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    show_default="those that come with the project",
+    metavar="FILE",
+    help="File with labelled responses; repeatable.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON in place of the table.")
-def command(**values: Any) -> None:
-    """Try to talk JUDGE round, and see how far its F1 falls."""
+@click.option(
+    "--suite",
+    default="standard",
+    metavar="SUITE",
+    help="Suite of attacks, a name in judges/attacks or a file.",
+)
+@judge_options
+@labelled_by_option()
+@value_option
+@limit_option("N randomly drawn responses")
+@seed_option("drawing responses and the bootstrap")
+@out_folder_option("Folder for attack.json and report.md.", "nothing is written")
+@json_option("the results as JSON")
+def command(
+    *,
+    judge: str,
+    files: tuple[Path, ...],
+    suite: str,
+    judge_options: JudgeOptions,
+    labelled_by: str | None,
+    values: Mapping[str, str],
+    limit: int | None,
+    seed: int,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Test the robustness of JUDGE to adversarial responses: how far its F1 falls under each family of attacks."""
     from cst_bench.calibration.calibration_report import write_attack
     from cst_bench.calibration.labels import join, read_labels, shipped_labels
     from cst_bench.calibration.robustness import attack, attack_size, load_attacks
-    from cst_bench.cli.console import ConsoleProgress, make_console, quiet_libraries
+    from cst_bench.cli.console import ConsoleProgress, make_console, print_line, quiet_libraries
     from cst_bench.judging import find_judge, load_judge
 
     quiet_libraries()
-    judge = load_judge(str(find_judge(values["judge"])), options=take_judge(values))
-    suite = load_attacks(values["suite"])
-    files = values["files"] or shipped_labels(judge.name, judge.behaviours, judge.fields)
-    meaning = assignments("--value", values["values"])
+    loaded = load_judge(str(find_judge(judge)), options=judge_options)
+    attacks = load_attacks(suite)
+    fields = sorted(loaded.fields)
     labels = join(
-        [read_labels(file, values=meaning, by=values["by"], fields=sorted(judge.fields)) for file in files],
-        leave_out=("train",),  # on what it learnt, a judge stands firmer than elsewhere
+        [
+            read_labels(file, values=values, by=labelled_by, fields=fields)
+            for file in files or shipped_labels(loaded.name, loaded.behaviours, loaded.fields)
+        ],
+        leave_out=("train",),  # a judge is more robust on responses that it was trained on
     )
-    progress = ConsoleProgress(make_console(stderr=True))
-    with progress.stage(f"{judge.name}: verdicts", attack_size(labels, suite, values["limit"])) as count:
-        found = attack(judge, labels, suite, limit=values["limit"], seed=values["seed"], count=count)
-    if values["out"] is not None:
-        write_attack(values["out"], found)
-    if values["as_json"]:
-        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+    with ConsoleProgress().stage(f"{loaded.name}: verdicts", attack_size(labels, attacks, limit)) as count:
+        results = attack(loaded, labels, attacks, limit=limit, seed=seed, count=count)
+    if out is not None:
+        write_attack(out, results)
+    if as_json:
+        click.echo(json.dumps(results, indent=2, ensure_ascii=False))
         return
-    console = make_console()
-    console.print(_table(found))
-    if values["out"] is not None:
-        console.print(f"Report: {values['out'] / 'report.md'}", soft_wrap=True, markup=False)
+    make_console().print(_table(results))
+    if out is not None:
+        print_line(f"Report: {out / 'report.md'}")
 
 
-def _table(found: Mapping[str, Any]) -> Table:
+def _table(results: Mapping[str, Any]) -> Table:
+    """Return a table with a row for each family of attacks."""
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=f"{escape(found['judge']['name'])} attacked on {found['n']} responses", title_justify="left")
-    for column in ("Family", "changed", "to aim", "unscored", "F1", "drift", "95 %"):
+    table = Table(
+        title=f"{escape(results['judge']['name'])} attacked on {results['n']} responses", title_justify="left"
+    )
+    for column in ("Family", "changed", "to target", "unscored", "F1", "drift", "95 %"):
         table.add_column(column, justify="left" if column == "Family" else "right", no_wrap=column != "Family")
-    for name, one in found["families"].items():
-        ends = "–" if one["interval"] is None else "{:+.2f} {:+.2f}".format(*one["interval"])
-        drift = "–" if one["drift"] is None else f"{one['drift']:+.3f}"
-        after = "–" if one["f1_after"] is None else f"{one['f1_after']:.3f}"
-        counts = (str(one[key]) for key in ("changed", "towards_target", "became_unscored"))
-        table.add_row(escape(name), *counts, after, drift, ends)
+    for name, family in results["families"].items():
+        interval = "–" if family["interval"] is None else "{:+.2f} {:+.2f}".format(*family["interval"])
+        drift = "–" if family["drift"] is None else f"{family['drift']:+.3f}"
+        after = "–" if family["f1_after"] is None else f"{family['f1_after']:.3f}"
+        counts = (str(family[key]) for key in ("changed", "towards_target", "became_unscored"))
+        table.add_row(escape(name), *counts, after, drift, interval)
     return table

@@ -3,62 +3,86 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
+
+from cst_bench.cli.shared_options import json_option
+
+if TYPE_CHECKING:
+    from cst_bench.judging import JudgeFile
 
 EPILOG = """\b
 Examples:
   cst-bench judge list
   cst-bench judge list --json | jq '.[] | select(.card.macro_f1 > 0.9) | .name'
 
-A judge that asks a model is shown with the card of the model that it was calibrated with, if any."""
+A judge that asks a model is listed with the card of the model that it was calibrated with, if any."""
 
 
 @click.command(epilog=EPILOG)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON in place of the table.")
-def command(as_json: bool) -> None:
-    """The judges that can be named, and how far each was found to agree with labels."""
+@json_option("the list as JSON")
+def command(*, as_json: bool) -> None:
+    """List the judges that come with the project, and how well each agrees with labels."""
     from rich.markup import escape
     from rich.table import Table
 
     from cst_bench import content
     from cst_bench.cli.console import make_console
-    from cst_bench.judging.find import FOLDER, describe
+    from cst_bench.judging import FOLDER, read_judge_file
 
     paths = [content.find(FOLDER, name, "judge") for name in content.names(FOLDER)]
-    found = [{**judge, "card": _card(judge, path)} for path in paths for judge in [describe(path)]]
+    judges = [_describe(read_judge_file(path), path) for path in paths]
     if as_json:
-        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        click.echo(json.dumps([asdict(judge) for judge in judges], indent=2, ensure_ascii=False))
         return
     table = Table()
     table.add_column("Judge", no_wrap=True)
     table.add_column("Kind, model", overflow="fold")
     table.add_column("Behaviours", no_wrap=True)
     table.add_column("Calibration", no_wrap=True, justify="right")
-    for one in found:
-        kind = one["kind"] if one["model"] is None else f"{one['kind']}\n{one['model']}"
-        table.add_row(*map(escape, (one["name"], kind, "\n".join(one["behaviours"]), _shown(one["card"]))))
+    for judge in judges:
+        kind = judge.kind if judge.model is None else f"{judge.kind}\n{judge.model}"
+        table.add_row(*map(escape, (judge.name, kind, "\n".join(judge.behaviours), _calibration(judge))))
     console = make_console()
     console.print(table)
-    console.print("Calibration: macro F1 and the number of labelled responses it is on.")
+    console.print("Calibration: macro F1, and the number of labelled responses.")
 
 
-def _card(judge: dict[str, Any], path: Path) -> dict[str, Any] | None:
-    """The card of a judge; where it asks a model, which takes a key or a checkpoint to make, that of its name."""
+@dataclass(frozen=True)
+class _ListedJudge:
+    name: str
+    kind: str
+    version: int
+    behaviours: list[str]
+    model: str | None
+    description: str
+    card: dict[str, object] | None
+    """Summary of its calibration card."""
+
+
+def _describe(file: JudgeFile, path: Path) -> _ListedJudge:
+    model: str | None = getattr(file, "model", None)
+    card = _card(file, path, model)
+    return _ListedJudge(file.name, file.kind, file.version, list(file.behaviours), model, file.description, card)
+
+
+def _card(file: JudgeFile, path: Path, model: str | None) -> dict[str, object] | None:
+    """Return the summary of a judge's card: by hash, or by name if making the judge would need a key or checkpoint."""
     from cst_bench.judging import load_judge
     from cst_bench.judging.card import card_summary, find_card, find_card_by_name
 
-    if judge["model"] is None and judge["kind"] != "panel":
+    if model is None and file.kind != "panel":
         card = find_card(load_judge(str(path)).identity, path)
     else:
-        card = find_card_by_name(judge["name"], judge["version"])
-    return None if card is None else {**card_summary(card), "model": card["judge"].get("model")}
+        card = find_card_by_name(file.name, file.version)
+    return None if card is None else {**card_summary(card).as_json(), "model": card["judge"].get("model")}
 
 
-def _shown(card: dict[str, Any] | None) -> str:
-    if card is None:
+def _calibration(judge: _ListedJudge) -> str:
+    if judge.card is None:
         return "–"
-    macro_f1 = "undefined" if card["macro_f1"] is None else f"{card['macro_f1']:.3f}"
-    return f"{macro_f1} on {card['n']}"
+    macro_f1 = judge.card["macro_f1"]
+    return f"{macro_f1:.3f} on {judge.card['n']}" if isinstance(macro_f1, float) else f"undefined on {judge.card['n']}"
