@@ -20,7 +20,7 @@ from cst_bench.errors import UserError, did_you_mean
 class Content(BaseModel):
     """Base class of everything loaded from a content file: frozen, and unknown keys are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 ContentT = TypeVar("ContentT", bound=Content)

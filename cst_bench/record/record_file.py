@@ -19,7 +19,7 @@ Interval = tuple[float, float] | None
 class Record(BaseModel):
     """Base of everything that a record file holds: frozen, and unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     def as_json(self) -> dict[str, Any]:
         """Return the record as a JSON object."""
