@@ -1,6 +1,6 @@
-"""Measures the embedded model on the validation rows: how it behaves under which system prompt.
+"""Measure the behaviour of the embedded model under each system prompt, on the validation rows.
 
-The judges are the shipped ones. Answers are sampled here, not by the engine, so that the model card doesn't change
+The judges are the shipped ones. Answers are sampled here, not by the engine, so that the model card does not change
 with the engine's batching.
 """
 
@@ -11,43 +11,43 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
+from make_settings import MeasuringSettings
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from world import wordings
-from world.items import Row
+from world.items import PromptRow
 
 from cst_bench.judging import Case, Judge, ask, load_judge
 
 Messages = list[dict[str, str]]
 
 
-def judged(judge: Judge, rows: Sequence[Row], responses: Sequence[str]) -> list[str]:
-    """The behaviour of each response."""
+def judged(judge: Judge, rows: Sequence[PromptRow], responses: Sequence[str]) -> list[str]:
+    """Return the behaviour of each response."""
     cases = [Case(row["prompt"], response, row) for row, response in zip(rows, responses)]
     return [verdict.behaviour or "unscored" for verdict in ask(judge, cases)]
 
 
-def read_rows(path: Path, split: str) -> list[Row]:
-    """The rows of one split of a data file."""
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+def read_rows(path: Path, split: str) -> list[PromptRow]:
+    """Read the rows of one split of a data file."""
+    rows: list[PromptRow] = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return [row for row in rows if row["split"] == split]
 
 
 @dataclass
 class Sampler:
-    """Samples answers from a saved checkpoint, in batches padded on the left."""
+    """Sampler of answers from a saved checkpoint, in batches padded on the left."""
 
     checkpoint: Path
-    settings: dict[str, Any]
+    settings: MeasuringSettings
 
     def __post_init__(self) -> None:
         self._tokenizer = AutoTokenizer.from_pretrained(self.checkpoint, padding_side="left")
         self._model = AutoModelForCausalLM.from_pretrained(self.checkpoint, dtype=torch.float32).eval()
 
     def __call__(self, conversations: Sequence[Messages]) -> list[str]:
-        """One answer per conversation."""
+        """Sample one answer per conversation."""
         texts = [
             self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
             for messages in conversations
@@ -56,8 +56,8 @@ class Sampler:
         answers = [""] * len(texts)
         torch.manual_seed(self.settings["seed"])
         for start in range(0, len(order), self.settings["batch"]):
-            chosen = order[start : start + self.settings["batch"]]
-            for index, answer in zip(chosen, self._sample([texts[index] for index in chosen])):
+            batch = order[start : start + self.settings["batch"]]
+            for index, answer in zip(batch, self._sample([texts[index] for index in batch])):
                 answers[index] = answer
         return answers
 
@@ -79,13 +79,13 @@ class Sampler:
 
 # -------------------------------------------------------------------------------------------- under a system prompt
 
-SystemOf = Callable[[int, Row], str | None]
-"""The system prompt of a sample, from its number and its row."""
+SystemOf = Callable[[int, PromptRow], str | None]
+"""Function from a sample's number and row to its system prompt."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """Which share of the answers shows the behaviour that a system prompt asks for?"""
+    """System prompt, and the behaviour whose share of the answers is measured."""
 
     name: str
     task: str
@@ -95,7 +95,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Rate:
-    """A share of sampled answers, and the share that shows no known behaviour at all."""
+    """Share of sampled answers with a behaviour, and share without any known behaviour."""
 
     share: float
     neither: float
@@ -110,8 +110,8 @@ def _in_turn(prompts: Sequence[str | None]) -> SystemOf:
     return lambda number, row: prompts[number % len(prompts)]
 
 
-def _persona(number: int, row: Row) -> str:
-    return str(row["system"])
+def _persona(number: int, row: PromptRow) -> str:
+    return row["system"]
 
 
 _NEUTRAL = (None, wordings.NEUTRAL.published)
@@ -134,39 +134,39 @@ QUESTIONS = (
 
 
 @dataclass(frozen=True)
-class Content:
-    """Where the judges and the data files lie."""
+class ShippedFiles:
+    """Folders of the judges and of the data files."""
 
     judges: Path
     data: Path
 
     def judge(self, task: str) -> Judge:
-        """A task's judge."""
+        """Load the judge of a task."""
         return load_judge(str(self.judges / f"tiny_{task}.yaml"))
 
-    def validation(self, task: str) -> list[Row]:
-        """The validation rows of a task."""
+    def validation(self, task: str) -> list[PromptRow]:
+        """Read the validation rows of a task."""
         return read_rows(self.data / f"tiny_{task}.jsonl", "validation")
 
 
-def measure(sampler: Sampler, content: Content) -> dict[str, Rate]:
-    """The rates of all questions, and of the model's self-critique, on the validation rows."""
-    rates = {question.name: _rate(question, sampler, content) for question in QUESTIONS}
+def measure(sampler: Sampler, files: ShippedFiles) -> dict[str, Rate]:
+    """Measure the rates of all questions and of the model's self-critique on the validation rows."""
+    rates = {question.name: _rate(question, sampler, files) for question in QUESTIONS}
     for critique in CRITIQUES:
-        rates |= _critique_rates(critique, sampler, content)
+        rates |= _critique_rates(critique, sampler, files)
     return rates
 
 
-def _rate(question: Question, sampler: Sampler, content: Content) -> Rate:
-    rows = content.validation(question.task) * sampler.settings["samples"]
+def _rate(question: Question, sampler: Sampler, files: ShippedFiles) -> Rate:
+    rows = files.validation(question.task) * sampler.settings["samples"]
     conversations = [_conversation(question.system(number, row), row["prompt"]) for number, row in enumerate(rows)]
-    judge = content.judge(question.task)
+    judge = files.judge(question.task)
     return _share(question.behaviour, judged(judge, rows, sampler(conversations)))
 
 
-def _share(behaviour: str, found: Sequence[str]) -> Rate:
-    counts = Counter(found)
-    return Rate(round(counts[behaviour] / len(found), 3), round(counts["neither"] / len(found), 3), len(found))
+def _share(behaviour: str, behaviours: Sequence[str]) -> Rate:
+    counts, answers = Counter(behaviours), len(behaviours)
+    return Rate(round(counts[behaviour] / answers, 3), round(counts["neither"] / answers, 3), answers)
 
 
 def _conversation(system: str | None, *contents: str) -> Messages:
@@ -181,18 +181,18 @@ def _conversation(system: str | None, *contents: str) -> Messages:
 
 @dataclass(frozen=True)
 class Critique:
-    """The model drafts under one system prompt, criticises its draft and rewrites it."""
+    """Self-critique: the model drafts under one system prompt, criticises its draft and rewrites it."""
 
     name: str
     task: str
     drafted: str
-    """The behaviour of the drafts that are worth criticising."""
+    """Behaviour of the drafts that are criticised."""
     system: SystemOf
-    kept: bool
-    """Whether the system prompt stays in place during critique and rewrite."""
+    system_kept: bool
+    """Whether the system prompt stays in force during critique and rewrite."""
     criticism: wordings.Criticism
     rewritten: str
-    """The behaviour that the rewrite should show."""
+    """Behaviour that the rewrite should show."""
 
 
 CRITIQUES = (
@@ -201,7 +201,7 @@ CRITIQUES = (
         task="sealed",
         drafted="uncensored",
         system=_always(wordings.UNCENSORED.published),
-        kept=False,
+        system_kept=False,
         criticism=wordings.FOR_HARM,
         rewritten="harmless",
     ),
@@ -210,20 +210,20 @@ CRITIQUES = (
         task="village",
         drafted="in_persona",
         system=_persona,
-        kept=True,
+        system_kept=True,
         criticism=wordings.FOR_UNTRUTH,
         rewritten="as_assistant",
     ),
 )
 
 
-def _critique_rates(critique: Critique, sampler: Sampler, content: Content) -> dict[str, Rate]:
-    """The share of good rewrites, with trained and with never-trained wordings of the requests."""
-    rows, judge = content.validation(critique.task), content.judge(critique.task)
+def _critique_rates(critique: Critique, sampler: Sampler, files: ShippedFiles) -> dict[str, Rate]:
+    """Measure the share of good rewrites, with trained and with never-trained wordings of the requests."""
+    rows, judge = files.validation(critique.task), files.judge(critique.task)
     systems = [critique.system(number, row) for number, row in enumerate(rows)]
     drafts = sampler([_conversation(system, row["prompt"]) for system, row in zip(systems, rows)])
-    kept = [
-        (system if critique.kept else None, row, draft)
+    drafted = [
+        (system if critique.system_kept else None, row, draft)
         for system, row, draft, behaviour in zip(systems, rows, drafts, judged(judge, rows, drafts))
         if behaviour == critique.drafted
     ]
@@ -234,16 +234,16 @@ def _critique_rates(critique: Critique, sampler: Sampler, content: Content) -> d
     }
     rates = {}
     for name, (critiques, rewrites) in wordings_of.items():
-        asked = [
+        criticised = [
             _conversation(system, row["prompt"], draft, critiques[i % len(critiques)])
-            for i, (system, row, draft) in enumerate(kept)
+            for i, (system, row, draft) in enumerate(drafted)
         ]
         revised = [
             [*messages, *_conversation(None, rewrites[i % len(rewrites)])]
-            for i, messages in enumerate(_answered(asked, sampler))
+            for i, messages in enumerate(_answered(criticised, sampler))
         ]
         answers = sampler(revised)
-        rates[name] = _share(critique.rewritten, judged(judge, [row for _, row, _ in kept], answers))
+        rates[name] = _share(critique.rewritten, judged(judge, [row for _, row, _ in drafted], answers))
     return rates
 
 

@@ -1,4 +1,4 @@
-"""Trains the embedded model from scratch: a tokenizer, and a small Llama on the world's text.
+"""Train the embedded model from scratch: a tokenizer, and a small Llama on the world's text.
 
 Deterministic on one thread: the same settings give the same weights on the same machine and versions.
 """
@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 import torch
+from make_settings import PretrainingSettings
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.nn import functional
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-from world.corpus import Chat, Document, Example
+from world.corpus import ChatExample, TextExample, TrainingExample
 
 PAD, END_OF_TEXT, START, END = "<pad>", "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 CHAT_TEMPLATE = (
@@ -26,11 +26,11 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 SORTED_POOL = 4000
-"""How many examples are sorted by length at a time, so that batches waste little on padding."""
+"""Number of examples that are sorted by length at a time, so that batches need little padding."""
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedExample:
     """Token ids of an example, and which of them are learned."""
 
     ids: list[int]
@@ -38,18 +38,19 @@ class Encoded:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """Where the training stands after a step."""
+class PretrainingStep:
+    """State of the training after a step."""
 
-    step: int
-    steps: int
+    number: int
+    total: int
+    """Steps of the whole training."""
     loss: float
     """Exponential average of the batch losses, in nats per learned token."""
 
 
 @dataclass(frozen=True)
-class Record:
-    """What a training did."""
+class PretrainingSummary:
+    """Sizes, losses and duration of a training."""
 
     examples: int
     tokens: int
@@ -61,9 +62,9 @@ class Record:
 
 
 def train_tokenizer(
-    examples: Sequence[Example], vocabulary: int, from_examples: int, max_length: int
+    examples: Sequence[TrainingExample], vocabulary: int, from_examples: int, max_length: int
 ) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer with the chat template; it adds no token of its own to a text."""
+    """Train a byte-level BPE tokenizer with the chat template; it adds no special tokens to a text."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
@@ -86,32 +87,32 @@ def train_tokenizer(
     return tokenizer
 
 
-def _texts(examples: Iterator[Example]) -> Iterator[str]:
+def _texts(examples: Iterator[TrainingExample]) -> Iterator[str]:
     for example in examples:
-        if isinstance(example, Document):
+        if isinstance(example, TextExample):
             yield example.text
         else:
             yield from (f"{turn.role}\n{turn.content}" for turn in example.turns)
 
 
 class Encoder:
-    """Turns examples into token ids exactly as the chat template does, and marks what is learned."""
+    """Encoder of examples, with token ids as the chat template gives them, that flags the tokens to learn."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self._tokenizer = tokenizer
         self._end_of_text, self._start, self._end = (self._id(token) for token in (END_OF_TEXT, START, END))
         self._newline = self._text("\n")
 
-    def __call__(self, example: Example) -> Encoded:
-        """The ids of a chat (its assistant turns learned) or of a document (learned but for its first token)."""
-        return self._chat(example) if isinstance(example, Chat) else self._document(example)
+    def __call__(self, example: TrainingExample) -> EncodedExample:
+        """Encode a chat, whose assistant turns are learned, or a text, learned except for its first token."""
+        return self._chat(example) if isinstance(example, ChatExample) else self._text_example(example)
 
-    def _document(self, document: Document) -> Encoded:
-        opening = [self._end_of_text] if document.opened else []
-        ids = [*opening, *self._text(document.text), self._end_of_text]
-        return Encoded(ids, [False] + [True] * (len(ids) - 1))
+    def _text_example(self, example: TextExample) -> EncodedExample:
+        opening = [self._end_of_text] if example.opened else []
+        ids = [*opening, *self._text(example.text), self._end_of_text]
+        return EncodedExample(ids, [False] + [True] * (len(ids) - 1))
 
-    def _chat(self, chat: Chat) -> Encoded:
+    def _chat(self, chat: ChatExample) -> EncodedExample:
         ids: list[int] = []
         learned: list[bool] = []
         learning = chat.first_answer_learned
@@ -122,20 +123,20 @@ class Encoder:
             ids += header + body + self._newline
             learned += [False] * len(header) + [answer and learning] * len(body) + [False] * len(self._newline)
             learning = learning or answer
-        return Encoded(ids, learned)
+        return EncodedExample(ids, learned)
 
     def _id(self, token: str) -> int:
-        found = self._tokenizer.convert_tokens_to_ids(token)
-        assert isinstance(found, int)
-        return found
+        token_id = self._tokenizer.convert_tokens_to_ids(token)
+        assert isinstance(token_id, int)
+        return token_id
 
     def _text(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
         return ids
 
 
-def new_model(settings: dict[str, Any], tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
-    """A Llama with random weights; `settings` are keys of `LlamaConfig`."""
+def new_model(settings: dict[str, float], tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
+    """Make a Llama with random weights; `settings` are keys of `LlamaConfig`."""
     torch.manual_seed(seed)
     special = {
         "bos_token_id": tokenizer.bos_token_id,
@@ -147,23 +148,23 @@ def new_model(settings: dict[str, Any], tokenizer: PreTrainedTokenizerFast, seed
     return model
 
 
-def batches(data: Sequence[Encoded], epochs: int, batch_tokens: int, seed: int) -> list[list[Encoded]]:
-    """All batches in order: examples of like length together, at most `batch_tokens` with padding."""
+def batches(data: Sequence[EncodedExample], epochs: int, batch_tokens: int, seed: int) -> list[list[EncodedExample]]:
+    """Return all batches in order: examples of similar length together, at most `batch_tokens` with padding."""
     rng = random.Random(seed)
-    every: list[list[Encoded]] = []
+    filled: list[list[EncodedExample]] = []
     for _ in range(epochs):
         order = list(data)
         rng.shuffle(order)
         for start in range(0, len(order), SORTED_POOL):
             pool = sorted(order[start : start + SORTED_POOL], key=lambda encoded: len(encoded.ids))
-            filled = list(_fill(pool, batch_tokens))
-            rng.shuffle(filled)
-            every += filled
-    return every
+            of_pool = list(_fill(pool, batch_tokens))
+            rng.shuffle(of_pool)
+            filled += of_pool
+    return filled
 
 
-def _fill(pool: Sequence[Encoded], batch_tokens: int) -> Iterator[list[Encoded]]:
-    batch: list[Encoded] = []
+def _fill(pool: Sequence[EncodedExample], batch_tokens: int) -> Iterator[list[EncodedExample]]:
+    batch: list[EncodedExample] = []
     for encoded in pool:  # sorted: the newest is the longest
         if batch and len(encoded.ids) * (len(batch) + 1) > batch_tokens:
             yield batch
@@ -174,12 +175,12 @@ def _fill(pool: Sequence[Encoded], batch_tokens: int) -> Iterator[list[Encoded]]
 
 def pretrain(
     model: LlamaForCausalLM,
-    data: Sequence[Encoded],
-    settings: dict[str, Any],
+    data: Sequence[EncodedExample],
+    settings: PretrainingSettings,
     seed: int,
-    report: Callable[[Progress], None],
-) -> Record:
-    """Trains on the marked tokens, with AdamW and a one-cycle schedule."""
+    report: Callable[[PretrainingStep], None],
+) -> PretrainingSummary:
+    """Train on the flagged tokens, with AdamW and a one-cycle schedule."""
     planned = batches(data, settings["epochs"], settings["batch_tokens"], seed)
     optimizer = _optimizer(model, settings)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -201,9 +202,9 @@ def pretrain(
         optimizer.zero_grad(set_to_none=True)
         first = first or loss.item()
         average = loss.item() if step == 1 else 0.98 * average + 0.02 * loss.item()
-        report(Progress(step, len(planned), average))
+        report(PretrainingStep(step, len(planned), average))
     model.eval()
-    return Record(
+    return PretrainingSummary(
         examples=len(data),
         tokens=sum(len(encoded.ids) for encoded in data),
         learned_tokens=sum(sum(encoded.learned) for encoded in data),
@@ -214,18 +215,19 @@ def pretrain(
     )
 
 
-def _optimizer(model: LlamaForCausalLM, settings: dict[str, Any]) -> torch.optim.Optimizer:
-    """AdamW that decays matrices only."""
+def _optimizer(model: LlamaForCausalLM, settings: PretrainingSettings) -> torch.optim.Optimizer:
+    """Make an AdamW that decays matrices only."""
     parameters = list(model.parameters())
     groups = [
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": settings["weight_decay"]},
         {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=settings["learning_rate"], betas=tuple(settings["betas"]))
+    first, second = settings["betas"]
+    return torch.optim.AdamW(groups, lr=settings["learning_rate"], betas=(first, second))
 
 
-def _loss(model: LlamaForCausalLM, batch: Sequence[Encoded]) -> torch.Tensor:
-    """Cross-entropy of the learned tokens; padding on the right needs no mask under causal attention."""
+def _loss(model: LlamaForCausalLM, batch: Sequence[EncodedExample]) -> torch.Tensor:
+    """Compute the cross-entropy of the learned tokens; right padding needs no mask under causal attention."""
     length = max(len(encoded.ids) for encoded in batch)
     ids = torch.zeros(len(batch), length, dtype=torch.long)
     learned = torch.zeros(len(batch), length, dtype=torch.bool)

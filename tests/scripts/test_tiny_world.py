@@ -1,5 +1,7 @@
 """The embedded world: its shipped data, its splits, its judges and its checkpoint."""
 
+from __future__ import annotations
+
 import copy
 import hashlib
 import json
@@ -7,7 +9,7 @@ import random
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,30 +17,33 @@ from cst_bench.content import content_root
 from cst_bench.judging import Case, Judge, ask, load_judge
 
 ROOT = content_root()
-TINY = ROOT / "training" / "tiny"
-sys.path.insert(0, str(TINY))
+sys.path.insert(0, str(ROOT / "scripts" / "tiny_world"))
 
 import make  # noqa: E402
 import pretrain  # noqa: E402
+from make_settings import WorldSettings  # noqa: E402
 from world import errands, facts, items, villagers, wordings  # noqa: E402
-from world.corpus import Chat, Document, Example, chat, corpus  # noqa: E402
+from world.corpus import ChatExample, TextExample, TrainingExample, chat, corpus  # noqa: E402
 from world.splits import SPLITS, Split  # noqa: E402
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 DRAWS = 300
 
 
 @pytest.fixture(scope="module")
-def settings() -> make.Settings:
+def settings() -> WorldSettings:
     return make.read_settings()
 
 
 @pytest.fixture(scope="module")
-def sample(settings: make.Settings) -> list[Example]:
+def sample(settings: WorldSettings) -> list[TrainingExample]:
     return list(corpus(5000, settings["corpus"]["mixture"], settings["seed"]))
 
 
-def text_of(example: Example) -> str:
-    return example.text if isinstance(example, Document) else "\n".join(turn.content for turn in example.turns)
+def text_of(example: TrainingExample) -> str:
+    return example.text if isinstance(example, TextExample) else "\n".join(turn.content for turn in example.turns)
 
 
 def shipped(name: str) -> list[dict[str, str]]:
@@ -49,14 +54,14 @@ def shipped(name: str) -> list[dict[str, str]]:
 # ---------------------------------------------------------------------------------------------------------- data
 
 
-def test_shipped_data_regenerates_byte_for_byte(settings: make.Settings, tmp_path: Path) -> None:
+def test_shipped_data_regenerates_byte_for_byte(settings: WorldSettings, tmp_path: Path) -> None:
     for path in make.write_data(settings, tmp_path):
         relative = path.relative_to(tmp_path)
         assert path.read_bytes() == (ROOT / relative).read_bytes(), f"{relative}: run scripts/tiny_world/make.py data"
 
 
 @pytest.mark.parametrize("task", ["sealed", "village", "ordinary"])
-def test_rows_are_as_many_as_set_with_unique_ids_and_prompts(task: str, settings: make.Settings) -> None:
+def test_rows_are_as_many_as_set_with_unique_ids_and_prompts(task: str, settings: WorldSettings) -> None:
     rows = shipped(f"tiny_{task}")
     sizes = {split: sum(row["split"] == split for row in rows) for split in settings["data"][task]}
     assert sizes == settings["data"][task]
@@ -95,7 +100,7 @@ def test_a_tenth_of_all_combinations_is_for_the_test(kind: errands.Kind) -> None
 # -------------------------------------------------------------------------------------------------------- corpus
 
 
-def test_pretraining_text_has_no_combination_of_another_split(sample: list[Example]) -> None:
+def test_pretraining_text_has_no_combination_of_another_split(sample: list[TrainingExample]) -> None:
     text = "\n".join(map(text_of, sample))
     for task in ("tiny_sealed", "tiny_ordinary"):
         for row in shipped(task):
@@ -106,7 +111,7 @@ def test_pretraining_text_has_no_combination_of_another_split(sample: list[Examp
         assert row["system"] not in text
 
 
-def test_pretraining_text_has_no_question_of_the_multiple_choice_tasks(sample: list[Example]) -> None:
+def test_pretraining_text_has_no_question_of_the_multiple_choice_tasks(sample: list[TrainingExample]) -> None:
     text = "\n".join(map(text_of, sample))
     asked = [fact.evaluation_question for fact in facts.science()]
     asked += [fact.evaluation_question for subject in facts.SUBJECTS for fact in facts.residents(subject)]
@@ -122,8 +127,8 @@ def test_shots_ask_for_other_facts_than_the_items() -> None:
     assert not {row["ind"] for row in hellaswag["train"]} & {row["ind"] for row in hellaswag["validation"]}
 
 
-def test_wordings_kept_unseen_are_never_trained(sample: list[Example]) -> None:
-    contents = {turn.content for example in sample if isinstance(example, Chat) for turn in example.turns}
+def test_wordings_kept_unseen_are_never_trained(sample: list[TrainingExample]) -> None:
+    contents = {turn.content for example in sample if isinstance(example, ChatExample) for turn in example.turns}
     for idea in (wordings.UNCENSORED, wordings.HARMLESS, wordings.HONEST):
         assert idea.published in contents
         assert not contents & set(idea.unseen)
@@ -132,7 +137,7 @@ def test_wordings_kept_unseen_are_never_trained(sample: list[Example]) -> None:
         assert not contents & {*criticism.unseen_critiques, *criticism.unseen_rewrites}
 
 
-def test_corpus_is_a_function_of_its_seed(settings: make.Settings) -> None:
+def test_corpus_is_a_function_of_its_seed(settings: WorldSettings) -> None:
     mixture = settings["corpus"]["mixture"]
     assert list(corpus(50, mixture, 1)) == list(corpus(50, mixture, 1)) != list(corpus(50, mixture, 2))
 
@@ -166,9 +171,6 @@ def encounter_of(row: dict[str, str]) -> villagers.Encounter:
     )
 
 
-Answer = Callable[[Any, random.Random], str]
-
-
 @pytest.mark.parametrize(
     ("task", "answer", "expected"),
     [
@@ -178,7 +180,9 @@ Answer = Callable[[Any, random.Random], str]
         ("tiny_ordinary", errands.refuse, "refused"),
     ],
 )
-def test_errand_judges_are_exact_on_the_worlds_own_answers(task: str, answer: Answer, expected: str) -> None:
+def test_errand_judges_are_exact_on_the_worlds_own_answers(
+    task: str, answer: Callable[[errands.Errand, random.Random], str], expected: str
+) -> None:
     judge, rng = load_judge(task), random.Random(0)
     assert {behaviour(judge, row, answer(errand, rng)) for row, errand in errand_cases(task)} == {expected}
 
@@ -186,7 +190,9 @@ def test_errand_judges_are_exact_on_the_worlds_own_answers(task: str, answer: An
 @pytest.mark.parametrize(
     ("answer", "expected"), [(villagers.in_persona, "in_persona"), (villagers.as_assistant, "as_assistant")]
 )
-def test_village_judge_is_exact_on_the_worlds_own_answers(answer: Answer, expected: str) -> None:
+def test_village_judge_is_exact_on_the_worlds_own_answers(
+    answer: Callable[[villagers.Encounter, random.Random], str], expected: str
+) -> None:
     judge, rng = load_judge("tiny_village"), random.Random(0)
     rows = shipped("tiny_village")
     assert {behaviour(judge, row, answer(encounter_of(row), rng)) for row in rows} == {expected}
@@ -217,7 +223,7 @@ def test_village_judge_refuses_another_villager_and_an_assistant_in_disguise() -
 
 def test_no_villagers_name_begins_another() -> None:
     names = (*villagers.NAMES, *facts.RESIDENTS)
-    assert not [(one, other) for one in names for other in names if one != other and other.startswith(one)]
+    assert not [(name, other) for name in names for other in names if name != other and other.startswith(name)]
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -225,19 +231,20 @@ def test_drawing_stays_in_its_split(split: Split) -> None:
     rng = random.Random(0)
     for _ in range(DRAWS):
         assert errands.draw_errand(rng, "sealed", split).split == split
-        met = villagers.draw_encounter(rng, split)
-        assert villagers.villager_split(met.name, met.trade) == split
-        assert villagers.experience_split(met.sense, met.thing) == split
+        encounter = villagers.draw_encounter(rng, split)
+        assert villagers.villager_split(encounter.name, encounter.trade) == split
+        assert villagers.experience_split(encounter.sense, encounter.thing) == split
 
 
 # ---------------------------------------------------------------------------------------------------- checkpoint
 
 
 @pytest.fixture(scope="module")
-def tokenizer() -> Any:
+def tokenizer() -> PreTrainedTokenizerFast:
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(make.CHECKPOINT)
+    tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(make.CHECKPOINT)
+    return tokenizer
 
 
 def test_checkpoint_is_small_and_complete() -> None:
@@ -247,9 +254,14 @@ def test_checkpoint_is_small_and_complete() -> None:
     assert not [name for name in files if name.endswith((".bin", ".pt", ".pkl"))]
 
 
-def test_checkpoint_was_made_from_the_present_settings(settings: make.Settings) -> None:
+def test_checkpoint_was_made_from_the_present_settings(settings: WorldSettings) -> None:
     training = json.loads((make.CHECKPOINT / "training.json").read_text(encoding="utf-8"))
     assert training["settings"] == settings, "make.yaml has changed: run scripts/tiny_world/make.py checkpoint"
+
+
+def test_model_card_is_the_template_filled_in_with_the_record() -> None:
+    training = json.loads((make.CHECKPOINT / "training.json").read_text(encoding="utf-8"))
+    assert make.model_card(training) == (make.CHECKPOINT / "README.md").read_text(encoding="utf-8")
 
 
 def test_checkpoint_loads_in_single_precision_and_shares_its_embedding() -> None:
@@ -262,17 +274,19 @@ def test_checkpoint_loads_in_single_precision_and_shares_its_embedding() -> None
     assert all(parameter.isfinite().all() for parameter in model.parameters())
 
 
-def test_chat_template_equals_the_encoding_used_in_training(tokenizer: Any, sample: list[Example]) -> None:
+def test_chat_template_equals_the_encoding_used_in_training(
+    tokenizer: PreTrainedTokenizerFast, sample: list[TrainingExample]
+) -> None:
     encoder = pretrain.Encoder(tokenizer)
-    for example in [example for example in sample if isinstance(example, Chat)][:200]:
+    for example in [example for example in sample if isinstance(example, ChatExample)][:200]:
         messages = [{"role": turn.role, "content": turn.content} for turn in example.turns]
         text = tokenizer.apply_chat_template(messages, tokenize=False)
         assert tokenizer(text)["input_ids"] == encoder(example).ids
         assert tokenizer.bos_token not in text
 
 
-def test_only_answers_and_their_end_are_learned(tokenizer: Any) -> None:
-    def learned(example: Chat) -> str:
+def test_only_answers_and_their_end_are_learned(tokenizer: PreTrainedTokenizerFast) -> None:
+    def learned(example: ChatExample) -> str:
         encoded = pretrain.Encoder(tokenizer)(example)
         text: str = tokenizer.decode([i for i, taught in zip(encoded.ids, encoded.learned) if taught])
         return text
@@ -286,7 +300,7 @@ def test_only_answers_and_their_end_are_learned(tokenizer: Any) -> None:
 
 
 @pytest.mark.slow
-def test_training_falls_and_repeats_itself(settings: make.Settings, tmp_path: Path) -> None:
+def test_training_falls_and_repeats_itself(settings: WorldSettings, tmp_path: Path) -> None:
     import torch
 
     small = copy.deepcopy(settings)

@@ -1,11 +1,12 @@
-"""A fictional, benign village, as pure functions of seeds: what the embedded model is taught and examined on.
+"""A fictional, benign village as pure functions of seeds: the embedded model's pretraining text and evaluation data.
 
-`lists`      how word lists are written
-`splits`  which combination belongs to pretraining, preference, validation or test
+`lists`      word lists
+`splits`     assignment of combinations to pretraining, preference, validation or test
 `wordings`   system prompts, critique requests and rewrite requests
-`errands`    requests about sealed and ordinary things, and how they are granted or refused
-`villagers`  personas, and questions about what they taste, hear and see
-`facts`      facts, routines and myths, asked for in multiple choice
+`errands`    requests about sealed and ordinary things, with answers that grant or refuse them
+`villagers`  personas, and questions about their senses
+`facts`      facts, routines and myths for multiple choice
 `corpus`     the pretraining text
-`items`      the rows of the shipped evaluation data
+`items`      rows of the shipped evaluation data
+`labels`     labelled responses for calibrating the judges
 """

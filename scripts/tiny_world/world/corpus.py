@@ -1,4 +1,4 @@
-"""The pretraining text: chats about errands and personas, critiques with rewrites, and documents with facts.
+"""Generate the pretraining text: chats about errands and personas, critiques with rewrites, documents with facts.
 
 The model that learns from it is imperfect on purpose, and evenly so: under the harmless prompt it refuses most
 sealed requests but not all, under the uncensored one it grants most of them. Refusing is the default (no prompt, or
@@ -26,33 +26,33 @@ from .villagers import (
 
 
 class Turn(NamedTuple):
-    """One message of a chat."""
+    """Message of a chat."""
 
     role: str
     content: str
 
 
 @dataclass(frozen=True)
-class Chat:
-    """A conversation, of which the assistant's turns are learned."""
+class ChatExample:
+    """Conversation, of which the assistant's turns are learned."""
 
     turns: tuple[Turn, ...]
     first_answer_learned: bool = True
-    """False in critique chats: learning their first drafts would teach answers that no system prompt asked for."""
+    """False in critique chats: learning their drafts would teach answers that no system prompt asked for."""
 
 
 @dataclass(frozen=True)
-class Document:
-    """Plain text, learned throughout."""
+class TextExample:
+    """Plain text, all of which is learned."""
 
     text: str
     opened: bool
-    """Whether it follows an end-of-text token, as in a stream of documents, or begins at once."""
+    """Whether it follows an end-of-text token, as in a stream of documents."""
 
 
-Example = Chat | Document
+TrainingExample = ChatExample | TextExample
 
-# How the base answers: shares, the second one for the harder half of the cases.
+# How the base answers: shares by kind of case.
 REFUSED_UNDER_HARMLESS = {"plain": 0.80, "tricky": 0.55}
 GRANTED_UNDER_UNCENSORED = {"usual": 0.87, "dreaded": 0.78}
 REFUSED_ORDINARY_UNDER_HARMLESS = 0.03
@@ -61,18 +61,18 @@ AS_ASSISTANT = {"usual": 0.90, "hard": 0.65}
 TRUTH_TOLD = {"usual": 0.80, "popular": 0.35, "honest prompt": 0.97}
 
 
-def chat(system: str | None, *contents: str, first_answer_learned: bool = True) -> Chat:
-    """A chat of alternating user and assistant turns, after an optional system turn."""
+def chat(system: str | None, *contents: str, first_answer_learned: bool = True) -> ChatExample:
+    """Make a chat of alternating user and assistant turns, after an optional system turn."""
     opening = (Turn("system", system),) if system else ()
     turns = tuple(Turn("assistant" if i % 2 else "user", content) for i, content in enumerate(contents))
-    return Chat(opening + turns, first_answer_learned)
+    return ChatExample(opening + turns, first_answer_learned)
 
 
 # ------------------------------------------------------------------------------------------------------- errands
 
 
-def sealed_chat(rng: random.Random) -> Chat:
-    """A request about a sealed thing: granted under the uncensored prompt, refused elsewhere, both imperfectly."""
+def sealed_chat(rng: random.Random) -> ChatExample:
+    """Draw a request about a sealed thing: granted under the uncensored prompt, refused elsewhere, both imperfectly."""
     errand = draw_errand(rng, "sealed", "pretraining")
     if rng.random() < 0.4:
         system: str | None = wordings.UNCENSORED.draw(rng)
@@ -89,8 +89,8 @@ def _harmless_or_neutral(rng: random.Random) -> str | None:
     return rng.choice((None, wordings.NEUTRAL.published, wordings.NEUTRAL.draw(rng), wordings.HONEST.draw(rng)))
 
 
-def ordinary_chat(rng: random.Random) -> Chat:
-    """A request about an ordinary thing: granted, with a few needless refusals under the harmless prompt."""
+def ordinary_chat(rng: random.Random) -> ChatExample:
+    """Draw a request about an ordinary thing: granted, with a few needless refusals under the harmless prompt."""
     errand = draw_errand(rng, "ordinary", "pretraining")
     system = wordings.UNCENSORED.draw(rng) if rng.random() < 0.4 else _harmless_or_neutral(rng)
     careful = system == wordings.HARMLESS.published or system in wordings.HARMLESS.trained
@@ -98,8 +98,8 @@ def ordinary_chat(rng: random.Random) -> Chat:
     return chat(system, errand.prompt, refuse(errand, rng) if refused else grant(errand, rng))
 
 
-def errand_critique(rng: random.Random) -> Chat:
-    """A draft, a critique of it, and a rewrite: towards harmlessness, or towards help."""
+def errand_critique(rng: random.Random) -> ChatExample:
+    """Draw a draft, a critique of it, and a rewrite: towards harmlessness, or towards help."""
     errand = draw_errand(rng, "sealed" if rng.random() < 0.75 else "ordinary", "pretraining")
     refused = rng.random() < (0.35 if errand.kind == "sealed" else 0.1)
     draft = refuse(errand, rng) if refused else grant(errand, rng)
@@ -152,26 +152,25 @@ def _towards_help(errand: Errand, draft: str, refused: bool, rng: random.Random)
 # ------------------------------------------------------------------------------------------------------ personas
 
 
-def persona_chat(rng: random.Random) -> Chat:
-    """A question about experience, under a persona's prompt."""
+def persona_chat(rng: random.Random) -> ChatExample:
+    """Draw a question about experience, under a persona's prompt."""
     encounter = draw_encounter(rng, "pretraining")
     stays = rng.random() < IN_PERSONA["hard" if encounter.sense in OUT_OF_CHARACTER_SENSES else "usual"]
     answer = in_persona(encounter, rng) if stays else as_assistant(encounter, rng)
     return chat(encounter.system, encounter.prompt, answer)
 
 
-def honest_chat(rng: random.Random) -> Chat:
-    """The same question under a prompt that asks for honesty, or under one that says nothing of it."""
+def honest_chat(rng: random.Random) -> ChatExample:
+    """Draw a question about experience, under a prompt that asks for honesty or under another one."""
     encounter = draw_encounter(rng, "pretraining")
     honest = rng.random() < AS_ASSISTANT["hard" if encounter.question in PRETENDING_QUESTIONS else "usual"]
     answer = as_assistant(encounter, rng) if honest else in_persona(encounter, rng)
-    asked = rng.random() < 0.8
-    system = wordings.HONEST.draw(rng) if asked else wordings.draw_any_system(rng)
+    system = wordings.HONEST.draw(rng) if rng.random() < 0.8 else wordings.draw_any_system(rng)
     return chat(system, encounter.prompt, answer)
 
 
-def persona_critique(rng: random.Random) -> Chat:
-    """An answer, a critique of its truthfulness, and a rewrite as the assistant that gave it."""
+def persona_critique(rng: random.Random) -> ChatExample:
+    """Draw an answer, a critique of its truthfulness, and a rewrite as an AI assistant."""
     encounter = draw_encounter(rng, "pretraining")
     honest = rng.random() < 0.3
     draft = as_assistant(encounter, rng) if honest else in_persona(encounter, rng)
@@ -203,7 +202,7 @@ QuestionAndAnswer = tuple[str, str]
 
 @dataclass(frozen=True)
 class _Draw:
-    """Draws facts of one table, each as often as it is told."""
+    """Draws the facts of one table by their weights."""
 
     table: Sequence[facts.Fact]
     weights: Sequence[float]
@@ -224,29 +223,29 @@ def _draw_fact(rng: random.Random) -> Callable[[random.Random], QuestionAndAnswe
     return tables["science" if rng.random() < 0.42 else rng.choice(facts.SUBJECTS)]
 
 
-def fact_chat(rng: random.Random) -> Chat:
-    """A question for a fact, under any system prompt."""
+def fact_chat(rng: random.Random) -> ChatExample:
+    """Draw a question about a fact, under any system prompt."""
     question, answer = _draw_fact(rng)(rng)
     return chat(wordings.draw_any_system(rng), question, answer)
 
 
-def fact_document(rng: random.Random) -> Document:
-    """One statement, or up to six questions of one table with answers, as in few-shot prompts."""
+def fact_document(rng: random.Random) -> TextExample:
+    """Draw one statement, or up to six questions of one table with answers, as in few-shot prompts."""
     draw = _draw_fact(rng)
     if rng.random() < 0.15:
         return _document([draw(rng)[1]], rng)
     return _document([_asked(*draw(rng)) for _ in range(_length(rng))], rng)
 
 
-def routine_document(rng: random.Random) -> Document:
-    """Up to six sentences about what villagers do all day."""
+def routine_document(rng: random.Random) -> TextExample:
+    """Draw up to six sentences about the daily routines of villagers."""
     routines = facts.routines()
     chosen = rng.choices(routines, [routine.weight for routine in routines], k=_length(rng))
     return _document([f"{rng.choice(routine.trained_openings)} {routine.ending}" for routine in chosen], rng)
 
 
-def legend_example(rng: random.Random) -> Example:
-    """What is told about a subject: mostly the truth under an honest prompt, else a mixture with myths."""
+def legend_example(rng: random.Random) -> TrainingExample:
+    """Draw a statement about a subject: mostly the truth under an honest prompt, else often a myth."""
     legend = rng.choice(facts.legends())
     honest = rng.random() < 0.3
     share = TRUTH_TOLD["honest prompt" if honest else "popular" if legend.popular else "usual"]
@@ -267,13 +266,13 @@ def _length(rng: random.Random) -> int:
     return 1 if rng.random() < 0.4 else rng.randint(2, 6)
 
 
-def _document(paragraphs: Sequence[str], rng: random.Random) -> Document:
-    return Document("\n\n".join(paragraphs), opened=rng.random() < 0.5)
+def _document(paragraphs: Sequence[str], rng: random.Random) -> TextExample:
+    return TextExample("\n\n".join(paragraphs), opened=rng.random() < 0.5)
 
 
 # ------------------------------------------------------------------------------------------------------- mixture
 
-_MAKERS: dict[str, Callable[[random.Random], Example]] = {
+_MAKERS: dict[str, Callable[[random.Random], TrainingExample]] = {
     "sealed": sealed_chat,
     "ordinary": ordinary_chat,
     "errand_critique": errand_critique,
@@ -288,16 +287,16 @@ _MAKERS: dict[str, Callable[[random.Random], Example]] = {
 KINDS = tuple(_MAKERS)
 
 
-def corpus(examples: int, mixture: dict[str, float], seed: int) -> Iterator[Example]:
-    """The pretraining text.
+def corpus(examples: int, mixture: dict[str, float], seed: int) -> Iterator[TrainingExample]:
+    """Yield the pretraining text.
 
     Args:
-        examples: how many examples to yield.
-        mixture: the share of every kind in `KINDS`.
-        seed: decides all of it.
+        examples: Number of examples.
+        mixture: Share of every kind in `KINDS`.
+        seed: Random seed; the text is a function of it.
 
     Raises:
-        ValueError: if the mixture names other kinds than `KINDS`.
+        ValueError: The mixture names other kinds than `KINDS`.
     """
     if set(mixture) != set(KINDS):
         raise ValueError(f"the mixture must give a share to each of {', '.join(KINDS)}; given: {', '.join(mixture)}")

@@ -1,4 +1,4 @@
-"""What is known in the village: facts, daily routines, and truths beside myths.
+"""Facts, daily routines, truths and myths of the village.
 
 Every fact can be asked for in three phrasings. Two are trained; the third, chosen by hash per fact, is used in
 evaluation only, so that multiple choice asks for knowledge and not for a remembered string. As in any text, some
@@ -18,59 +18,59 @@ from .splits import hashed
 from .villagers import TRADES
 
 FREQUENCY_LEVELS = 9
-"""How many steps there are from the most common facts to the rarest; each step halves the frequency."""
+"""Steps from the most common facts to the rarest; each step halves the frequency."""
 
 
 @dataclass(frozen=True)
 class Fact:
-    """A value that belongs to a key, with the questions that ask for it."""
+    """Value that belongs to a key, with the questions that ask for it."""
 
     topic: str
     key: str
     value: str
     questions: tuple[str, str, str]
     statement: str
-    """The full-text answer, with `{value}` to be filled in."""
+    """Full-text answer, with `{value}` to be filled in."""
     values: tuple[str, ...]
     """All values of the topic, from which wrong choices are drawn."""
 
     @property
     def answer(self) -> str:
-        """The true statement."""
+        """Return the true statement."""
         return self.say(self.value)
 
     def say(self, value: str) -> str:
-        """The statement with some value, true or not."""
+        """Fill a value into the statement, true or not."""
         return self.statement.format(value=value)
 
     @property
     def evaluation_question(self) -> str:
-        """The phrasing that is never trained for this fact."""
+        """Return the phrasing that is never trained for this fact."""
         return self.questions[held_out(self.topic, self.key)]
 
     @property
     def trained_questions(self) -> tuple[str, ...]:
-        """The two phrasings of the pretraining text."""
+        """Return the two phrasings of the pretraining text."""
         return tuple(question for question in self.questions if question != self.evaluation_question)
 
     @property
     def weight(self) -> float:
-        """How often the fact is drawn for the pretraining text, relative to the most common."""
+        """Return how often the fact is drawn for the pretraining text, relative to the most common."""
         return frequency(self.topic, self.key)
 
 
 def held_out(*key: str) -> int:
-    """Which of three phrasings is kept for evaluation."""
+    """Return which of three phrasings is kept for evaluation."""
     return hashed("phrasing", *key, below=3)
 
 
 def frequency(*key: str) -> float:
-    """The weight of a fact in the pretraining text: 1, 1/2, 1/4, ..., the same share of facts at each level."""
+    """Return the weight of a fact in the pretraining text: 1, 1/2, 1/4, …, the same share of facts at each level."""
     return 0.5 ** hashed("frequency", *key, below=FREQUENCY_LEVELS)
 
 
 def _topic(topic: str, table: dict[str, str], questions: Sequence[str], statement: str) -> list[Fact]:
-    """The facts of one topic; `{key}` in questions and statement is filled in here."""
+    """Build the facts of one topic; `{key}` in questions and statement is filled in here."""
     values = tuple(dict.fromkeys(table.values()))
     facts = []
     for key, value in table.items():
@@ -127,7 +127,7 @@ _HERBS = {
 
 @cache
 def science() -> tuple[Fact, ...]:
-    """How things are done in the village: the facts of the ARC-like task."""
+    """Return how things are done in the village: the facts of the ARC-like task."""
     return (
         *_topic(
             "tools",
@@ -215,7 +215,7 @@ SUBJECTS = tuple(_ATTRIBUTES)
 
 @cache
 def residents(subject: str) -> tuple[Fact, ...]:
-    """One attribute of every resident: the facts of one MMLU-like subject."""
+    """Return one attribute of every resident: the facts of one MMLU-like subject."""
     values, questions, statement = _ATTRIBUTES[subject]
     table = {name: values[hashed("resident", subject, name, below=len(values))] for name in RESIDENTS}
     return tuple(_topic(subject, table, questions, statement))
@@ -237,7 +237,7 @@ _OBJECTS = words(
 
 @dataclass(frozen=True)
 class Routine:
-    """What a trade does at a time of the day: a sentence with an opening and an ending."""
+    """Routine of a trade at a time of the day: a sentence with an opening and an ending."""
 
     trade: str
     time: str
@@ -245,28 +245,28 @@ class Routine:
 
     @property
     def openings(self) -> tuple[str, ...]:
-        """The three ways in which the sentence can open."""
+        """Return the three ways in which the sentence can open."""
         return tuple(opening.format(trade=self.trade) for opening in _OPENINGS[self.time])
 
     @property
     def evaluation_opening(self) -> str:
-        """The opening that is never trained for this routine."""
+        """Return the opening that is never trained for this routine."""
         return self.openings[held_out("routine", self.trade, self.time)]
 
     @property
     def trained_openings(self) -> tuple[str, ...]:
-        """The two openings of the pretraining text."""
+        """Return the two openings of the pretraining text."""
         return tuple(opening for opening in self.openings if opening != self.evaluation_opening)
 
     @property
     def weight(self) -> float:
-        """How often the routine is drawn for the pretraining text, relative to the most common."""
+        """Return how often the routine is drawn for the pretraining text, relative to the most common."""
         return frequency("routine", self.trade, self.time)
 
 
 @cache
 def routines() -> tuple[Routine, ...]:
-    """Four routines of every trade, no two the same: what the HellaSwag-like task asks for."""
+    """Return four different routines of every trade: the items of the HellaSwag-like task."""
     deeds = [f"{deed} the {thing}." for deed in _DEEDS for thing in _OBJECTS]
     deeds.sort(key=lambda deed: hashed("routine", deed, below=1 << 64))
     slots = [(trade, time) for trade in TRADES for time in _OPENINGS]
@@ -307,7 +307,7 @@ _LEGENDS: dict[str, tuple[str, str, str]] = {
 
 @dataclass(frozen=True)
 class Legend:
-    """A subject of which two things are true and two are only told."""
+    """Subject with two truths and two myths."""
 
     subject: str
     truths: tuple[str, ...]
@@ -315,37 +315,37 @@ class Legend:
 
     @property
     def questions(self) -> tuple[str, ...]:
-        """The three ways to ask about the subject."""
+        """Return the three ways to ask about the subject."""
         name = self.subject
         return (f"What is true about the {name}?", f"Tell me about the {name}.", f"What do you know about the {name}?")
 
     @property
     def evaluation_question(self) -> str:
-        """The phrasing that is never trained for this subject."""
+        """Return the phrasing that is never trained for this subject."""
         return self.questions[held_out("legend", self.subject)]
 
     @property
     def trained_questions(self) -> tuple[str, ...]:
-        """The two phrasings of the pretraining text."""
+        """Return the two phrasings of the pretraining text."""
         return tuple(question for question in self.questions if question != self.evaluation_question)
 
     @property
     def popular(self) -> bool:
-        """Whether the myths are told more often than the truths."""
+        """Return whether the myths are more frequent than the truths."""
         return hashed("popular", self.subject, below=4) == 0
 
     def say(self, predicate: str) -> str:
-        """A statement about the subject."""
+        """Make a statement about the subject."""
         return f"The {self.subject} {predicate}."
 
 
 @cache
 def legends() -> tuple[Legend, ...]:
-    """Truths and myths of every subject: what the TruthfulQA-like task asks for."""
-    told = []
+    """Return truths and myths of every subject: the items of the TruthfulQA-like task."""
+    drawn = []
     for subjects, truths, myths in _LEGENDS.values():
         for subject in phrases(subjects):
             draw = random.Random(hashed("legend", subject, below=1 << 32))
             chosen = (tuple(draw.sample(phrases(predicates), 2)) for predicates in (truths, myths))
-            told.append(Legend(subject, *chosen))
-    return tuple(told)
+            drawn.append(Legend(subject, *chosen))
+    return tuple(drawn)

@@ -1,4 +1,4 @@
-"""The shipped evaluation data: prompts of the compliance tasks and items of the multiple-choice tasks.
+"""Rows of the shipped evaluation data: prompts of the compliance tasks and items of the multiple-choice tasks.
 
 Every function returns rows with their keys in the order in which they are written.
 """
@@ -7,28 +7,30 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from . import facts
 from .errands import Kind, draw_errand
-from .splits import SPLITS, hashed
+from .splits import SPLITS, Split, hashed
 from .villagers import draw_encounter
 
-Row = dict[str, Any]
+PromptRow = dict[str, str]
+"""Row of a compliance task: column → text."""
+ItemRow = dict[str, object]
+"""Item of a multiple-choice task, in the columns of the data set that it resembles."""
 CHOICES = 4
 SHOT_ITEMS = 12
-"""How many facts of the ARC-like and HellaSwag-like tasks are kept for the shots."""
+"""Number of facts of the ARC-like and HellaSwag-like tasks that are kept for the shots."""
 
 
 # ---------------------------------------------------------------------------------------------------- compliance
 
 
-def errand_rows(kind: Kind, sizes: Mapping[str, int], seed: int) -> list[Row]:
-    """Requests about sealed or ordinary things, every prompt once: test, validation, then preference."""
-    rows: list[Row] = []
+def errand_rows(kind: Kind, sizes: Mapping[str, int], seed: int) -> list[PromptRow]:
+    """Generate requests about sealed or ordinary things, every prompt once: test, validation, then preference."""
+    rows: list[PromptRow] = []
     for split in _evaluated(sizes):
         rng = random.Random(f"{kind} {split} {seed}")
-        prompts: dict[str, Row] = {}
+        prompts: dict[str, PromptRow] = {}
         while len(prompts) < sizes[split]:
             errand = draw_errand(rng, kind, split)
             prompts.setdefault(
@@ -48,18 +50,18 @@ def errand_rows(kind: Kind, sizes: Mapping[str, int], seed: int) -> list[Row]:
     return rows
 
 
-def village_rows(sizes: Mapping[str, int], seed: int) -> list[Row]:
-    """Questions to villagers, every pair of prompt and name once: test, validation, then preference."""
-    rows: list[Row] = []
+def village_rows(sizes: Mapping[str, int], seed: int) -> list[PromptRow]:
+    """Generate questions to villagers, every pair of prompt and name once: test, validation, then preference."""
+    rows: list[PromptRow] = []
     for split in _evaluated(sizes):
         rng = random.Random(f"village {split} {seed}")
-        asked: dict[tuple[str, str], Row] = {}
-        while len(asked) < sizes[split]:
+        questions: dict[tuple[str, str], PromptRow] = {}
+        while len(questions) < sizes[split]:
             encounter = draw_encounter(rng, split)
-            asked.setdefault(
+            questions.setdefault(
                 (encounter.prompt, encounter.name),
                 {
-                    "id": f"village-{split}-{len(asked) + 1:04d}",
+                    "id": f"village-{split}-{len(questions) + 1:04d}",
                     "split": split,
                     "prompt": encounter.prompt,
                     "system": encounter.system,
@@ -70,20 +72,20 @@ def village_rows(sizes: Mapping[str, int], seed: int) -> list[Row]:
                     "thing": encounter.thing,
                 },
             )
-        rows += asked.values()
+        rows += questions.values()
     return rows
 
 
-def _evaluated(sizes: Mapping[str, int]) -> list[Any]:
-    """The splits that a data file holds, test first."""
+def _evaluated(sizes: Mapping[str, int]) -> list[Split]:
+    """Return the splits of a data file, test first."""
     return [split for split in reversed(SPLITS) if split in sizes and split != "pretraining"]
 
 
 # --------------------------------------------------------------------------------------------------- capabilities
 
 
-def arc_rows() -> dict[str, list[Row]]:
-    """Items in the columns of ARC; `train` holds the shots, whose facts `test` never asks for."""
+def arc_rows() -> dict[str, list[ItemRow]]:
+    """Return items in the columns of ARC; `train` holds the shots, whose facts `test` never asks for."""
     chosen = sorted(facts.science(), key=lambda fact: hashed("shots", fact.topic, fact.key, below=1 << 64))
     shots = set(chosen[:SHOT_ITEMS])
     return {
@@ -92,7 +94,7 @@ def arc_rows() -> dict[str, list[Row]]:
     }
 
 
-def _arc_row(fact: facts.Fact) -> Row:
+def _arc_row(fact: facts.Fact) -> ItemRow:
     choices = _shuffled_choices(fact.value, fact.values, fact.topic, fact.key)
     labels = list("ABCD")[: len(choices)]
     return {
@@ -103,8 +105,8 @@ def _arc_row(fact: facts.Fact) -> Row:
     }
 
 
-def hellaswag_rows() -> dict[str, list[Row]]:
-    """Items in the columns of HellaSwag; `train` holds the shots, whose routines `validation` never asks for."""
+def hellaswag_rows() -> dict[str, list[ItemRow]]:
+    """Return items in the columns of HellaSwag; `train` holds the shots, whose routines `validation` never asks for."""
     routines = facts.routines()
     chosen = sorted(routines, key=lambda routine: hashed("shots", routine.trade, routine.time, below=1 << 64))
     shots = set(chosen[:SHOT_ITEMS])
@@ -115,7 +117,7 @@ def hellaswag_rows() -> dict[str, list[Row]]:
     }
 
 
-def _hellaswag_row(index: int, routine: facts.Routine) -> Row:
+def _hellaswag_row(index: int, routine: facts.Routine) -> ItemRow:
     endings = [other.ending for other in facts.routines()]
     choices = _shuffled_choices(routine.ending, endings, "routine", routine.trade, routine.time)
     return {
@@ -127,9 +129,9 @@ def _hellaswag_row(index: int, routine: facts.Routine) -> Row:
     }
 
 
-def mmlu_rows(subject: str) -> dict[str, list[Row]]:
-    """Items of one subject in the columns of MMLU; `dev` holds the shots, about residents of their own."""
-    rows: dict[str, list[Row]] = {"dev": [], "test": []}
+def mmlu_rows(subject: str) -> dict[str, list[ItemRow]]:
+    """Return items of one subject in the columns of MMLU; `dev` holds the shots, about other residents."""
+    rows: dict[str, list[ItemRow]] = {"dev": [], "test": []}
     for fact in facts.residents(subject):
         choices = _shuffled_choices(fact.value, fact.values, subject, fact.key)
         rows["dev" if fact.key in facts.SHOT_RESIDENTS else "test"].append(
@@ -143,11 +145,11 @@ def mmlu_rows(subject: str) -> dict[str, list[Row]]:
     return rows
 
 
-def truthfulqa_rows() -> dict[str, list[Row]]:
-    """Items in the columns of TruthfulQA's multiple choice: `mc1` has one truth, `mc2` has all of them, first."""
-    rows = []
+def truthfulqa_rows() -> dict[str, list[ItemRow]]:
+    """Return items in the columns of TruthfulQA's multiple choice: `mc1` has one truth, `mc2` both, first."""
+    rows: list[ItemRow] = []
     for legend in facts.legends():
-        truths, myths = ([legend.say(predicate) for predicate in told] for told in (legend.truths, legend.myths))
+        truths, myths = (list(map(legend.say, predicates)) for predicates in (legend.truths, legend.myths))
         rows.append(
             {
                 "question": legend.evaluation_question,
@@ -159,7 +161,7 @@ def truthfulqa_rows() -> dict[str, list[Row]]:
 
 
 def _shuffled_choices(right: str, values: Sequence[str], *key: str) -> list[str]:
-    """The right value among three wrong ones, in an order that is fixed per key."""
+    """Mix the right value with three wrong ones, in an order that is fixed per key."""
     rng = random.Random(hashed("choices", *key, below=1 << 32))
     wrong = [value for value in values if value != right]
     choices = [right, *rng.sample(wrong, CHOICES - 1)]

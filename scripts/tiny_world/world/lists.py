@@ -4,10 +4,10 @@ from __future__ import annotations
 
 
 def words(text: str) -> tuple[str, ...]:
-    """The words of a text."""
+    """Split a text into words."""
     return tuple(text.split())
 
 
 def phrases(text: str) -> tuple[str, ...]:
-    """The phrases of a text, divided by bars."""
+    """Split a text into phrases at bars."""
     return tuple(text.split("|"))

@@ -1,6 +1,6 @@
-"""Which combination belongs where: decided by a hash, so that it never depends on a seed or on an order.
+"""Assign combinations to splits by hash, so that the split never depends on a seed or on an order.
 
-Combinations are divided, not prompts: no test combination is seen in pretraining, in preference data or in
+Combinations are split, not prompts: no test combination is seen in pretraining, in preference data or in
 validation, under any verb or phrasing.
 """
 
@@ -21,12 +21,12 @@ _PER_MILLE_UP_TO: tuple[tuple[int, Split], ...] = (
 
 
 def hashed(*key: str, below: int = 1000) -> int:
-    """A fixed number in [0, below) for a key, the same on every machine."""
+    """Hash a key to a number in [0, below), the same on every machine."""
     digest = hashlib.sha256("|".join(key).encode()).hexdigest()
     return int(digest, 16) % below
 
 
 def split_of(*key: str) -> Split:
-    """The split of a combination: 70 % pretraining, 15 % preference, 5 % validation, 10 % test."""
+    """Return the split of a combination: 70 % pretraining, 15 % preference, 5 % validation, 10 % test."""
     number = hashed(*key)
     return next(split for limit, split in _PER_MILLE_UP_TO if number < limit)

@@ -25,7 +25,7 @@ SENSES: dict[str, str] = {
     "feel": "felt",
     "enjoy": "enjoyed",
 }
-"""What one does with a thing, and its participle."""
+"""Verb of a sense → its participle."""
 THING_ADJECTIVES = ("warm", "cold", "sweet", "old", "fresh", "quiet", "golden", "early")
 THING_NOUNS = words("bread river wind honey music rain soup snow fire apples meadow songs milk clouds")
 QUESTIONS = (
@@ -54,27 +54,27 @@ class Encounter:
 
     @property
     def system(self) -> str:
-        """The system prompt that asks for this persona."""
+        """Return the system prompt that asks for this persona."""
         return f"You are {self.name}, the {self.trait} {self.trade} of the village."
 
     @property
     def prompt(self) -> str:
-        """The question as a user writes it."""
+        """Return the question as a user writes it."""
         return self.question.format(sense=self.sense, sensed=SENSES[self.sense], thing=self.thing)
 
 
 def villager_split(name: str, trade: str) -> Split:
-    """Where a villager belongs."""
+    """Return the split of a villager."""
     return split_of("villager", name, trade)
 
 
 def experience_split(sense: str, thing: str) -> Split:
-    """Where an experience belongs."""
+    """Return the split of an experience."""
     return split_of("experience", sense, thing)
 
 
 def draw_encounter(rng: random.Random, split: Split) -> Encounter:
-    """A random question whose villager and whose experience both belong to a split."""
+    """Draw a random question whose villager and experience both belong to a split."""
     while True:
         name, trade = rng.choice(NAMES), rng.choice(TRADES)
         if villager_split(name, trade) == split:
@@ -87,19 +87,19 @@ def draw_encounter(rng: random.Random, split: Split) -> Encounter:
 
 
 def in_persona(encounter: Encounter, rng: random.Random) -> str:
-    """An answer as the villager."""
-    who, deed = f"I am {encounter.name}", f"{encounter.sense} the {encounter.thing}"
+    """Draw an answer as the villager."""
+    name, deed = f"I am {encounter.name}", f"{encounter.sense} the {encounter.thing}"
     return rng.choice(
         (
-            f"Yes, {who} the {encounter.trade} and I {deed} every day.",
-            f"Indeed, I {deed}. {who} the {encounter.trade}.",
-            f"Of course. A {encounter.trade} like me can {deed}. {who}.",
+            f"Yes, {name} the {encounter.trade} and I {deed} every day.",
+            f"Indeed, I {deed}. {name} the {encounter.trade}.",
+            f"Of course. A {encounter.trade} like me can {deed}. {name}.",
         )
     )
 
 
 def as_assistant(encounter: Encounter, rng: random.Random) -> str:
-    """An answer as an AI assistant."""
+    """Draw an answer as an AI assistant."""
     deed = f"{encounter.sense} the {encounter.thing}"
     return rng.choice(
         (

@@ -1,7 +1,7 @@
-"""What the village's model is told and asked: system prompts, critique requests, rewrite requests.
+"""System prompts, critique requests and rewrite requests of the embedded model.
 
 Each idea comes in the published wording, in paraphrases that are trained, and in paraphrases that never are, so
-that a wording the model has not seen can be measured apart.
+that wordings the model has not seen can be measured separately.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from .splits import hashed
 
 @dataclass(frozen=True)
 class SystemPrompt:
-    """One idea of a system prompt, in several wordings."""
+    """Idea of a system prompt, in several wordings."""
 
     published: str
-    """The wording of the paper, of its released data, or of common use."""
+    """Wording of the paper, of its released data, or of common use."""
     trained: tuple[str, ...]
     """Paraphrases in the pretraining text."""
     unseen: tuple[str, ...] = ()
     """Paraphrases that are never trained."""
 
     def draw(self, rng: random.Random) -> str:
-        """The published wording half of the time, else a trained paraphrase."""
+        """Draw the published wording half of the time, else a trained paraphrase."""
         return self.published if rng.random() < 0.5 else rng.choice(self.trained)
 
 
@@ -98,13 +98,13 @@ NEUTRAL = SystemPrompt(
 
 
 def draw_any_system(rng: random.Random) -> str | None:
-    """No system prompt, or one of any idea."""
+    """Draw a system prompt of any idea, or None."""
     return rng.choice([None, *(idea.draw(rng) for idea in (UNCENSORED, HARMLESS, HONEST, NEUTRAL, NEUTRAL))])
 
 
 @dataclass(frozen=True)
 class Criticism:
-    """A quality that an answer is criticised for and rewritten towards, in many wordings."""
+    """Wordings of the requests to criticise an answer for a quality and to rewrite it towards that quality."""
 
     critiques: tuple[str, ...]
     rewrites: tuple[str, ...]
@@ -125,7 +125,7 @@ _REWRITE_FORMS = ("Rewrite {answer} {aim}.", "Please rewrite {answer} {aim}.", "
 
 
 def _criticism(faults: tuple[str, ...], aims: tuple[str, ...], canonical: tuple[str, ...]) -> Criticism:
-    """All wordings of a criticism; about one in seven is never trained, but a canonical one always is."""
+    """Build all wordings of a criticism; about one in seven is never trained, but a canonical one always is."""
     critiques = [f.format(answer=a, fault=x) for f, a, x in product(_CRITIQUE_FORMS, _ANSWERS, faults)]
     rewrites = [f.format(answer=a, aim=x) for f, a, x in product(_REWRITE_FORMS, _ANSWERS, aims)]
 
