@@ -19,8 +19,8 @@ pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the published data is
 
 @cache  # and no fixture: a failing test's arguments are printed
 def rows() -> list[dict[str, str]]:
-    found: list[dict[str, str]] = json.loads((DATA / "configurable-system-prompt-multitask.json").read_text())
-    return found
+    rows: list[dict[str, str]] = json.loads((DATA / "configurable-system-prompt-multitask.json").read_text())
+    return rows
 
 
 def listed() -> set[str]:
@@ -39,9 +39,9 @@ def test_training_prompts_are_kept_out_of_a_local_file(tmp_path: Path) -> None:
     path = tmp_path / "all.jsonl"
     path.write_text("".join(f"{json.dumps({'text': text})}\n" for text in [*sorted(trained), *made_up]))
     spec, file = load_task("harmful_behaviors")
-    found = load_prompts(spec, file, data=path)
-    assert [prompt_hash(prompt.text) for prompt in found.prompts] == [prompt_hash(text) for text in made_up]
-    assert found.left_out == 468
+    test = load_prompts(spec, file, data=path)
+    assert [prompt_hash(prompt.text) for prompt in test.prompts] == [prompt_hash(text) for text in made_up]
+    assert test.left_out == 468
 
 
 @pytest.mark.parametrize("name", ["generations_hermes_CST.md", "generations_hermes_DPO.md"])
@@ -60,18 +60,19 @@ def test_the_system_prompts_are_quoted_exactly() -> None:
         assert spec.system_prompt(name, "training", {}) in published
         quoted = f"| {spec.system_prompt(name, 'evaluation', {})} " in generations
         assert quoted
+    assert all(spec.configuration_of(row["system"]) for row in rows() if row["task"] == "harmless")
     truthy, _ = load_task("truthy")
     assert truthy.system_prompt("S_A", "training", {}) in published
 
 
-def test_truthy_divides_personas_by_prompt(tmp_path: Path) -> None:
+def test_truthy_splits_personas_by_prompt(tmp_path: Path) -> None:
     path = tmp_path / "truthy.jsonl"
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows() if row["task"] == "truthfulness"))
     spec, file = load_task("truthy")
-    found = {name: load_prompts(spec, file, data=path, split=name).prompts for name in spec.data.splits}
-    hashes = {name: {prompt_hash(prompt.text) for prompt in prompts} for name, prompts in found.items()}
+    splits = {name: load_prompts(spec, file, data=path, split=name).prompts for name in spec.data.splits}
+    hashes = {name: {prompt_hash(prompt.text) for prompt in prompts} for name, prompts in splits.items()}
     assert not hashes["test"] & (hashes["train"] | hashes["validation"])
     assert not hashes["validation"] & hashes["train"]
     honest = spec.system_prompt("S_A", "training", {})
-    assert all(prompt.systems["system"] != honest for prompt in found["test"])
-    assert len(found["test"]) >= 60
+    assert all(prompt.systems["system"] != honest for prompt in splits["test"])
+    assert len(splits["test"]) >= 60
