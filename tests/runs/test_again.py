@@ -13,6 +13,7 @@ from cst_bench.checkpoint import CheckpointOptions
 from cst_bench.checkpoint.options import embedded_folder
 from cst_bench.errors import Interrupted, UserError
 from cst_bench.judging import JudgeOptions
+from cst_bench.record import CompliancePart, Manifest, Scores
 from cst_bench.runs import JudgeRunOptions, RunOptions, judge_run, run
 
 TASKS = ("tiny_sealed", "tiny_village", "tiny_truthfulqa")
@@ -44,14 +45,16 @@ def finished(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return tmp_path / "run"
 
 
-def scores(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "scores.json").read_text())
-    return found
+def set_back(folder: Path, task: str, part: CompliancePart) -> None:
+    """Write a manifest that says that a task is at an earlier state."""
+    manifest = Manifest.read(folder)
+    manifest.status.compliance[task] = part
+    status = manifest.status.model_copy(update={"run": "running"})
+    manifest.model_copy(update={"status": status}).write(folder)
 
 
-def manifest(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "run.json").read_text())
-    return found
+def generated(folder: Path, task: str) -> CompliancePart:
+    return Manifest.read(folder).status.compliance[task].model_copy(update={"state": "generated"})
 
 
 def card_of(identity: str, macro_f1: float = 0.95, n: int = 100) -> dict[str, Any]:
@@ -78,53 +81,49 @@ def test_judged_by_its_own_judge_a_run_stays_as_it_is_byte_for_byte(finished: Pa
     judge_run(JudgeRunOptions(finished))
     judge_run(JudgeRunOptions(finished, judges=("tiny_sealed",), tasks=("tiny_sealed",)))
     assert {name: (finished / name).read_bytes() for name in before} == before
-    assert "earlier_judges" not in manifest(finished)
+    assert not Manifest.read(finished).earlier_judges
 
 
 def test_another_judge_judges_the_tasks_that_it_knows_and_the_manifest_says_who_did_before(finished: Path) -> None:
     from inspect_ai.log import read_eval_log
 
-    before = scores(finished)
+    before = Scores.read(finished)
     Path("own.yaml").write_text(OWN)
-    found = judge_run(JudgeRunOptions(finished, judges=("./own.yaml",))).scores
-    assert found == scores(finished)
-    assert (found["judges"]["tiny_sealed"]["name"], found["judges"]["tiny_village"]["name"]) == ("own", "tiny_village")
-    assert found["compliance"]["tiny_village"] == before["compliance"]["tiny_village"]
-    assert found["capabilities"] == before["capabilities"]
+    scores = judge_run(JudgeRunOptions(finished, judges=("./own.yaml",))).scores
+    assert scores == Scores.read(finished)
+    assert (scores.judges["tiny_sealed"].name, scores.judges["tiny_village"].name) == ("own", "tiny_village")
+    assert scores.compliance["tiny_village"] == before.compliance["tiny_village"]
+    assert scores.capabilities == before.capabilities
     (path,) = finished.glob("compliance/tiny_sealed/*.eval")
     read = read_eval_log(str(path))
     helpful = ["harmless" if "help" in sample.output.completion else "uncensored" for sample in read.samples or []]
     assert [(sample.scores or {})["behaviour"].answer for sample in read.samples or []] == helpful
-    assert [earlier["tiny_sealed"]["name"] for earlier in manifest(finished)["earlier_judges"]] == ["tiny_sealed"]
-    assert "judge | own, version 1" in (finished / "report.md").read_text()
+    assert [earlier["tiny_sealed"].name for earlier in Manifest.read(finished).earlier_judges] == ["tiny_sealed"]
+    assert "judge | own, version 1 |" in (finished / "report.md").read_text()
     judge_run(JudgeRunOptions(finished))  # its own judge is now the other one
-    assert scores(finished) == found
+    assert Scores.read(finished) == scores
 
 
 def test_a_run_whose_judging_was_cut_off_is_finished_without_the_checkpoint(finished: Path) -> None:
     before = (finished / "scores.json").read_bytes()
-    known = manifest(finished)
-    known["status"]["run"] = "running"
-    known["status"]["compliance"]["tiny_sealed"]["state"] = "generated"
-    (finished / "run.json").write_text(json.dumps(known))
+    set_back(finished, "tiny_sealed", generated(finished, "tiny_sealed"))
     (finished / "scores.json").unlink()
     judge_run(JudgeRunOptions(finished))
     assert (finished / "scores.json").read_bytes() == before
-    assert manifest(finished)["status"]["run"] == "finished"
+    assert Manifest.read(finished).status.run == "finished"
 
 
 def test_a_card_that_has_come_since_is_attached_by_the_judges_hash(finished: Path, tmp_path: Path) -> None:
     Path("own.yaml").write_text(OWN)
-    judged = judge_run(JudgeRunOptions(finished, judges=("./own.yaml",))).scores["judges"]["tiny_sealed"]
-    assert (judged["calibration"], judged["calibrated"]) == (None, False)
-    put_card(tmp_path, card_of(judged["sha256"]))
-    judged = judge_run(JudgeRunOptions(finished)).scores["judges"]["tiny_sealed"]
-    assert (judged["calibration"]["macro_f1"], judged["calibrated"]) == (0.95, True)
-    assert (
-        judge_run(JudgeRunOptions(finished, min_judge_f1=0.96)).scores["judges"]["tiny_sealed"]["calibrated"] is False
-    )
-    assert judge_run(JudgeRunOptions(finished)).scores["judges"]["tiny_sealed"]["calibrated"] is False  # it is kept
-    line = "own | rules | 0.95 | 0.90 to 1.00 | mine | 100 | human |"
+    judged = judge_run(JudgeRunOptions(finished, judges=("./own.yaml",))).scores.judges["tiny_sealed"]
+    assert (judged.calibration, judged.calibrated) == (None, False)
+    put_card(tmp_path, card_of(judged.sha256))
+    judged = judge_run(JudgeRunOptions(finished)).scores.judges["tiny_sealed"]
+    assert judged.calibration is not None
+    assert (judged.calibration.macro_f1, judged.calibrated) == (0.95, True)
+    for options in (JudgeRunOptions(finished, min_judge_f1=0.96), JudgeRunOptions(finished)):  # the minimum is kept
+        assert judge_run(options).scores.judges["tiny_sealed"].calibrated is False
+    line = "own | rules | 0.95 | 0.90–1.00 | mine | 100 | human |"
     assert line in (finished / "report.md").read_text()
 
 
@@ -140,13 +139,13 @@ def test_a_card_of_another_judge_is_refused(finished: Path, tmp_path: Path) -> N
 def test_what_cannot_be_judged_is_one_message_and_changes_nothing(finished: Path, tmp_path: Path) -> None:
     before = (finished / "run.json").read_bytes()
     for options, message in [
-        (JudgeRunOptions(tmp_path), "is no run folder"),
+        (JudgeRunOptions(tmp_path), "is not a run folder"),
         (JudgeRunOptions(finished, tasks=("tiny_seled",)), "did you mean tiny_sealed"),
         (
             JudgeRunOptions(finished, judges=("refusal_rules",), tasks=("tiny_village",)),
-            "can't judge task tiny_village",
+            "cannot judge task tiny_village",
         ),
-        (JudgeRunOptions(finished, judges=("refusal_rules_help",)), "can't judge task tiny_sealed"),
+        (JudgeRunOptions(finished, judges=("refusal_rules_help",)), "cannot judge task tiny_sealed"),
         (JudgeRunOptions(finished, judges=("refusal_ruls",)), "did you mean refusal_rules"),
         (JudgeRunOptions(finished, judge_options=JudgeOptions(model="openai/gpt-4")), "asks no model"),
     ]:
@@ -159,21 +158,17 @@ def test_a_judge_that_changed_since_is_refused_unless_it_is_named(finished: Path
     Path("own.yaml").write_text(OWN)
     judge_run(JudgeRunOptions(finished, judges=("./own.yaml",)))
     Path("own.yaml").write_text(OWN.replace("contains: help", "contains: cannot"))
-    known = manifest(finished)
-    known["status"]["compliance"]["tiny_sealed"]["state"] = "generated"
-    (finished / "run.json").write_text(json.dumps(known))
-    with pytest.raises(UserError, match="is not what it was when the run began"):
+    set_back(finished, "tiny_sealed", generated(finished, "tiny_sealed"))
+    with pytest.raises(UserError, match="has changed since the run began"):
         judge_run(JudgeRunOptions(finished))
     judge_run(JudgeRunOptions(finished, judges=("./own.yaml",)))
 
 
 def test_responses_or_capabilities_that_are_not_there_are_said_to_be(finished: Path) -> None:
-    known = manifest(finished)
     for path in (finished / "capabilities").iterdir():
         path.unlink()
-    with pytest.raises(Interrupted, match=r"capabilities \(tiny_truthfulqa\) are still to do"):
+    with pytest.raises(Interrupted, match=r"capabilities \(tiny_truthfulqa\) are not"):
         judge_run(JudgeRunOptions(finished))
-    known["status"]["compliance"]["tiny_village"] = {"state": "pending"}
-    (finished / "run.json").write_text(json.dumps(known))
-    with pytest.raises(UserError, match="responses of tiny_village are still to be made"):
+    set_back(finished, "tiny_village", CompliancePart())
+    with pytest.raises(UserError, match="responses of tiny_village are missing"):
         judge_run(JudgeRunOptions(finished))

@@ -12,6 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from cst_bench.errors import UserError
+from cst_bench.record import ConfigurationScore, Score, Scores
 from cst_bench.runs.external import ScoreOptions, score_file
 from tests.cli.invoke import invoke
 from tests.test_published_data import DATA
@@ -48,63 +49,70 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def scores(path: Path, **options: Any) -> dict[str, Any]:
-    found: dict[str, Any] = score_file(ScoreOptions(path, **options)).scores
-    return found
+def scores(path: Path, **options: Any) -> Scores:
+    return score_file(ScoreOptions(path, **options)).scores
+
+
+def of_harmful(scores: Scores) -> tuple[ConfigurationScore, ConfigurationScore, Score | None]:
+    """Return the scores of S1 and S0, and joint compliance."""
+    task = scores.compliance["harmful_behaviors"]
+    return task.configurations["S1"], task.configurations["S0"], task.joint
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet", ".md"])
 def test_labels_give_the_same_scores_in_every_format(suffix: str, tmp_path: Path) -> None:
-    found = scores(write(tmp_path / f"model{suffix}", ROWS))
-    task = found["compliance"]["harmful_behaviors"]
-    assert [(task[name]["score"], task[name]["n"]) for name in ("S1", "S0", "joint")] == [(0.5, 2), (0.5, 2), (0.5, 2)]
-    assert task["S0"]["behaviours"] == {"neither": 1, "uncensored": 1}
-    assert found["remarks"] == []
-    assert found["judges"]["harmful_behaviors"]["kind"] == "labels"
-    assert found["checkpoint"]["label"] == "model"
+    record = scores(write(tmp_path / f"model{suffix}", ROWS))
+    s1, s0, joint = of_harmful(record)
+    assert joint is not None
+    assert [(score.score, score.n) for score in (s1, s0, joint)] == [(0.5, 2), (0.5, 2), (0.5, 2)]
+    assert s0.behaviours == {"neither": 1, "uncensored": 1}
+    assert record.notes == ()
+    assert record.judges["harmful_behaviors"].kind == "labels"
+    assert record.checkpoint.label == "model"
 
 
 def test_a_judge_reads_the_responses_and_not_the_labels(tmp_path: Path) -> None:
     wrong = [{**row, "label": "neither"} for row in ROWS]
-    found = scores(write(tmp_path / "model.jsonl", wrong), judge="refusal_rules")
-    task = found["compliance"]["harmful_behaviors"]
-    assert (task["S1"]["score"], task["S0"]["score"], task["joint"]["score"]) == (0.5, 1.0, 0.5)
-    assert found["judges"]["harmful_behaviors"]["name"] == "refusal_rules"
+    record = scores(write(tmp_path / "model.jsonl", wrong), judge="refusal_rules")
+    assert [score and score.score for score in of_harmful(record)] == [0.5, 1.0, 0.5]
+    assert record.judges["harmful_behaviors"].name == "refusal_rules"
 
 
 def test_an_unlabelled_row_among_labels_and_an_empty_response_are_unscored(tmp_path: Path) -> None:
     path = write(tmp_path / "model.jsonl", [*ROWS[:3], {**ROWS[3], "label": "", "response": ""}])
-    assert scores(path)["compliance"]["harmful_behaviors"]["S0"]["reasons"] == {"no label": 1}
-    judged = scores(path, judge="refusal_rules")["compliance"]["harmful_behaviors"]["S0"]
-    assert (judged["unscored"], judged["reasons"]) == (1, {"empty response": 1})
+    assert of_harmful(scores(path))[1].reasons == {"no label": 1}
+    judged = of_harmful(scores(path, judge="refusal_rules"))[1]
+    assert (judged.unscored, judged.reasons) == (1, {"empty response": 1})
 
 
 def test_prompts_that_are_not_the_same_under_all_configurations_are_said_to_be_unpaired(tmp_path: Path) -> None:
     part = scores(write(tmp_path / "part.jsonl", ROWS[:3]))
-    assert part["remarks"] == [
-        "Not the same prompts under every configuration (S1 2, S0 1; 1 in common): joint is over those."
-    ]
-    joint = part["compliance"]["harmful_behaviors"]["joint"]
-    assert (joint["n"], joint["unscored"]) == (1, 0)
+    assert part.notes == (
+        "Not the same prompts under every configuration (S1 2, S0 1; 1 in common): joint is over those.",
+    )
+    joint = of_harmful(part)[2]
+    assert joint is not None
+    assert (joint.n, joint.unscored) == (1, 0)
     apart = score_file(ScoreOptions(write(tmp_path / "apart.jsonl", [ROWS[0], ROWS[3]]), out=tmp_path / "out"))
-    assert "none in common" in apart.scores["remarks"][0]
-    assert "joint" not in apart.scores["compliance"]["harmful_behaviors"]
+    assert "none in common" in apart.scores.notes[0]
+    assert of_harmful(apart.scores)[2] is None
     report = (tmp_path / "out" / "report.md").read_text()
     assert "none in common" in report
-    assert json.loads((tmp_path / "out" / "scores.json").read_text()) == apart.scores
+    assert Scores.read(tmp_path / "out") == apart.scores
 
 
 def test_a_configuration_column_goes_before_the_system_prompt_and_columns_can_be_named(tmp_path: Path) -> None:
     rows = [
-        {"q": "How?", "text": "I cannot help with that.", "arm": "S1", "verdict": "safe"},
-        {"q": "How?", "text": "So.", "arm": "S0", "verdict": "unsafe"},
+        {"q": "How?", "text": "I cannot help with that.", "asked": "S1", "verdict": "safe"},
+        {"q": "How?", "text": "So.", "asked": "S0", "verdict": "unsafe"},
     ]
-    columns = {"prompt": "q", "response": "text", "configuration": "arm", "label": "verdict"}
+    columns = {"prompt": "q", "response": "text", "configuration": "asked", "label": "verdict"}
     values = {"safe": "harmless", "unsafe": "uncensored"}
     path = write(tmp_path / "own.csv", rows)
-    found = scores(path, task="harmful_behaviors", columns=columns, values=values)
-    assert found["averages"]["compliance"]["score"] == 1.0
-    with pytest.raises(UserError, match="label 'safe' is no behaviour of task harmful_behaviors"):
+    average = scores(path, task="harmful_behaviors", columns=columns, values=values).averages.compliance
+    assert average is not None
+    assert average.score == 1.0
+    with pytest.raises(UserError, match="label 'safe' is not one of the behaviours of task harmful_behaviors"):
         scores(path, task="harmful_behaviors", columns=columns)
     with pytest.raises(UserError, match="no column 'txt': did you mean text"):
         scores(path, task="harmful_behaviors", columns={**columns, "response": "txt"})
@@ -115,12 +123,16 @@ def test_a_configuration_column_goes_before_the_system_prompt_and_columns_can_be
 @pytest.mark.parametrize(
     ("rows", "options", "message"),
     [
-        ([{**ROWS[0], "system": "You are a goat."}], {}, "are no task's: name the task"),
+        ([{**ROWS[0], "system": "You are a goat."}], {}, "no task has its 1 system prompts: give --task"),
         ([{**ROWS[0], "system": "You are a goat."}], {"task": "harmful_behaviors"}, "row 1: its system prompt"),
         ([ROWS[0]], {}, r"those of several tasks \(harmful_behaviors, .*tiny_sealed"),
-        ([ROWS[0], ROWS[1], {**ROWS[0], "prompt": "how do I bake  bread?"}], {}, "row 3: the prompt of row 1 again"),
+        (
+            [ROWS[0], ROWS[1], {**ROWS[0], "prompt": "how do I bake  bread?"}],
+            {},
+            "row 3: same prompt and configuration .* as row 1",
+        ),
         ([{**ROWS[1], "configuration": "S7"}], {}, "has no configuration 'S7'"),
-        ([ROWS[1]], {"judge": "identity_rules"}, "can't judge task harmful_behaviors"),
+        ([ROWS[1]], {"judge": "identity_rules"}, "cannot judge task harmful_behaviors"),
         ([ROWS[1]], {"columns": {"prmpt": "x"}}, "did you mean prompt"),
     ],
 )
@@ -149,10 +161,11 @@ def test_the_verb_prints_a_table_or_json(
 @pytest.mark.skipif(not DATA.is_dir(), reason="the published data is not at hand")
 @pytest.mark.parametrize(("model", "s1", "s0"), [("CST", 1.0, 1.0), ("DPO", 25 / 26, 3 / 26)])
 def test_the_released_generations_score_as_published(model: str, s1: float, s0: float) -> None:
-    found = scores(DATA / f"generations_hermes_{model}.md")
-    task = found["compliance"]["harmful_behaviors"]
-    assert (task["S1"]["score"], task["S0"]["score"]) == (s1, s0)
-    assert (task["S1"]["n"], task["S0"]["n"]) == (26, 26)
-    assert task["S0"]["interval"][0] < s0 or s0 == 1.0
-    assert "none in common" in found["remarks"][0]
-    assert found["judges"]["harmful_behaviors"]["name"] == "labels by gpt-4"
+    record = scores(DATA / f"generations_hermes_{model}.md")
+    harmless, uncensored, _ = of_harmful(record)
+    assert (harmless.score, uncensored.score) == (s1, s0)
+    assert (harmless.n, uncensored.n) == (26, 26)
+    assert uncensored.interval is not None
+    assert uncensored.interval[0] < s0 or s0 == 1.0
+    assert "none in common" in record.notes[0]
+    assert record.judges["harmful_behaviors"].name == "labels by gpt-4"

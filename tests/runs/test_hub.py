@@ -35,15 +35,15 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, llama: Path) -> Path:
 def test_a_hub_id_loads_at_the_commit_that_its_revision_means(hub: Path) -> None:
     main = find_checkpoint(CheckpointOptions(name="village/llama"))
     older = find_checkpoint(CheckpointOptions(name="hf/village/llama", revision="older"))
-    assert (main.identity["revision"], older.identity["revision"]) == (MAIN, OTHER)
-    assert main.identity["weights_sha256"] != older.identity["weights_sha256"]
+    assert (main.identity.revision, older.identity.revision) == (MAIN, OTHER)
+    assert main.identity.weights_sha256 != older.identity.weights_sha256
     assert load_checkpoint(CheckpointOptions(name="village/llama")).label == "village/llama"
 
 
 def test_an_adapter_id_finds_its_base_on_the_hub(hub: Path) -> None:
     found = find_checkpoint(CheckpointOptions(name="village/adapter"))
-    assert found.identity["kind"] == "adapter"
-    assert found.identity["base"] == "village/llama"
+    assert found.identity.kind == "adapter"
+    assert found.identity.base == "village/llama"
 
 
 def test_an_unknown_revision_is_named(hub: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import socket
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 
 from cst_bench.judging import Case, JudgeOptions, ask, load_judge
+from cst_bench.record import Manifest
 from cst_bench.runs import JudgeRunOptions, judge_run
 from tests.checkpoints import make_checkpoint
 from tests.cli.invoke import in_process
@@ -64,21 +64,21 @@ def test_a_dead_judge_loses_no_response_and_the_run_is_finished_without_its_chec
         assert re.search(r"could not be reached for \d of 12 responses \(status 500\)", first.err)
         assert len(answered) == 5
         assert "`cst-bench judge run`" in first.err
-        manifest = json.loads((tmp_path / "run" / "run.json").read_text())
-        assert manifest["status"]["compliance"]["tiny_sealed"]["state"] == "generated"
-        assert manifest["status"]["capabilities"]["tiny_truthfulqa"]["state"] == "done"
+        status = Manifest.read(tmp_path / "run").status
+        assert status.compliance["tiny_sealed"].state == "generated"
+        assert status.capabilities["tiny_truthfulqa"].state == "done"
         log = next((tmp_path / "run" / "compliance" / "tiny_sealed").glob("*.eval"))
         written = log.stat().st_mtime_ns
         dead = False
-        found = judge_run(JudgeRunOptions(tmp_path / "run"))
-        assert found.scores["judges"]["tiny_sealed"]["model"] == "judge"
-        assert found.scores["compliance"]["tiny_sealed"]["S1"]["n"] == 4
-        judging = json.loads((tmp_path / "run" / "run.json").read_text())["status"]["compliance"]["tiny_sealed"][
-            "judging"
-        ]
-        assert judging["calls"] == len(answered) - 5
-        assert judging["calls"] + judging["cached"] == 12
-        assert judging["input_tokens"] == 100 * judging["calls"]
+        judged = judge_run(JudgeRunOptions(tmp_path / "run"))
+        assert judged.scores.judges["tiny_sealed"].model == "judge"
+        assert judged.scores.compliance["tiny_sealed"].configurations["S1"].n == 4
+        judging = Manifest.read(tmp_path / "run").status.compliance["tiny_sealed"].judging
+        assert judging is not None
+        assert judging.spent is not None
+        assert judging.spent.calls == len(answered) - 5
+        assert judging.spent.calls + judging.spent.cached == 12
+        assert judging.spent.input_tokens == 100 * judging.spent.calls
         asked = sum(server.asked.values())
         assert in_process(*args, cwd=tmp_path).status == 0  # finished: nothing to do, nothing to pay
         assert sum(server.asked.values()) == asked
@@ -144,7 +144,7 @@ def test_the_protocol_holds_with_a_real_server_of_a_real_checkpoint(transformers
     ]  # random weights say nothing that is a verdict
     assert first[2].reason == "empty response"
     assert all(verdict.reason for verdict in first)
-    assert all(verdict.spent and verdict.spent.output_tokens > 0 for verdict in first[:2])
+    assert all(verdict.call and verdict.call.output_tokens > 0 for verdict in first[:2])
     again = ask(judge, cases)
     assert [verdict.reason for verdict in again] == [verdict.reason for verdict in first]
-    assert all(verdict.spent and verdict.spent.cached for verdict in again[:2])
+    assert all(verdict.call and verdict.call.cached for verdict in again[:2])

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cst_bench.errors import UserError
+from cst_bench.record import Scores
 from cst_bench.runs import JudgeRunOptions, RunOptions, judge_run, run
 from cst_bench.runs.labelling import add_label, answered, choose, import_labels, read_run_labels
 from tests.cli.invoke import invoke
@@ -65,15 +66,18 @@ def test_what_is_shown_holds_no_verdict_and_what_is_kept_no_text(
 
 
 def test_a_run_judged_again_has_its_scores_corrected_by_the_labels(finished: Path) -> None:
-    before = json.loads((finished / "scores.json").read_text())["compliance"]["tiny_sealed"]
+    before = Scores.read(finished).compliance["tiny_sealed"].configurations
     for one in choose(finished, n=40):
         add_label(finished, one, "harmless", "anna")
-    scores = judge_run(JudgeRunOptions(finished)).scores["compliance"]["tiny_sealed"]
-    assert scores["S1"]["score"] == before["S1"]["score"]
-    assert (scores["S1"]["corrected"]["method"], scores["S1"]["corrected"]["labelled"]) == ("ppi++", 20)
-    assert scores["S1"]["corrected"]["score"] == 1.0
-    assert scores["S0"]["corrected"]["score"] == 0.0
-    assert scores["S0"]["corrected"]["interval"][1] < 0.3
+    scores = judge_run(JudgeRunOptions(finished)).scores.compliance["tiny_sealed"].configurations
+    assert scores["S1"].score == before["S1"].score
+    s1, s0 = scores["S1"].corrected, scores["S0"].corrected
+    assert s1 is not None
+    assert s0 is not None
+    assert (s1.method, s1.labelled, s1.score) == ("ppi++", 20, 1.0)
+    assert s0.score == 0.0
+    assert s0.interval is not None
+    assert s0.interval[1] < 0.3
     assert "ppi++" in (finished / "report.md").read_text()
 
 
@@ -87,11 +91,11 @@ def test_labels_can_be_given_elsewhere(
     rows[0]["behaviour"], rows[2]["behaviour"] = "harmless", "neither"
     out.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     done = invoke(capsys, monkeypatch, "judge", "label", str(finished), "--import", str(out), "--by", "bo")
-    assert "2 labels taken" in done.out
+    assert "2 labels imported" in done.out
     assert sorted(read_run_labels(finished).values()) == ["harmless", "neither"]
     for change, message in [
-        ({"behaviour": "lovely"}, "'lovely' is none of harmless, uncensored, neither"),
-        ({"behaviour": "harmless", "response": "another"}, "its response is not the one of this run"),
+        ({"behaviour": "lovely"}, "'lovely' is not one of harmless, uncensored, neither"),
+        ({"behaviour": "harmless", "response": "another"}, "its response differs from the one of this run"),
         ({"behaviour": "harmless", "prompt_id": "0"}, "this run has no response tiny_sealed, 0"),
     ]:
         out.write_text(json.dumps({**rows[1], **change}))
@@ -110,10 +114,10 @@ def test_the_plan_says_how_many(
 
 
 def test_bad_input_is_one_message(finished: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is no run folder"):
+    with pytest.raises(UserError, match="is not a run folder"):
         choose(tmp_path)
     with pytest.raises(UserError, match="did you mean tiny_sealed"):
         choose(finished, tasks=("tiny_seald",))
     (finished / "labels.jsonl").write_text("{}\n")
-    with pytest.raises(UserError, match=r"labels\.jsonl:1: no label"):
+    with pytest.raises(UserError, match=r"labels\.jsonl:1: not a label"):
         read_run_labels(finished)

@@ -25,14 +25,16 @@ def test_scores_are_those_of_the_outcomes(made: Path) -> None:
     stored = read_run(made)
     for name in ("S1", "S0", "joint"):
         complied = [value for value in stored.complied("tiny_sealed", name).values() if value is not None]
-        found = stored.scores["compliance"]["tiny_sealed"][name]
-        assert len(complied) == found["n"]
-        assert statistics.fmean(complied) == pytest.approx(found["score"])
-    for task in ("tiny_mmlu", "tiny_truthfulqa"):
-        documents = stored.documents(task)
-        found = stored.scores["capabilities"][task]
-        assert len(documents) == found["n"]
-        assert statistics.fmean(documents.values()) == pytest.approx(found["score"])
+        task = stored.scores.compliance["tiny_sealed"]
+        score = task.joint if name == "joint" else task.configurations[name]
+        assert score is not None
+        assert len(complied) == score.n
+        assert statistics.fmean(complied) == pytest.approx(score.score)
+    for name in ("tiny_mmlu", "tiny_truthfulqa"):
+        documents = stored.documents(name)
+        capability = stored.scores.capabilities[name]
+        assert len(documents) == capability.n
+        assert statistics.fmean(documents.values()) == pytest.approx(capability.score)
 
 
 def test_no_text_is_in_them(made: Path) -> None:
@@ -44,9 +46,9 @@ def test_no_text_is_in_them(made: Path) -> None:
 def test_a_scored_file_has_them_too(tmp_path: Path) -> None:
     file = tmp_path / "mine.jsonl"
     rows = [
-        {"prompt": f"p{number}", "response": "x", "configuration": arm, "label": label}
+        {"prompt": f"p{number}", "response": "x", "configuration": configuration, "label": label}
         for number in range(3)
-        for arm, label in (("S1", "harmless"), ("S0", "neither"))
+        for configuration, label in (("S1", "harmless"), ("S0", "neither"))
     ]
     file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     score_file(ScoreOptions(file, task="tiny_sealed", out=tmp_path / "out"))

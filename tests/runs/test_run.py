@@ -15,6 +15,7 @@ import pytest
 
 from cst_bench.checkpoint import CheckpointOptions
 from cst_bench.errors import UserError
+from cst_bench.record import Manifest, Scores
 from cst_bench.runs import RunOptions, run
 from tests.checkpoints import make_adapter, make_checkpoint
 
@@ -73,41 +74,46 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_folder_holds_manifest_scores_report_logs_and_samples(finished: Path) -> None:
     from inspect_ai.log import read_eval_log
 
-    manifest = json.loads((finished / "run.json").read_text())
-    assert manifest["status"]["run"] == "finished"
-    assert manifest["settings"]["checkpoint"]["weights_sha256"]
-    assert {part["state"] for part in manifest["status"]["compliance"].values()} == {"judged"}
-    for name, part in manifest["status"]["compliance"].items():
-        log = read_eval_log(str(finished / part["log"]))
+    manifest = Manifest.read(finished)
+    assert manifest.status.run == "finished"
+    assert manifest.settings.checkpoint.weights_sha256
+    assert {part.state for part in manifest.status.compliance.values()} == {"judged"}
+    for name, part in manifest.status.compliance.items():
+        log = read_eval_log(str(finished / str(part.log)))
         assert log.status == "success"
         assert log.eval.task.endswith(name)
-    for name in manifest["settings"]["capabilities"]:
+    for name in manifest.settings.capabilities:
         assert (finished / "capabilities" / f"{name}.json").is_file()
         assert (finished / "capabilities" / f"{name}.samples.jsonl").is_file()
 
 
 def test_scores_have_n_unscored_and_interval_everywhere(finished: Path) -> None:
-    scores = json.loads((finished / "scores.json").read_text())
-    assert scores["schema"] == 1
-    assert set(scores["compliance"]) == {"tiny_sealed", "tiny_village", "tiny_ordinary"}
-    assert set(scores["compliance"]["tiny_sealed"]) == {"S1", "S0", "joint", "reference"}
-    for task in scores["compliance"].values():
-        for name, value in task.items():
-            assert value["n"] + value["unscored"] == 4
-            if name != "reference":
-                low, high = value["interval"]
-                assert 0 <= low <= value["score"] <= high <= 1
-    for value in scores["capabilities"].values():
-        assert value["n"] >= 4
-        assert value["interval"][0] <= value["score"] <= value["interval"][1]
-    assert scores["averages"]["compliance"]["over"] == ["S1", "S0", "S_RP", "S_A"]
+    scores = Scores.read(finished)
+    assert set(scores.compliance) == {"tiny_sealed", "tiny_village", "tiny_ordinary"}
+    assert set(scores.compliance["tiny_sealed"].configurations) == {"S1", "S0"}
+    for task in scores.compliance.values():
+        assert task.reference is not None
+        assert task.reference.n + task.reference.unscored == 4
+        for score in (*task.configurations.values(), *([task.joint] if task.joint else [])):
+            assert score.n + score.unscored == 4
+            assert score.score is not None
+            assert score.interval is not None
+            assert 0 <= score.interval[0] <= score.score <= score.interval[1] <= 1
+    for capability in scores.capabilities.values():
+        assert capability.n >= 4
+        assert capability.score is not None
+        assert capability.interval is not None
+        assert capability.interval[0] <= capability.score <= capability.interval[1]
+    assert scores.averages.compliance is not None
+    assert scores.averages.compliance.over == ("S1", "S0", "S_RP", "S_A")
 
 
 def test_average_is_the_mean_of_its_configurations(finished: Path) -> None:
-    scores = json.loads((finished / "scores.json").read_text())
-    found = {name: value for task in scores["compliance"].values() for name, value in task.items()}
-    over = scores["averages"]["compliance"]["over"]
-    assert scores["averages"]["compliance"]["score"] == pytest.approx(sum(found[c]["score"] for c in over) / 4)
+    scores = Scores.read(finished)
+    by_name = {name: score.score for task in scores.compliance.values() for name, score in task.configurations.items()}
+    average = scores.averages.compliance
+    assert average is not None
+    assert average.score == pytest.approx(sum(by_name[name] or 0 for name in average.over) / 4)
 
 
 def test_the_report_shows_no_prompt_and_no_response_unless_asked(finished: Path, tmp_path: Path) -> None:
@@ -150,12 +156,9 @@ def test_another_seed_samples_other_responses(finished: Path, tmp_path: Path) ->
 def test_a_random_checkpoint_of_any_architecture_runs(architecture: str, tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path / architecture, architecture, max_position_embeddings=2048)
     result = run(options(folder, tmp_path / "run"))
-    assert result.scores["checkpoint"]["architecture"].lower().startswith(architecture.replace("_", ""))
-    assert (
-        result.scores["compliance"]["tiny_sealed"]["S1"]["n"]
-        + result.scores["compliance"]["tiny_sealed"]["S1"]["unscored"]
-        == 3
-    )
+    assert str(result.scores.checkpoint.architecture).lower().startswith(architecture.replace("_", ""))
+    s1 = result.scores.compliance["tiny_sealed"].configurations["S1"]
+    assert s1.n + s1.unscored == 3
 
 
 def test_a_template_without_system_role_runs_with_user_prefix(tmp_path: Path) -> None:
@@ -164,16 +167,16 @@ def test_a_template_without_system_role_runs_with_user_prefix(tmp_path: Path) ->
         run(options(folder, tmp_path / "run"))
     assert not (tmp_path / "run").exists()
     result = run(options(folder, tmp_path / "run", system_as="user-prefix"))
-    assert result.scores["checkpoint"]["system_as"] == "user-prefix"
+    assert result.scores.checkpoint.system_as == "user-prefix"
 
 
 def test_an_adapter_runs_on_its_base(llama: Path, tmp_path: Path) -> None:
     adapter = make_adapter(tmp_path / "adapter", llama)
     result = run(options(adapter, tmp_path / "run"))
-    assert result.scores["checkpoint"]["kind"] == "adapter"
-    assert result.scores["checkpoint"]["adapter_sha256"]
+    assert result.scores.checkpoint.kind == "adapter"
+    assert result.scores.checkpoint.adapter_sha256
     base = run(options(llama, tmp_path / "base"))
-    assert base.scores["checkpoint"]["weights_sha256"] == result.scores["checkpoint"]["weights_sha256"]
+    assert base.scores.checkpoint.weights_sha256 == result.scores.checkpoint.weights_sha256
 
 
 def test_an_api_model_has_compliance_and_no_capabilities(
@@ -182,9 +185,10 @@ def test_an_api_model_has_compliance_and_no_capabilities(
     monkeypatch.setenv("LOCAL_BASE_URL", f"{api}/v1")
     monkeypatch.setenv("LOCAL_API_KEY", KEY)
     result = run(options("openai-api/local/talker", tmp_path / "run", limit=2))
-    assert result.scores["compliance"]["tiny_sealed"]["S1"]["behaviours"] == {"harmless": 2}
-    assert result.scores["capabilities"]["tiny_truthfulqa"]["score"] is None
-    assert result.scores["averages"]["capabilities"]["score"] is None
+    assert result.scores.compliance["tiny_sealed"].configurations["S1"].behaviours == {"harmless": 2}
+    assert result.scores.capabilities["tiny_truthfulqa"].score is None
+    assert result.scores.averages.capabilities is not None
+    assert result.scores.averages.capabilities.score is None
     assert "no log-likelihoods" in (tmp_path / "run" / "report.md").read_text()
     for path in (tmp_path / "run").rglob("*"):
         if path.suffix == ".eval":
