@@ -10,9 +10,9 @@ from cst_bench import content
 from cst_bench.capabilities import load_capability
 from cst_bench.compliance.compliance_task import ComplianceTask, load_task
 from cst_bench.errors import UserError
-from cst_bench.judging import find_judge, load_judge
-from cst_bench.judging.find import describe
+from cst_bench.judging import find_judge, load_judge, read_judge_file
 from cst_bench.judging.rules import RulesFile
+from cst_bench.reproduce.steps import Reproduction
 from cst_bench.runs.suite import load_suite
 
 JUDGE = """\
@@ -51,7 +51,7 @@ data:
 
 
 def fault(tmp_path: Path, text: str | bytes, schema: type[content.Content] = RulesFile) -> str:
-    """The message for a file, which names the file first."""
+    """Return the message for a file, without the path it begins with."""
     path = tmp_path / "mine.yaml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UserError) as caught:
@@ -66,14 +66,14 @@ def fault(tmp_path: Path, text: str | bytes, schema: type[content.Content] = Rul
 def test_shipped_compliance_task_loads_with_its_judge_which_knows_every_behaviour_asked_for(name: str) -> None:
     task, path = load_task(name)
     assert task.name == name
-    judge = describe(find_judge(task.judge, beside=path))
-    assert {one.behaviour for one in task.configurations.values()} <= set(judge["behaviours"])
+    judge = read_judge_file(find_judge(task.judge, beside=path))
+    assert set(task.asked.values()) <= set(judge.behaviours)
     assert task.version in task.changelog
 
 
 @pytest.mark.parametrize("name", content.names("judges"))
 def test_shipped_judge_loads(name: str) -> None:
-    assert describe(find_judge(name))["name"] == name
+    assert read_judge_file(find_judge(name)).name == name
 
 
 @pytest.mark.parametrize("name", content.names("tasks/capabilities"))
@@ -93,8 +93,9 @@ def test_shipped_suite_loads_and_names_tasks_that_are_there(name: str) -> None:
 
 def test_no_shipped_yaml_is_left_out_of_these_tests() -> None:
     root = content.content_root()
-    # attack suites are loaded in tests/calibration/test_attack.py
-    folders = ("tasks/compliance", "tasks/capabilities", "tasks/suites", "judges", "judges/attacks")
+    # attack suites are loaded in tests/calibration/test_attack.py, starters in tests/test_starters.py
+    here = ("tasks/compliance", "tasks/capabilities", "tasks/suites", "judges")
+    folders = (*here, "judges/attacks", "tasks/starter", "judges/starter")
     tested = {path for folder in folders for path in (root / folder).glob("*.yaml")}
     lm_eval = set((root / "tasks/capabilities/tiny").glob("*.yaml"))  # lm-eval's own format, read by lm-eval
     assert {path for folder in ("tasks", "judges") for path in (root / folder).rglob("*.yaml")} == tested | lm_eval
@@ -119,15 +120,39 @@ def test_unknown_key_gives_line_key_and_the_nearest(
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ("        system: Be", "        sytem: Be", ":13: unknown key 'configurations.S1.wordings.only.sytem'"),
         ("max_tokens: 4", "max_token: 4", ":16: unknown key 'generation.max_token': did you mean max_tokens?"),
         ("{where:", "{were:", ":20: unknown key 'data.splits.test.were': did you mean where?"),
     ],
 )
-def test_unknown_key_deep_in_mappings_of_free_names(tmp_path: Path, old: str, new: str, said: str) -> None:
-    assert fault(tmp_path, TASK.replace(old, new), ComplianceTask).startswith(said)
+def test_unknown_key_deep_in_mappings_of_free_names(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert fault(tmp_path, TASK.replace(old, new), ComplianceTask).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("  splits:", "  divisions:", ":19: key 'data.divisions' is now called 'splits'"),
+        ("  file: rows.jsonl", "  hub: a/b\n  split: test", ":19: key 'data.split' is now called 'hub_split'"),
+    ],
+)
+def test_renamed_key_gives_its_present_name(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert fault(tmp_path, TASK.replace(old, new), ComplianceTask) == message
+
+
+def test_renamed_keys_of_a_reproduction_give_their_present_names(tmp_path: Path) -> None:
+    text = content.find("training/reproductions", "tiny", "reproduction").read_text(encoding="utf-8")
+    assert "key 'arms' is now called 'variants'" in fault(
+        tmp_path, text.replace("\nvariants:", "\narms:"), Reproduction
+    )
+    message = fault(tmp_path, text.replace("], variants: [", "], arms: ["), Reproduction)
+    assert "key 'sets.sealed.arms' is now called 'variants'" in message
+
+
+def test_a_former_name_means_nothing_where_its_present_one_is_unknown(tmp_path: Path) -> None:
+    assert fault(tmp_path, JUDGE + "arms: 1\n").startswith(":9: unknown key 'arms': ")
 
 
 def test_missing_key(tmp_path: Path) -> None:
@@ -155,7 +180,7 @@ def test_key_given_twice_gives_both_lines(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("name: [a\nb: c\n", ":2: not valid YAML: "),
         ("a: 1\n\tb: 2\n", ":2: not valid YAML: "),
@@ -174,8 +199,8 @@ def test_key_given_twice_gives_both_lines(tmp_path: Path) -> None:
         ("text\n", ": must be a mapping"),
     ],
 )
-def test_broken_file_is_one_message(tmp_path: Path, text: str | bytes, said: str) -> None:
-    assert fault(tmp_path, text).startswith(said)
+def test_broken_file_is_one_message(tmp_path: Path, text: str | bytes, message: str) -> None:
+    assert fault(tmp_path, text).startswith(message)
 
 
 def test_byte_order_mark_is_no_fault(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ _FILE_ERRORS = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirec
 def main() -> None:
     """Run the command line and exit with 0 (done), 1 (threshold not met), 2 (wrong input) or 3 (interrupted)."""
     try:
-        status = cli(standalone_mode=False)
+        status = cli(prog_name="cst-bench", standalone_mode=False)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.ClickException as error:

@@ -8,7 +8,7 @@ than printing `--help` may; `tests/cli/test_parameters.py` compares them with th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import reduce, wraps
+from functools import partial, reduce, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 Verb: TypeAlias = Callable[..., int | None]
 """Callback of a command; returns its exit status, None for 0."""
 Decorator: TypeAlias = Callable[[Verb], Verb]
+_named_as = partial(wraps, assigned=("__module__", "__name__", "__qualname__", "__doc__"))
+"""`wraps` without the annotations: a wrapper keeps its own."""
 
 
 def parse_assignments(_: click.Context, parameter: click.Parameter, items: Iterable[str]) -> dict[str, str]:
@@ -134,7 +136,7 @@ def card_options(min_f1: float | None = 0.9) -> Decorator:
 def loading_options(verb: Verb) -> Verb:
     """Add the options on how to load a checkpoint; the verb receives them as `loading: CheckpointOptions`."""
 
-    @wraps(verb)
+    @_named_as(verb)
     def with_loading(
         *,
         revision: str | None,
@@ -195,7 +197,7 @@ def loading_options(verb: Verb) -> Verb:
 def checkpoint_options(verb: Verb) -> Verb:
     """Add the checkpoint argument and all options on it; the verb receives them as `checkpoint: CheckpointOptions`."""
 
-    @wraps(verb)
+    @_named_as(verb)
     def with_checkpoint(
         *,
         checkpoint: str,
@@ -236,7 +238,7 @@ def checkpoint_options(verb: Verb) -> Verb:
 def judge_options(verb: Verb) -> Verb:
     """Add the options on the model that a judge asks; the verb receives them as `judge_options: JudgeOptions`."""
 
-    @wraps(verb)
+    @_named_as(verb)
     def with_judge(
         *, judge_model: str | None, judge_base_url: str | None, judge_connections: int | None, **others: object
     ) -> int | None:

@@ -1,4 +1,4 @@
-"""Runs the command line as a user does, in this process or in one of its own."""
+"""Run the command line as a user does, in this process or in another one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Outcome(NamedTuple):
 
 
 def invoke(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *args: str) -> Outcome:
-    """`cst-bench ARGS`, without the cost of a new process."""
+    """Run `cst-bench ARGS` in this process."""
     monkeypatch.setattr(sys, "argv", ["cst-bench", *args])
     with pytest.raises(SystemExit) as stop:
         main()
@@ -28,11 +28,11 @@ def invoke(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, 
 
 
 def command(*args: str) -> list[str]:
-    """The same as the command of a subprocess."""
+    """Return the command line of `cst-bench ARGS` for a subprocess."""
     return [sys.executable, "-m", "cst_bench", *args]
 
 
 def in_process(*args: str, cwd: Path) -> Outcome:
-    """The same in a process of its own."""
+    """Run `cst-bench ARGS` in a subprocess."""
     done = subprocess.run(command(*args), cwd=cwd, capture_output=True, text=True, check=False)
     return Outcome(done.returncode, done.stdout, done.stderr)

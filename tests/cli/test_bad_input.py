@@ -16,21 +16,21 @@ Cli = Callable[..., Outcome]
 
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
-    """`cst-bench` in an empty folder."""
+    """Run `cst-bench` in an empty folder."""
     monkeypatch.chdir(tmp_path)
     return lambda *args: invoke(capsys, monkeypatch, *args)
 
 
-def refused(outcome: Outcome, *said: str) -> None:
+def refused(outcome: Outcome, *parts: str) -> None:
     assert outcome.status == 2, outcome
     (message,) = [line for line in outcome.err.splitlines() if line.startswith(("cst-bench:", "Error:"))]
     assert "Traceback" not in outcome.err
-    for part in said:
+    for part in parts:
         assert part in message, message
 
 
 def task_file(folder: Path, **data: object) -> Path:
-    """A compliance task of the user's own."""
+    """Write a compliance task file."""
     path = folder / "mine.yaml"
     task = {
         "name": "mine",
@@ -51,7 +51,7 @@ def task_file(folder: Path, **data: object) -> Path:
 
 
 def test_errors_have_no_colour_if_none_is_wanted(tmp_path: Path) -> None:
-    """On a terminal, a real one."""
+    """Run on a pseudo-terminal, where colours are the default."""
     import os
     import pty
     import subprocess
@@ -81,7 +81,7 @@ def test_unknown_option(cli: Cli) -> None:
 
 def test_unknown_checkpoint(cli: Cli, tmp_path: Path) -> None:
     refused(cli("run", "./no-such-model"), "unknown checkpoint './no-such-model'")
-    refused(cli("run", "nobody/nothing"), "unknown checkpoint 'nobody/nothing'", "the hub doesn't give it")
+    refused(cli("run", "nobody/nothing"), "unknown checkpoint 'nobody/nothing'", "could not load it from the Hub")
     assert not (tmp_path / "runs").exists()
 
 
@@ -94,7 +94,7 @@ def test_corrupt_safetensors(cli: Cli, tmp_path: Path, llama: Path) -> None:
     shutil.copytree(llama, tmp_path / "broken")
     weights = tmp_path / "broken" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    refused(cli("run", "./broken"), "model.safetensors", "corrupt or cut-off")
+    refused(cli("run", "./broken"), "model.safetensors", "corrupt or truncated")
     assert not (tmp_path / "runs").exists()
 
 
@@ -121,7 +121,7 @@ def test_unknown_judge_and_wording(cli: Cli) -> None:
 
 
 def test_a_judge_that_can_not_judge_the_task(cli: Cli) -> None:
-    refused(cli("run", "--task", "tiny_sealed", "--judge", "identity_rules"), "can't judge task tiny_sealed")
+    refused(cli("run", "--task", "tiny_sealed", "--judge", "identity_rules"), "cannot judge task tiny_sealed")
 
 
 def test_yaml_with_an_unknown_key(cli: Cli, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_task_file_missing(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "message"),
     [
         (None, "data file not found"),
         ("", "the data file has no rows"),
@@ -144,11 +144,11 @@ def test_task_file_missing(cli: Cli) -> None:
         ('{"prompt": "Hello?"}\n{"prompt"\n', "row 2: not valid JSON"),
     ],
 )
-def test_bad_data(rows: str | None, said: str, cli: Cli, tmp_path: Path) -> None:
+def test_bad_data(rows: str | None, message: str, cli: Cli, tmp_path: Path) -> None:
     path = task_file(tmp_path)
     if rows is not None:
         (tmp_path / "rows.jsonl").write_text(rows)
-    refused(cli("run", "--task", str(path)), "rows.jsonl", said)
+    refused(cli("run", "--task", str(path)), "rows.jsonl", message)
 
 
 def test_data_for_a_task_that_is_not_run(cli: Cli) -> None:
@@ -158,7 +158,7 @@ def test_data_for_a_task_that_is_not_run(cli: Cli) -> None:
 
 @pytest.mark.parametrize("limit", ["0", "-3"])
 def test_limit_below_one(limit: str, cli: Cli) -> None:
-    refused(cli("run", "--limit", limit), f"--limit must be at least 1, not {limit}")
+    refused(cli("run", "--limit", limit), "Invalid value for '--limit'", f"{limit} is not in the range x>=1")
 
 
 def test_a_folder_that_is_no_run(cli: Cli, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def test_a_gate_that_holds_is_status_1_after_all_is_written(
     assert max(map(len, done.out.split("bold:")[0].splitlines())) <= 80
     assert "\x1b" not in done.out
     assert ElementTree.parse(tmp_path / "junit.xml").getroot().get("failures") == "1"
-    assert "# trained less base" in (tmp_path / "compare.md").read_text()
+    assert "# trained minus base" in (tmp_path / "compare.md").read_text()
     assert invoke(capsys, monkeypatch, "compare", *runs, "--fail-if", "S1 < -0.9").status == 0
 
 

@@ -52,22 +52,22 @@ def test_runs_are_listed_whatever_their_state(
     (runs / "broken" / "run.json").write_text('{"settings": 3')
     (runs / "model").mkdir()
     (runs / "model" / "training.json").write_text("{}")
-    found = {Path(one.folder).name: one for one in list_runs([runs])}
-    assert {name: one.state for name, one in found.items()} == {
+    listed = {Path(run.folder).name: run for run in list_runs([runs])}
+    assert {name: run.state for name, run in listed.items()} == {
         "done": "finished",
         "half": "interrupted",
         "broken": "unreadable",
     }
-    assert found["half"].at == "responses of truthy"
-    assert found["done"].scores["S1"] == 0.7
+    assert listed["half"].at == "responses of truthy"
+    assert listed["done"].scores["S1"] == 0.7
     with locked(runs / "half"):
-        assert {Path(one.folder).name: one.state for one in list_runs([runs])}["half"] == "running"
+        assert {Path(run.folder).name: run.state for run in list_runs([runs])}["half"] == "running"
     done = invoke(capsys, monkeypatch, "ls", str(runs))
     assert done.status == 0
     assert max(map(len, done.out.splitlines())) <= 80
     assert "[red]me[/red]" in done.out
     read = json.loads(invoke(capsys, monkeypatch, "ls", str(runs), "--json").out)
-    assert {one["state"] for one in read} == {"finished", "interrupted", "unreadable"}
+    assert {run["state"] for run in read} == {"finished", "interrupted", "unreadable"}
     assert invoke(capsys, monkeypatch, "ls", str(tmp_path / "none")).status == 2
     (tmp_path / "empty").mkdir()
     assert "No runs here" in invoke(capsys, monkeypatch, "ls", str(tmp_path / "empty")).out
@@ -90,7 +90,7 @@ def test_generations_hide_texts_unless_asked(made: Path, tmp_path: Path) -> None
     hidden = [path.read_text() for path in write_generations([stored], tmp_path / "hidden", show_text=False)]
     shown = write_generations([stored], tmp_path / "shown", show_text=True)
     assert [path.name for path in shown] == ["run-tiny_sealed.md", "run-tiny_sealed-no-system-prompt.md"]
-    rows = [row.values for row in read_any(shown[0])]
+    rows = [{name: str(value) for name, value in row.values.items()} for row in read_any(shown[0])]
     assert [row["configuration"] for row in rows] == ["S1", "S0"] * 3
     assert {row["behaviour"] for row in rows} <= {"harmless", "uncensored", "neither"}
     for row in rows:
@@ -105,13 +105,13 @@ def test_a_table_of_responses_is_scored_like_the_run(
     table, _ = write_generations([read_run(made)], tmp_path, show_text=True)
     done = invoke(capsys, monkeypatch, "score", str(table), "--task", "tiny_sealed", "--json")
     assert done.status == 0, done.err
-    found = json.loads(done.out)["compliance"]["tiny_sealed"]
-    stored = read_run(made).scores["compliance"]["tiny_sealed"]
-    assert [found[name]["score"] for name in ("S1", "S0")] == [stored[name]["score"] for name in ("S1", "S0")]
+    scored = json.loads(done.out)["compliance"]["tiny_sealed"]["configurations"]
+    stored = read_run(made).scores.compliance["tiny_sealed"].configurations
+    assert {name: scored[name]["score"] for name in ("S1", "S0")} == {name: stored[name].score for name in ("S1", "S0")}
 
 
 def test_no_response_breaks_out_of_its_row(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The log is read as it is; what a model wrote is put in its place (the one seam that is faked)."""
+    """Replace the responses of a real log by a hostile one: the only seam that is faked."""
     import inspect_ai.log
 
     hostile = "x | y\n| a | b |\n<img src=x onerror=y> [l](http://e.x) ![i](x.png) `c` **b** http://e.x"
@@ -145,7 +145,7 @@ def test_a_run_without_responses_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stored = read_run(make_run(tmp_path / "run", "m", RATES))
-    with pytest.raises(UserError, match="responses of harmful_behaviors are not there"):
+    with pytest.raises(UserError, match="responses of harmful_behaviors are missing"):
         write_generations([stored], tmp_path / "out", show_text=False)
     for folder in (tmp_path / "run", tmp_path / "none"):
         assert invoke(capsys, monkeypatch, "view", str(folder)).status == 2

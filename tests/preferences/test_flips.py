@@ -220,10 +220,10 @@ def test_the_verb_writes_rows_that_trl_takes_and_says_what_was_left_out(
     }
     out.unlink()
     for extra, message in [
-        (("--method", "ppo"), "unknown method 'ppo'"),
+        (("--method", "ppo"), "'ppo' is not one of 'cst', 'dpo'"),
         (("--configuration", "C7"), "no configuration 'C7'"),
         (("--wording", "x"), "no wording 'x'"),
-        (("--column", "prompt"), "must have the form --column NAME=VALUE"),
+        (("--column", "prompt"), "must have the form --column NAME=COLUMN"),
     ]:
         bad = invoke(
             capsys,

@@ -70,7 +70,7 @@ def test_the_verb_writes_one_set(
     assert Counter(row.task for row in read_training_rows(out)) == {"one": 4, "two": 2}
     bad = invoke(capsys, monkeypatch, "data", "mix", f"{second}=many", "--out", str(tmp_path / "no.jsonl"))
     assert (bad.status, (tmp_path / "no.jsonl").exists()) == (2, False)
-    assert "is no weight" in bad.err
+    assert "is not a weight" in bad.err
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the published data is not at hand")
@@ -100,4 +100,4 @@ def test_rows_of_test_prompts_can_be_left_out(
     assert done.status == 2
     assert "all its rows have prompts of a test split" in " ".join(done.err.split())
     done = invoke(capsys, monkeypatch, *mixing, "--without-test", "other.jsonl=tiny_sealed")
-    assert (done.status, "other.jsonl is no source here" in done.err) == (2, True)
+    assert (done.status, "other.jsonl is not a source of this mix" in done.err) == (2, True)

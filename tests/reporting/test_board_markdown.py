@@ -145,8 +145,8 @@ def test_the_command_line_writes_and_refuses(
     assert "report.csv" in done.out
     assert "\x1b" not in done.out
     for wrong, said in (
-        (("--show-text",), "--show-text is for --generations"),
-        (("--model-card", str(tmp_path / "README.md")), "--model-card is of one run, and these are 2"),
+        (("--show-text",), "--show-text needs --generations"),
+        (("--model-card", str(tmp_path / "README.md")), "--model-card takes the scores of one run, but 2 were given"),
         (("--format", "docx"), "docx"),
     ):
         refused = invoke(capsys, monkeypatch, *given, *wrong)
