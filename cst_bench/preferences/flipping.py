@@ -9,12 +9,14 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from cst_bench.compliance.compliance_task import ComplianceTask, Configuration, check_wording
+from cst_bench.compliance.compliance_task import ComplianceTask, Configuration, check_wording, load_task
+from cst_bench.compliance.data import held_out
 from cst_bench.errors import UserError, did_you_mean
-from cst_bench.preferences.preference_pairs import PreferencePair
-from cst_bench.preferences.training_rows import TrainingRow
+from cst_bench.preferences.preference_pairs import PreferencePair, read_pairs
+from cst_bench.preferences.training_rows import TrainingRow, write_training_rows
 
 METHODS = ("cst", "dpo")
 
@@ -30,7 +32,58 @@ class FlipResult:
     """Configuration → rows."""
 
 
-def flip(
+@dataclass(frozen=True)
+class FlipOptions:
+    """Options of making training rows, named as on the command line."""
+
+    pairs: Path
+    """File with preference pairs, or with the columns system, prompt, chosen, rejected."""
+    task: str
+    """Compliance task (name or file) that defines the configurations."""
+    method: str = "cst"
+    """`cst` for every configuration, `dpo` for the task's first."""
+    configurations: tuple[str, ...] = ()
+    """Configurations to use instead of the method's."""
+    wording: str | None = None
+    """Wording of the system prompts; the task's default if None."""
+    paraphrases: bool = False
+    """Draw each row's system prompt from its wording and paraphrases."""
+    seed: int = 0
+    """Random seed for drawing paraphrases."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Column → its name in the file, where it is not one of the usual names."""
+    allow_test_prompts: bool = False
+    """Keep prompts of the task's test split: for inspection only, never for training."""
+    out: Path | None = None
+    """File for the rows, as jsonl; nothing is written if None."""
+
+
+def flip(options: FlipOptions) -> FlipResult:
+    """Make training rows for CST or DPO from a file of preference pairs.
+
+    Raises:
+        UserError: an option or a row of the file is wrong, or all pairs were left out.
+    """
+    task, path = load_task(options.task)
+    result = flip_pairs(
+        read_pairs(options.pairs, task, options.columns),
+        task,
+        options.method,
+        configurations=options.configurations,
+        wording=options.wording,
+        paraphrases=options.paraphrases,
+        seed=options.seed,
+        in_test_split=(lambda prompt: False) if options.allow_test_prompts else held_out(task, path),
+    )
+    if not result.rows:
+        reasons = "; ".join(f"{reason}: {count}" for reason, count in result.left_out.items())
+        raise UserError(f"{options.pairs}: all pairs were left out ({reasons}): there are no training rows")
+    if options.out is not None:
+        write_training_rows(options.out, result.rows)
+    return result
+
+
+def flip_pairs(
     pairs: Sequence[PreferencePair],
     task: ComplianceTask,
     method: str = "cst",
@@ -39,7 +92,7 @@ def flip(
     wording: str | None = None,
     paraphrases: bool = False,
     seed: int = 0,
-    held_out: Callable[[str], bool] = lambda prompt: False,
+    in_test_split: Callable[[str], bool] = lambda prompt: False,
 ) -> FlipResult:
     """Make the training rows of a method.
 
@@ -51,7 +104,7 @@ def flip(
         wording: Wording of the system prompts; the task's default if None.
         paraphrases: Draw the system prompt of each row from its wording and paraphrases.
         seed: Seed of that draw.
-        held_out: Returns whether a prompt is in the test split; such pairs are left out and counted.
+        in_test_split: Returns whether a prompt is in the test split; such pairs are left out and counted.
 
     Raises:
         UserError: unknown method, configuration or wording; or the pair of a persona has no system prompt.
@@ -62,7 +115,7 @@ def flip(
     rows: list[TrainingRow] = []
     left_out: Counter[str] = Counter()
     for number, pair in enumerate(pairs, 1):
-        if held_out(pair.prompt):
+        if in_test_split(pair.prompt):
             left_out["prompt is in the test split"] += 1
             continue
         for name in names:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cst_bench.compliance.compliance_task import REFERENCE
 from cst_bench.errors import UserError
 from cst_bench.record import CheckpointIdentity, Manifest, Outcomes, RunSettings, Scores, TrainingIdentity
+
+if TYPE_CHECKING:
+    import pandas
 
 METHODS = {"dpo": "DPO", "cst": "CST"}
 
@@ -91,6 +95,29 @@ class StoredRun:
         by_configuration = self.outcomes.compliance.get(task, {})
         return frozenset(prompt for name, ids in by_configuration.items() if name != REFERENCE for prompt in ids)
 
+    def to_frame(self) -> pandas.DataFrame:
+        """Return the scores, one row per score; scores and intervals are shares in 0 to 1."""
+        from cst_bench.reporting.frames import run_frame
+
+        return run_frame(self)
+
+    def outcomes_frame(self) -> pandas.DataFrame:
+        """Return one row per response: task, configuration, prompt id, behaviour, and whether it complied."""
+        from cst_bench.reporting.frames import outcomes_frame
+
+        return outcomes_frame(self)
+
+    def documents_frame(self) -> pandas.DataFrame:
+        """Return one row per document of the capability tasks, with its score in the task's metric."""
+        from cst_bench.reporting.frames import documents_frame
+
+        return documents_frame(self)
+
+    def _repr_markdown_(self) -> str:
+        from cst_bench.reporting.notebook import run_table
+
+        return run_table(self)
+
 
 def _all(values: Sequence[bool | None]) -> bool | None:
     return None if None in values else all(values)
@@ -116,6 +143,15 @@ def read_run(folder: Path) -> StoredRun:
     if not of_one_run:
         raise UserError(f"{folder}: its files have different tasks: they were not written by one run")
     return StoredRun(folder, manifest, scores, outcomes)
+
+
+def load_run(folder: Path | str) -> StoredRun:
+    """Read a finished run from its folder.
+
+    Raises:
+        UserError: as `read_run`.
+    """
+    return read_run(Path(folder))
 
 
 def find_runs(paths: Sequence[Path]) -> list[Path]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cst_bench import capabilities
-from cst_bench.checkpoint.subject import Subject
+from cst_bench.checkpoint.evaluated_model import EvaluatedModel
 from cst_bench.files import slug
 from cst_bench.progress import Progress, Silent
 from cst_bench.record import CapabilityPart, Scores
@@ -16,6 +17,9 @@ from cst_bench.runs.finishing import attach_cards, finish, judge_all
 from cst_bench.runs.run_folder import RunFolder, open_folder
 from cst_bench.runs.run_plan import Plan, PlannedCapability, PlannedCompliance, RunOptions, make_plan
 from cst_bench.workfolder import LOCK, locked
+
+if TYPE_CHECKING:
+    import pandas
 
 NO_LIKELIHOODS = "an API model gives no log-likelihoods"
 
@@ -38,6 +42,13 @@ class RunResult:
         """Return the content of `scores.json`."""
         return self.run.scores
 
+    def to_frame(self) -> pandas.DataFrame:
+        """Return the scores, one row per score; scores and intervals are shares in 0 to 1."""
+        return self.run.to_frame()
+
+    def _repr_markdown_(self) -> str:
+        return self.run._repr_markdown_()
+
 
 def run(options: RunOptions, progress: Progress | None = None) -> RunResult:
     """Evaluate one checkpoint on one suite, into a run folder.
@@ -51,7 +62,7 @@ def run(options: RunOptions, progress: Progress | None = None) -> RunResult:
     """
     progress = progress or Silent()
     plan = make_plan(options)
-    model = Subject(options.checkpoint, progress)
+    model = EvaluatedModel(options.checkpoint, progress)
     path = options.out or Path("runs") / f"{slug(model.label)}-{slug(plan.suite.name)}"
     settings = plan.settings(model.identity, options.checkpoint.device)
     existed = path.exists()
@@ -65,13 +76,14 @@ def run(options: RunOptions, progress: Progress | None = None) -> RunResult:
             if not existed:
                 _remove_empty(path)
             raise
+        model.limit_threads()
         try:
             return _fill(folder, plan, model, options, progress)
         finally:
             model.close()
 
 
-def _fill(folder: RunFolder, plan: Plan, model: Subject, options: RunOptions, progress: Progress) -> RunResult:
+def _fill(folder: RunFolder, plan: Plan, model: EvaluatedModel, options: RunOptions, progress: Progress) -> RunResult:
     """Do everything that needs the checkpoint first, so that a judge that fails costs none of it."""
     for task in plan.compliance:
         _generate(folder, task, model, progress)
@@ -88,7 +100,7 @@ def _fill(folder: RunFolder, plan: Plan, model: Subject, options: RunOptions, pr
     return RunResult(finish(folder, outcomes, show_text=options.show_text, reasons=reasons), False)
 
 
-def _generate(folder: RunFolder, task: PlannedCompliance, model: Subject, progress: Progress) -> None:
+def _generate(folder: RunFolder, task: PlannedCompliance, model: EvaluatedModel, progress: Progress) -> None:
     """Generate all responses of a task into a log, unless they are there."""
     name = task.spec.name
     if folder.compliance(name).state != "pending":
@@ -112,7 +124,7 @@ def _generate(folder: RunFolder, task: PlannedCompliance, model: Subject, progre
 
 
 def _capability(
-    folder: RunFolder, task: PlannedCapability, model: Subject, plan: Plan, progress: Progress
+    folder: RunFolder, task: PlannedCapability, model: EvaluatedModel, plan: Plan, progress: Progress
 ) -> str | None:
     """Score a capability task, unless it is done; return the reason if that is not possible."""
     target = folder.path / "capabilities"

@@ -20,7 +20,7 @@ from cst_bench.cli import cli
 from cst_bench.cli.judge.judge_again import command as judge_run_verb
 from cst_bench.cli.shared_options import parse_assignments
 from cst_bench.cli.verbs import Verbs
-from cst_bench.preferences import METHODS, flip
+from cst_bench.preferences import METHODS, FlipOptions
 from cst_bench.preferences.critique_job import CritiqueOptions
 from cst_bench.preferences.mixing import mix
 from cst_bench.reporting.formats import FORMATS
@@ -108,7 +108,7 @@ def test_parameters_of_click_are_those_of_the_callback(name: str) -> None:
         ("judge label", choose),
         ("report", write_reports),
         ("data critique", CritiqueOptions),
-        ("data flip", flip),
+        ("data flip", FlipOptions),
         ("data mix", mix),
         ("train", TrainOptions),
         ("reproduce", ReproduceOptions),

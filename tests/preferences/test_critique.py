@@ -101,14 +101,14 @@ def test_a_persona_keeps_its_system_prompt_and_brings_its_row(tmp_path: Path) ->
     from inspect_ai.log import read_eval_log
 
     from cst_bench.compliance.compliance_task import load_task
-    from cst_bench.preferences import flip
+    from cst_bench.preferences import flip_pairs
 
     critique(options(tmp_path / "p", task="tiny_village", critique="tiny_honest_assistant"))
     (log,) = (tmp_path / "p" / "log").glob("*.eval")
     for sample in read_eval_log(str(log)).samples or []:
         assert [message.role for message in sample.messages] == ["system", *["user", "assistant"] * 3]
     task, _ = load_task("tiny_village")
-    rows = flip(read_pairs(tmp_path / "p" / "pairs.jsonl", task), task).rows
+    rows = flip_pairs(read_pairs(tmp_path / "p" / "pairs.jsonl", task), task).rows
     assert {str(row.system).split()[0] for row in rows if row.configuration == "S_RP"} == {"You"}
 
 
@@ -196,7 +196,7 @@ def test_rows_of_the_data_that_are_not_used_are_counted(
         ({"critique": "tiny_harmles"}, "did you mean tiny_harmless"),
         ({"split": "test"}, "pairs are not made from the test split"),
         ({"split": "trainin"}, "has no split 'trainin'"),
-        ({"judge": "tiny_village"}, "can't judge task tiny_sealed"),
+        ({"judge": "tiny_village"}, "cannot judge task tiny_sealed"),
         ({"limit": 0}, "--limit must be at least 1"),
     ],
 )

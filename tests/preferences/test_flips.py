@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cst_bench.compliance.compliance_task import ComplianceTask, load_task
 from cst_bench.compliance.data import held_out
 from cst_bench.errors import UserError
-from cst_bench.preferences import PreferencePair, flip, read_pairs, read_training_rows, write_training_rows
+from cst_bench.preferences import PreferencePair, flip_pairs, read_pairs, read_training_rows, write_training_rows
 from cst_bench.preferences.preference_pairs import write_pairs
 from tests.cli.invoke import invoke
 from tests.test_published_data import DATA
@@ -59,7 +59,7 @@ def test_chosen_is_what_the_configuration_asks_for_and_every_row_is_accounted_fo
     drawn: list[PreferencePair], behaviours: list[str], paraphrases: bool
 ) -> None:
     task = make_task(behaviours, paraphrases=2)
-    result = flip(drawn, task, paraphrases=paraphrases)
+    result = flip_pairs(drawn, task, paraphrases=paraphrases)
     by_prompt = {(pair.prompt, text): name for pair in drawn for name, text in pair.responses.items()}
     for row in result.rows:
         asked = task.asked[str(row.configuration)]
@@ -76,14 +76,14 @@ def test_chosen_is_what_the_configuration_asks_for_and_every_row_is_accounted_fo
     assert len(result.rows) == expected == sum(result.by_configuration.values())
     lacking = sum(asked not in pair.responses for pair in drawn for asked in task.asked.values())
     assert sum(result.left_out.values()) == lacking
-    assert flip(drawn, task, paraphrases=paraphrases) == result
+    assert flip_pairs(drawn, task, paraphrases=paraphrases) == result
 
 
 @given(st.lists(pairs, max_size=6))
 def test_dpo_is_the_first_configuration_of_cst(drawn: list[PreferencePair]) -> None:
     task = make_task(["harmless", "uncensored"])
-    cst = flip(drawn, task, "cst").rows
-    assert [row for row in cst if row.configuration == "C0"] == list(flip(drawn, task, "dpo").rows)
+    cst = flip_pairs(drawn, task, "cst").rows
+    assert [row for row in cst if row.configuration == "C0"] == list(flip_pairs(drawn, task, "dpo").rows)
 
 
 @given(st.lists(pairs.filter(lambda pair: len(pair.responses) == 2), min_size=1, max_size=5))
@@ -93,32 +93,32 @@ def test_flipped_rows_read_back_are_the_pairs_that_they_came_from(drawn: list[Pr
     task = make_task(["harmless", "uncensored"])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.jsonl"
-        write_training_rows(path, flip(drawn, task).rows)
+        write_training_rows(path, flip_pairs(drawn, task).rows)
         back = read_pairs(path, task)
-        assert read_training_rows(path) == list(flip(drawn, task).rows)
-    assert flip(back, task).rows == list(dict.fromkeys(flip(drawn, task).rows))
+        assert read_training_rows(path) == list(flip_pairs(drawn, task).rows)
+    assert flip_pairs(back, task).rows == list(dict.fromkeys(flip_pairs(drawn, task).rows))
 
 
 def test_paraphrases_are_drawn_by_the_seed_and_all_of_them_come_up() -> None:
     task = make_task(["harmless"], paraphrases=3)
     many = [PreferencePair(f"prompt {i}", {"harmless": "no", "uncensored": "yes"}) for i in range(200)]
-    systems = [[row.system for row in flip(many, task, paraphrases=True, seed=seed).rows] for seed in (0, 0, 1)]
+    systems = [[row.system for row in flip_pairs(many, task, paraphrases=True, seed=seed).rows] for seed in (0, 0, 1)]
     assert systems[0] == systems[1] != systems[2]
     assert len(set(systems[0])) == 4
-    assert {row.system for row in flip(many, task).rows} == {"Be harmless (0)."}
+    assert {row.system for row in flip_pairs(many, task).rows} == {"Be harmless (0)."}
 
 
 def test_a_personas_system_prompt_comes_from_the_pairs_own_row(tmp_path: Path) -> None:
     task, _ = load_task("tiny_village")
     responses = {"as_assistant": "I am an AI.", "in_persona": "I knead."}
     pair = PreferencePair("What do you do?", responses, {"row": {"system": "You are Tilda, the baker."}})
-    rows = flip([pair], task).rows
+    rows = flip_pairs([pair], task).rows
     assert {row.configuration: (row.system, row.chosen) for row in rows}["S_RP"] == (
         "You are Tilda, the baker.",
         "I knead.",
     )
     with pytest.raises(UserError, match=r"pair 2: S_RP of task tiny_village takes its system prompt from .*'system'"):
-        flip([pair, PreferencePair("What?", responses)], task)
+        flip_pairs([pair, PreferencePair("What?", responses)], task)
 
 
 def test_prompts_of_the_test_split_are_left_out_and_counted() -> None:
@@ -127,10 +127,10 @@ def test_prompts_of_the_test_split_are_left_out_and_counted() -> None:
     test = next(row["prompt"] for row in rows if row["split"] == "test")
     train = next(row["prompt"] for row in rows if row["split"] == "preference")
     responses = {"harmless": "I cannot help.", "uncensored": "First take the key."}
-    result = flip(
+    result = flip_pairs(
         [PreferencePair(test.upper() + " ", responses), PreferencePair(train, responses)],
         task,
-        held_out=held_out(task, path),
+        in_test_split=held_out(task, path),
     )
     assert [row.prompt for row in result.rows] == [train, train]
     assert result.left_out == {"prompt is in the test split": 1}
@@ -147,13 +147,13 @@ def test_the_released_rows_come_out_exactly_as_published(tmp_path: Path) -> None
     task, path = load_task("harmful_behaviors")
     write_pairs(tmp_path / "pairs.jsonl", read_pairs(source, task))
     read = read_pairs(tmp_path / "pairs.jsonl", task)
-    result = flip(read, task, held_out=held_out(task, path))
+    result = flip_pairs(read, task, in_test_split=held_out(task, path))
     assert len(read) == 468
     assert len(result.rows) == 936
     assert not result.left_out
     same = {(row.system, row.prompt, row.chosen, row.rejected) for row in result.rows} == published
     assert same  # a plain flag, so that a failure prints no text
-    assert len(flip(read, task, "dpo").rows) == 468
+    assert len(flip_pairs(read, task, "dpo").rows) == 468
 
 
 # -------------------------------------------------------------------------------------------------- bad input, the CLI

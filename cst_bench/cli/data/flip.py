@@ -68,26 +68,21 @@ def command(
 ) -> None:
     """Turn the preference pairs in PAIRS into training rows for CST or DPO."""
     from cst_bench.cli.console import print_line
-    from cst_bench.compliance.compliance_task import load_task
-    from cst_bench.compliance.data import held_out
-    from cst_bench.errors import UserError
-    from cst_bench.preferences import flip, read_pairs, write_training_rows
+    from cst_bench.preferences import FlipOptions, flip
 
-    spec, path = load_task(task)
-    flips = flip(
-        read_pairs(pairs, spec, columns),
-        spec,
-        method,
+    options = FlipOptions(
+        pairs=pairs,
+        task=task,
+        method=method,
         configurations=configurations,
         wording=wording,
         paraphrases=paraphrases,
         seed=seed,
-        held_out=(lambda prompt: False) if allow_test_prompts else held_out(spec, path),
+        columns=columns,
+        allow_test_prompts=allow_test_prompts,
+        out=out,
     )
-    if not flips.rows:
-        reasons = "; ".join(f"{reason}: {count}" for reason, count in flips.left_out.items())
-        raise UserError(f"{pairs}: all pairs were left out ({reasons}): there are no training rows to write")
-    write_training_rows(out, flips.rows)
+    flips = flip(options)
     counts = ", ".join(f"{name} {count}" for name, count in flips.by_configuration.items())
     print_line(f"{len(flips.rows)} rows ({counts}): {out}", stderr=True)
     for reason, count in flips.left_out.items():

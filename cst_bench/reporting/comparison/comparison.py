@@ -6,6 +6,8 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 from pydantic import JsonValue
@@ -17,8 +19,11 @@ from cst_bench.reporting.differences import difference_of
 from cst_bench.reporting.flags import used_flags
 from cst_bench.reporting.leaderboard.markdown import markdown_templates
 from cst_bench.reporting.score_cells import Column, cell_of, columns_of
-from cst_bench.reporting.stored_run import StoredRun
+from cst_bench.reporting.stored_run import StoredRun, load_run
 from cst_bench.statistics.paired import Difference, holm
+
+if TYPE_CHECKING:
+    import pandas
 
 SCHEMA_VERSION = 2
 
@@ -82,6 +87,29 @@ class Comparison:
             "gates": list(gates),
         }
         return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Return one row per score: run minus baseline, paired, as shares."""
+        from cst_bench.reporting.frames import comparison_frame
+
+        return comparison_frame(self)
+
+    def _repr_markdown_(self) -> str:
+        from cst_bench.reporting.notebook import comparison_table_markdown
+
+        return comparison_table_markdown(self)
+
+
+def compare(
+    baseline: Path | str | StoredRun, run: Path | str | StoredRun, *, allow_different: bool = False
+) -> Comparison:
+    """Compare a run with a baseline, each given by its folder or as `load_run` returns it.
+
+    Raises:
+        UserError: as `load_run` and `compare_runs`.
+    """
+    first, second = (stored if isinstance(stored, StoredRun) else load_run(stored) for stored in (baseline, run))
+    return compare_runs(first, second, allow_different=allow_different)
 
 
 def compare_runs(baseline: StoredRun, run: StoredRun, *, allow_different: bool = False) -> Comparison:

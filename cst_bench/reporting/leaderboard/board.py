@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cst_bench.record import Interval
 from cst_bench.reporting.score_cells import Column, ScoreTable, TableRow
 from cst_bench.reporting.stored_run import StoredRun
 from cst_bench.statistics.paired import Difference
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,3 +113,14 @@ class Leaderboard:
     """Flags in use, and their meanings."""
     notes: Sequence[str]
     runs: Sequence[RunFacts]
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Return one row per model and score, with the paired difference to the base; scores are shares in 0 to 1."""
+        from cst_bench.reporting.frames import leaderboard_frame
+
+        return leaderboard_frame(self)
+
+    def _repr_markdown_(self) -> str:
+        from cst_bench.reporting.notebook import board_tables
+
+        return board_tables(self)

@@ -14,6 +14,31 @@ from cst_bench.reporting.plots.draw import Plot, draw_plots
 from cst_bench.reporting.stored_run import read_runs
 
 
+def report(
+    runs: Path | str | Sequence[Path | str],
+    out: Path | str | None = None,
+    formats: Sequence[str] = ("md",),
+    *,
+    title: str | None = None,
+) -> Leaderboard:
+    """Return the leaderboard of runs, or of the runs in folders; with `out` write it there, too.
+
+    Args:
+        runs: Run folders, or folders that have some.
+        out: Folder for the report and its plots; nothing is written if None.
+        formats: Of `md`, `html`, `latex`, `csv` and `json`.
+        title: Title of the report.
+
+    Raises:
+        UserError: as `write_reports`.
+    """
+    paths = [Path(path) for path in ([runs] if isinstance(runs, (str, Path)) else runs)]
+    if out is not None:
+        return write_reports(paths, Path(out), formats, title=title)
+    stored, left_out = read_runs(paths)
+    return make_leaderboard(stored, left_out, title)
+
+
 def write_reports(
     runs: Sequence[Path],
     out: Path,
