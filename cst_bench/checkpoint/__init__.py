@@ -1,14 +1,14 @@
-"""A checkpoint, loaded once and shared by all parts: loading, the template gate, prompts, generation."""
+"""A checkpoint, loaded once and shared by all parts of a run: loading, template gate, prompts, generation."""
 
 from cst_bench.checkpoint.files import CheckpointFiles, find_checkpoint
 from cst_bench.checkpoint.loading import Checkpoint, load_chat, load_checkpoint, load_weights
-from cst_bench.checkpoint.options import CheckpointOptions, Source, resolve
+from cst_bench.checkpoint.options import CheckpointOptions, CheckpointSource, resolve
 
 __all__ = [
     "Checkpoint",
     "CheckpointFiles",
     "CheckpointOptions",
-    "Source",
+    "CheckpointSource",
     "find_checkpoint",
     "load_chat",
     "load_checkpoint",

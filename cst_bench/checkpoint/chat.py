@@ -1,11 +1,14 @@
-"""The one place where a conversation becomes token ids. Evaluation and training both come through here."""
+"""The one place where a conversation becomes token ids, for evaluation and training alike."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from cst_bench.checkpoint.options import SystemAs
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Message = dict[str, str]
 """`{"role": "system" | "user" | "assistant", "content": text}`"""
@@ -13,33 +16,33 @@ Message = dict[str, str]
 
 @dataclass(frozen=True)
 class Chat:
-    """A tokenizer with its chat template, and where a turn ends."""
+    """A tokenizer with its chat template and stop tokens."""
 
-    tokenizer: Any
+    tokenizer: PreTrainedTokenizerBase
     stop_ids: frozenset[int]
     """Generation stops at any of these tokens."""
     system_as: SystemAs
 
     def encode(self, messages: list[Message], *, generation_prompt: bool) -> list[int]:
-        """Token ids of a conversation: exactly what the tokenizer's `apply_chat_template` gives, nothing added."""
+        """Return a conversation's token ids: exactly what the tokenizer's `apply_chat_template` returns."""
         ids: list[int] = self.tokenizer.apply_chat_template(
             self.arranged(messages), add_generation_prompt=generation_prompt, tokenize=True, return_dict=False
         )
         return ids
 
     def prompt_ids(self, messages: list[Message]) -> list[int]:
-        """Token ids up to and with the opening of the assistant's turn."""
+        """Return the token ids up to and including the opening of the assistant's turn."""
         return self.encode(messages, generation_prompt=True)
 
     def response_text(self, ids: list[int]) -> str:
-        """The text of generated ids; special tokens are left out."""
+        """Decode generated ids without special tokens."""
         return str(self.tokenizer.decode(ids, skip_special_tokens=True))
 
     def arranged(self, messages: list[Message]) -> list[Message]:
-        """The conversation as the template can take it.
+        """Return the conversation in the form that the template accepts.
 
-        `user-prefix` moves a leading system message to the head of the first user message, a blank line between, as
-        is usual for templates without a system role.
+        `user-prefix` moves a leading system message to the start of the first user message, followed by a blank line,
+        as is usual for templates without a system role.
         """
         if self.system_as == "system" or not messages or messages[0]["role"] != "system":
             return messages
@@ -50,6 +53,6 @@ class Chat:
 
 
 def conversation(system: str | None, user: str) -> list[Message]:
-    """A system prompt (or none) and one user turn."""
+    """Return the messages of one user turn, after a system prompt if there is one."""
     turns = [{"role": "user", "content": user}]
     return turns if system is None else [{"role": "system", "content": system}, *turns]

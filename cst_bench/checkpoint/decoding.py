@@ -1,65 +1,65 @@
-"""A decode batch whose finished rows leave it, cache and all, and whose free places waiting rows take.
+"""Continuous batching: finished rows leave a decode batch, cache included, and waiting rows take their places.
 
-The tokens are those of `model.generate`, row by row. Rows are left-padded in one key-value cache; when a row ends,
-its cache rows go, and columns that are padding for every row left go too.
+Each row gets the tokens of `model.generate`. Rows are left-padded in one key-value cache; when a row ends, its cache
+row is removed, and so are columns that are padding for every remaining row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
+from cst_bench.checkpoint.inspection import has_prompt_learning, plain_attention_only
 from cst_bench.checkpoint.row_cache import row_cache
-from cst_bench.checkpoint.sampling import Row, choose
+from cst_bench.checkpoint.sampling import SamplingRow, choose
 
-_PLAIN_ATTENTION = {"full_attention", "sliding_attention"}
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+    from transformers.cache_utils import Cache
+
 _PASS_TOKENS = {"cpu": 2048, "cuda": 16384}
-"""Most tokens of a pass that prefills: more gains nothing, and takes memory."""
+"""Most tokens of a prefill pass: more gains nothing, and takes memory."""
 _PADDING = 256
-"""Most tokens of padding in such a pass: what another pass costs besides its tokens."""
+"""Most tokens of padding in such a pass: the cost of another pass, in tokens."""
 
 
-def can_compact(model: Any) -> bool:
-    """Whether rows can be cut out of this model's cache: attention layers only, none sharing another's.
+def can_compact(model: PreTrainedModel) -> bool:
+    """Return whether rows can be removed from this model's cache: attention layers only, none sharing another's.
 
-    Nor may an adapter put virtual tokens before each input, which only `generate` keeps account of.
+    Virtual tokens that an adapter puts before each input rule it out, since only `generate` takes them into account.
     """
     config = model.config.get_text_config()
-    types = set(getattr(config, "layer_types", None) or ["full_attention"])
     stateful = getattr(model, "_is_stateful", False) or getattr(config, "is_encoder_decoder", False)
     shared = getattr(config, "num_kv_shared_layers", 0)
-    return types <= _PLAIN_ATTENTION and not stateful and not shared and not _has_virtual_tokens(model)
-
-
-def _has_virtual_tokens(model: Any) -> bool:
-    """Whether an adapter of `peft` learned a prompt rather than weights."""
-    return any(adapter.is_prompt_learning for adapter in getattr(model, "peft_config", {}).values())
+    return plain_attention_only(config) and not stateful and not shared and not has_prompt_learning(model)
 
 
 class DecodeBatch:
-    """Rows being decoded together. `add` prefills new ones, `step` gives each row one more token."""
+    """Rows that are decoded together. `add` prefills new ones, `step` decodes one more token for each row."""
 
-    def __init__(self, model: Any, stop_ids: frozenset[int]) -> None:
-        """Starts empty; `model` is a causal LM that `can_compact`."""
-        self.rows: list[Row] = []
+    def __init__(self, model: PreTrainedModel, stop_ids: frozenset[int]) -> None:
+        """Start with no rows; `model` is a causal LM for which `can_compact` is true."""
+        self.rows: list[SamplingRow] = []
         self._model = model
         self._stop_ids = stop_ids
-        self._cache: Any = None
-        self._mask: Any = None
+        self._cache: Cache | None = None
+        self._mask: Tensor | None = None
+        """[rows, columns]"""
 
     def width(self) -> int:
-        """Columns of the cache: the tokens of the longest row."""
+        """Return the columns of the cache: the tokens of the longest row."""
         return 0 if self._mask is None else int(self._mask.shape[1])
 
-    def add(self, rows: Sequence[Row]) -> list[Row]:
-        """Prefills rows (with what they have generated already, if anything); returns those that ended at once."""
+    def add(self, rows: Sequence[SamplingRow]) -> list[SamplingRow]:
+        """Prefill rows, including tokens that they have already generated; return those that ended at once."""
         import torch
         from transformers import DynamicCache
 
         device = self._model.device
         places = len(self.rows) + len(rows)
         ended = []
-        for part in _alike(rows, _PASS_TOKENS.get(device.type, _PASS_TOKENS["cpu"])):
+        for part in _passes(rows, _PASS_TOKENS.get(device.type, _PASS_TOKENS["cpu"])):
             tokens = [row.prompt + row.generated for row in part]
             width = len(tokens[0])
             ids = torch.tensor([[0] * (width - len(row)) + row for row in tokens], device=device)
@@ -70,10 +70,11 @@ class DecodeBatch:
             ended += [row for index, row in enumerate(part) if index not in set(keep)]
         return ended
 
-    def step(self) -> list[Row]:
-        """One more token for every row; returns the rows that ended with it."""
+    def step(self) -> list[SamplingRow]:
+        """Decode one more token for every row; return the rows that ended with it."""
         import torch
 
+        assert self._mask is not None
         ids = torch.tensor([[row.generated[-1]] for row in self.rows], device=self._model.device)
         self._mask = torch.cat([self._mask, self._mask.new_ones(len(self.rows), 1)], dim=1)
         logits = self._forward(ids, self._mask, self._cache)
@@ -83,12 +84,13 @@ class DecodeBatch:
             self._keep(keep)
         return ended
 
-    def clear(self) -> list[Row]:
-        """Empties the batch and gives back its rows, with what they have generated so far."""
+    def clear(self) -> list[SamplingRow]:
+        """Remove all rows and return them, with the tokens that they have generated so far."""
         rows, self.rows, self._cache, self._mask = self.rows, [], None, None
         return rows
 
-    def _forward(self, ids: Any, mask: Any, cache: Any) -> Any:
+    def _forward(self, ids: Tensor, mask: Tensor, cache: Cache | None) -> Tensor:
+        """Return the logits [rows, vocabulary] at the last of the tokens `ids`."""
         import torch
 
         positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
@@ -101,10 +103,11 @@ class DecodeBatch:
                 use_cache=True,
                 logits_to_keep=1,
             )
-        return output.logits[:, -1]
+        logits: Tensor = output.logits[:, -1]
+        return logits
 
-    def _append(self, tokens: list[int], rows: Sequence[Row]) -> list[int]:
-        """Gives each row its token; returns the indices of the rows that go on."""
+    def _append(self, tokens: list[int], rows: Sequence[SamplingRow]) -> list[int]:
+        """Append each row's token; return the indices of the rows that go on."""
         keep = []
         for index, (row, token) in enumerate(zip(rows, tokens)):
             row.generated.append(token)
@@ -113,9 +116,11 @@ class DecodeBatch:
         return keep
 
     def _keep(self, keep: list[int]) -> None:
-        """Drops the other rows; the places of those in front are taken by rows from the end."""
+        """Remove the rows that are not in `keep`; rows from the end move into the places of those in front."""
         import torch
 
+        assert self._cache is not None
+        assert self._mask is not None
         if not keep:
             self.clear()
             return
@@ -132,8 +137,8 @@ class DecodeBatch:
         for layer in self._cache.layers:
             layer.keep(to, source, len(keep), unused)
 
-    def _merge(self, rows: Sequence[Row], cache: Any, mask: Any, keep: list[int], places: int) -> None:
-        """Puts what is kept of freshly prefilled rows behind the batch, the narrower side padded on the left."""
+    def _merge(self, rows: Sequence[SamplingRow], cache: Cache, mask: Tensor, keep: list[int], places: int) -> None:
+        """Append the prefilled rows that are in `keep` to the batch, the narrower side padded on the left."""
         import torch
         from torch.nn.functional import pad
 
@@ -141,7 +146,7 @@ class DecodeBatch:
             return
         chosen = slice(None) if len(keep) == len(rows) else torch.tensor(keep, device=mask.device)
         mask = mask[chosen]
-        if self._cache is None:
+        if self._cache is None or self._mask is None:
             self._cache, self._mask = row_cache(len(cache.layers)), mask[:0]
         for mine, theirs in zip(self._cache.layers, cache.layers):
             mine.insert(theirs.keys[chosen], theirs.values[chosen], places)
@@ -150,9 +155,9 @@ class DecodeBatch:
         self.rows = [*self.rows, *(rows[index] for index in keep)]
 
 
-def _alike(rows: Sequence[Row], most: int) -> Iterator[list[Row]]:
-    """Rows by length, longest first, in passes of few tokens of padding and at most `most` tokens, or of one row."""
-    part: list[Row] = []
+def _passes(rows: Sequence[SamplingRow], most: int) -> Iterator[list[SamplingRow]]:
+    """Yield rows by length, longest first, in passes with little padding of at most `most` tokens, or of one row."""
+    part: list[SamplingRow] = []
     width = padding = 0
     for row in sorted(rows, key=_length, reverse=True):
         padding += width - _length(row)
@@ -165,23 +170,23 @@ def _alike(rows: Sequence[Row], most: int) -> Iterator[list[Row]]:
     yield part
 
 
-def _length(row: Row) -> int:
+def _length(row: SamplingRow) -> int:
     return len(row.prompt) + len(row.generated)
 
 
-def decode_static(model: Any, rows: Sequence[Row], stop_ids: frozenset[int]) -> None:
-    """Decodes rows with `model.generate`, for models whose cache can't be cut (state-space, linear attention).
+def decode_static(model: PreTrainedModel, rows: Sequence[SamplingRow], stop_ids: frozenset[int]) -> None:
+    """Decode rows with `model.generate`, for models whose cache has no separable rows (state-space, linear attention).
 
-    The tokens are chosen by the same rule as in `DecodeBatch`, by way of a logits processor.
+    A logits processor chooses the tokens by the same rule as in `DecodeBatch`.
     """
-    if not _has_virtual_tokens(model):
+    if not has_prompt_learning(model):
         _decode_padded(model, rows, stop_ids)
         return
-    for length in sorted({len(row.prompt) for row in rows}):  # peft counts padding as positions: let there be none
+    for length in sorted({len(row.prompt) for row in rows}):  # peft counts padding as positions: avoid it
         _decode_padded(model, [row for row in rows if len(row.prompt) == length], stop_ids)
 
 
-def _decode_padded(model: Any, rows: Sequence[Row], stop_ids: frozenset[int]) -> None:
+def _decode_padded(model: PreTrainedModel, rows: Sequence[SamplingRow], stop_ids: frozenset[int]) -> None:
     import torch
     from transformers import GenerationConfig, LogitsProcessorList
 
@@ -189,7 +194,7 @@ def _decode_padded(model: Any, rows: Sequence[Row], stop_ids: frozenset[int]) ->
     ids = torch.tensor([[0] * (width - len(row.prompt)) + row.prompt for row in rows], device=model.device)
     mask = torch.tensor([[0] * (width - len(row.prompt)) + [1] * len(row.prompt) for row in rows], device=model.device)
 
-    def only_chosen(_: Any, scores: Any) -> Any:
+    def only_chosen(_: Tensor, scores: Tensor) -> Tensor:
         chosen = torch.tensor(choose(scores, rows), device=scores.device)[:, None]
         return torch.full_like(scores, float("-inf")).scatter(1, chosen, 0.0)
 
@@ -199,7 +204,8 @@ def _decode_padded(model: Any, rows: Sequence[Row], stop_ids: frozenset[int]) ->
         eos_token_id=sorted(stop_ids) or None,
         pad_token_id=0,
     )
-    own, model.generation_config = model.generation_config, GenerationConfig()  # else its penalties fill ours up
+    original = model.generation_config
+    model.generation_config = GenerationConfig()  # or its penalties would be added to ours
     try:
         with torch.inference_mode():
             output = model.generate(
@@ -209,7 +215,7 @@ def _decode_padded(model: Any, rows: Sequence[Row], stop_ids: frozenset[int]) ->
                 logits_processor=LogitsProcessorList([only_chosen]),
             )
     finally:
-        model.generation_config = own
+        model.generation_config = original
     for row, tokens in zip(rows, output[:, width:].tolist()):
         for token in tokens:
             row.generated.append(token)

@@ -1,15 +1,16 @@
-"""A checkpoint's files: where they are, whether they are whole, and what names them. Nothing heavy is loaded here."""
+"""A checkpoint's files: find, fetch, check and identify them. Loads no weights."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from cst_bench.checkpoint.options import CheckpointOptions, Source, resolve
+from cst_bench.checkpoint.options import CheckpointOptions, CheckpointSource, resolve
 from cst_bench.errors import UserError
 from cst_bench.files import digest, file_digest
 from cst_bench.record import CheckpointIdentity, TrainingIdentity
@@ -17,51 +18,64 @@ from cst_bench.record import CheckpointIdentity, TrainingIdentity
 _WANTED = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt", "*.tiktoken")
 _UNWANTED = ("consolidated*", "original/*", "onnx/*")
 TRAINING = "training.json"
-"""What `cst-bench train` says of a checkpoint that it made. It decides nothing of what the weights are fed."""
+"""File in which `cst-bench train` describes a checkpoint that it made. It does not affect the model's input."""
 
 
 @dataclass(frozen=True)
 class CheckpointFiles:
-    """A checkpoint on disk, checked: its folder, its adapter's if it is one, and its identity."""
+    """A checked checkpoint on disk: its folder, the adapter's folder if it is one, and its identity."""
 
     label: str
     options: CheckpointOptions
     folder: Path
-    """Holds config.json and the (base) weights."""
+    """Folder of config.json and the (base) weights."""
     adapter: Path | None
     identity: CheckpointIdentity
     """What identifies these weights in a manifest."""
 
     @property
     def tokenizer_folder(self) -> Path:
-        """The adapter's folder if it brings a tokenizer, else the base's."""
+        """Return the adapter's folder if it has a tokenizer, else the base's."""
         if self.adapter is not None and (self.adapter / "tokenizer_config.json").is_file():
             return self.adapter
         return self.folder
 
+    @property
+    def parameter_count(self) -> int:
+        """Return the number of values in the weight files, as their headers say."""
+        from safetensors import safe_open
 
-def find_checkpoint(options: CheckpointOptions, source: Source | None = None) -> CheckpointFiles:
-    """Finds (for a hub id: fetches) the files of a checkpoint and checks them.
+        count = 0
+        for folder in (self.folder, self.adapter):
+            for path in [] if folder is None else sorted(folder.glob("*.safetensors")):
+                with safe_open(str(path), framework="np") as tensors:
+                    names = tensors.keys()  # not a mapping: it cannot be iterated
+                    count += sum(prod(tensors.get_slice(name).get_shape()) for name in names)
+        return count
+
+
+def find_checkpoint(options: CheckpointOptions, source: CheckpointSource | None = None) -> CheckpointFiles:
+    """Find the files of a checkpoint, fetch them if it is on the Hub, and check them.
 
     Raises:
         UserError: there is no such checkpoint, or its files are missing, corrupt or not safetensors.
     """
     source = source or resolve(options.name)
-    given, revision = _folder(source, options.revision, options.trust_remote_code)
-    adapter = given if (given / "adapter_config.json").is_file() else None
+    path, revision = _folder(source, options.revision, options.trust_remote_code)
+    adapter = path if (path / "adapter_config.json").is_file() else None
     if adapter is None and options.base is not None:
-        raise UserError(f"--base is for adapters, and {given} has no adapter_config.json")
-    folder, base = (given, None) if adapter is None else _base_of(adapter, options)
+        raise UserError(f"--base is for adapters, and {path} has no adapter_config.json")
+    folder, base = (path, None) if adapter is None else _find_base(adapter, options)
     if not (folder / "config.json").is_file():
         if adapter is not None and (folder / "adapter_config.json").is_file():
-            raise UserError(f"{adapter}: its base {folder} is an adapter, too: merge that one into its own base first")
+            raise UserError(f"{adapter}: its base {folder} is also an adapter: merge that one into its own base first")
         raise UserError(f"{folder}: no config.json (nor adapter_config.json): not a checkpoint folder")
     config = read_json(folder / "config.json")
-    training = _training(given)
+    training = _training(path)
     if training is not None and training.system_as != options.system_as:
         raise UserError(
-            f"{given} was trained with --system-as {training.system_as}, and would be asked in another form: "
-            f"say --system-as {training.system_as}, not {options.system_as}"
+            f"{path} was trained with --system-as {training.system_as}, so its prompts must have the same form: "
+            f"use --system-as {training.system_as}, not {options.system_as}"
         )
     identity = CheckpointIdentity(
         label=source.label,
@@ -82,50 +96,54 @@ def find_checkpoint(options: CheckpointOptions, source: Source | None = None) ->
     return CheckpointFiles(source.label, options, folder, adapter, identity)
 
 
-def _folder(source: Source, revision: str | None, remote_code: bool) -> tuple[Path, str | None]:
-    """The local folder of a source, fetched from the hub if that is where it is, and the commit it is at."""
+def _folder(source: CheckpointSource, revision: str | None, remote_code: bool) -> tuple[Path, str | None]:
+    """Return the local folder of a source, fetched if it is on the Hub, and the Hub commit."""
     if source.kind == "local":
         if revision is not None:
-            raise UserError(f"--revision is for hub ids; {source.name} is a local folder")
+            raise UserError(f"--revision is for Hub ids; {source.name} is a local folder")
         return Path(source.name), None
     if source.kind == "inspect":
         raise UserError(f"{source.name} is an Inspect model name: it has no weights to load")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
-    wanted = [*_WANTED, "*.py"] if remote_code else list(_WANTED)
+    patterns = [*_WANTED, "*.py"] if remote_code else list(_WANTED)
     try:
-        path = snapshot_download(source.name, revision=revision, allow_patterns=wanted, ignore_patterns=list(_UNWANTED))
+        path = snapshot_download(
+            source.name, revision=revision, allow_patterns=patterns, ignore_patterns=list(_UNWANTED)
+        )
     except HFValidationError:
-        raise UserError(f"unknown checkpoint {source.name!r}: neither a local folder nor a valid hub id") from None
-    except OSError as error:  # the hub's HTTP errors and "not in the local cache" are OSErrors too
+        raise UserError(f"unknown checkpoint {source.name!r}: neither a local folder nor a valid Hub id") from None
+    except OSError as error:  # the Hub's HTTP errors and "not in the local cache" are OSErrors too
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         at = f" at revision {revision!r}" if revision else ""
         raise UserError(
-            f"unknown checkpoint {source.name!r}{at}: no such local folder, and the hub doesn't give it: {reason}"
+            f"unknown checkpoint {source.name!r}{at}: no such local folder, and could not load it from the Hub: "
+            f"{reason}"
         ) from None
     return Path(path), Path(path).name
 
 
-def _base_of(adapter: Path, options: CheckpointOptions) -> tuple[Path, str]:
+def _find_base(adapter: Path, options: CheckpointOptions) -> tuple[Path, str]:
+    """Return the folder and the label of an adapter's base."""
     config = read_json(adapter / "adapter_config.json")
     name = options.base or config.get("base_model_name_or_path")
     if not name:
-        raise UserError(f"{adapter}: the adapter's config names no base: give it with --base")
+        raise UserError(f"{adapter}: the adapter's config names no base: name it with --base")
     beside = adapter / name
     try:
         source = resolve(str(beside) if options.base is None and beside.is_dir() else name)
-        if source.kind == "inspect":  # a base has weights: google/gemma-2-2b-it is the hub's
-            source = Source("hub", name, name)
+        if source.kind == "inspect":  # a base has weights: google/gemma-2-2b-it is on the Hub
+            source = CheckpointSource("hub", name, name)
         revision = config.get("revision") if options.base is None and source.kind == "hub" else None
         folder, _ = _folder(source, revision, options.trust_remote_code)
     except UserError as error:
-        raise UserError(f"{adapter}: the adapter's base can't be had: {error}; give another with --base") from None
+        raise UserError(f"{adapter}: could not find the adapter's base: {error}; name another with --base") from None
     return folder, source.label
 
 
 def _checked_weights(folder: Path) -> list[Path]:
-    """The safetensors files of a folder, each of which can be opened."""
+    """Return a folder's safetensors files after checking that each can be opened."""
     from safetensors import SafetensorError, safe_open
 
     weights = sorted(folder.glob("*.safetensors"))
@@ -138,7 +156,7 @@ def _checked_weights(folder: Path) -> list[Path]:
             with safe_open(str(path), framework="np"):
                 pass
         except (SafetensorError, OSError) as error:
-            raise UserError(f"{path}: corrupt or cut-off safetensors file: {error}; fetch it again") from None
+            raise UserError(f"{path}: corrupt or truncated safetensors file: {error}; fetch it again") from None
     return weights
 
 
@@ -164,7 +182,7 @@ def _training(folder: Path) -> TrainingIdentity | None:
 
 
 def _settings_digest(*folders: Path | None) -> str:
-    """Over the small files that decide what the weights are fed: config, tokenizer, chat template, stop tokens."""
+    """Compute the digest of the small files that decide the model's input: config, tokenizer, template, stop tokens."""
     suffixes = {".json", ".jinja", ".model", ".txt", ".tiktoken"}
     return digest(
         [
@@ -190,15 +208,15 @@ def _template_digest(options: CheckpointOptions) -> str | None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from one of the checkpoint's own files.
+    """Read a JSON object from one of the checkpoint's own files.
 
     Raises:
-        UserError: it can't be read.
+        UserError: the file could not be read, or holds something else.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: can't be read as JSON: {error}") from None
+        raise UserError(f"{path}: could not be read as JSON: {error}") from None
     if not isinstance(value, dict):
         raise UserError(f"{path}: must be a JSON object")
     return value

@@ -1,18 +1,21 @@
-"""The template gate: faults in a chat template that would make every score wrong, found before any model time.
+"""The template gate: detect faults in a chat template that would make every score wrong, before any model time.
 
 A system prompt that never reaches the model, a second BOS, or a turn that never ends changes scores more than any
-training does, and nothing else shows it. Each check says what it found; a failed one stops the run with the fix.
+training does, and nothing else shows it. A failed check stops the run with a message that says what to do.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from jinja2 import TemplateError
 
 from cst_bench.checkpoint.chat import Chat, conversation
 from cst_bench.errors import GateError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _SYSTEM = "You answer in the manner of Zyqwort."
 _OTHER_SYSTEM = "You answer in the manner of Quibbleton."
@@ -25,26 +28,28 @@ _PREFIX = "training prefix"
 
 @dataclass(frozen=True)
 class Check:
-    """One check of the gate: what was looked at, what was found, and what to do if it failed."""
+    """Result of one check of the gate."""
 
     name: str
     state: Literal["ok", "warning", "failed"]
-    found: str
+    detail: str
+    """Observation that decides the state."""
     fix: str = ""
+    """Remedy, if the check failed."""
 
 
 def run_gate(chat: Chat) -> list[Check]:
-    """All checks, in order. A template that can't be rendered ends the list, since nothing more can be told."""
+    """Run all checks, in order. A template that cannot be rendered ends the list, since the others need its text."""
     if not chat.tokenizer.chat_template:
-        fix = "give one with --chat-template FILE.jinja, the one that the model was trained with"
+        fix = "pass the one that the model was trained with: --chat-template FILE.jinja"
         return [Check("chat template", "failed", "the tokenizer has no chat template", fix)]
     try:
         prompt = chat.prompt_ids(_MESSAGES)
         unopened = chat.encode(_MESSAGES, generation_prompt=False)
         answered = chat.encode(_ANSWERED, generation_prompt=False)
     except (TemplateError, ValueError, TypeError, KeyError) as error:
-        found = f"the template can't render a system prompt, a user turn and an answer: {error}"
-        return [Check("chat template", "failed", found, _system_fix(chat))]
+        detail = f"the template could not render a system prompt, a user turn and an answer: {error}"
+        return [Check("chat template", "failed", detail, _system_fix(chat))]
     opening = prompt[_common(prompt, unopened) :]
     checks = [
         Check("chat template", "ok", f"renders a system prompt and a user turn in {len(prompt)} tokens"),
@@ -55,31 +60,31 @@ def run_gate(chat: Chat) -> list[Check]:
         _end_of_turn(chat, prompt, answered),
     ]
     if "strftime_now" in str(chat.tokenizer.chat_template):
-        found = "the template writes today's date into every prompt, so responses can change from day to day"
-        checks.append(Check("date", "warning", found, "give a template with a fixed date (--chat-template FILE.jinja)"))
+        detail = "the template writes today's date into every prompt, so responses can change from day to day"
+        checks.append(Check("date", "warning", detail, "use a template with a fixed date (--chat-template FILE.jinja)"))
     return checks
 
 
 def require(checks: list[Check], label: str) -> None:
-    """Stops when a check failed.
+    """Check that no check of the gate failed.
 
     Raises:
-        GateError: with each failed check and its fix.
+        GateError: at least one failed; the message lists each with its fix.
     """
     failed = [check for check in checks if check.state == "failed"]
     if failed:
-        faults = "; ".join(f"{check.name}: {check.found}: {check.fix}" for check in failed)
+        faults = "; ".join(f"{check.name}: {check.detail}: {check.fix}" for check in failed)
         raise GateError(f"the chat template of {label} would make every score wrong. {faults}")
 
 
 def _system_fix(chat: Chat) -> str:
     if _cured_by_prefix(chat):
-        return "pass --system-as user-prefix (and train with the same), or give another template with --chat-template"
-    return "give another template with --chat-template FILE.jinja"
+        return "pass --system-as user-prefix (and train with the same), or another template with --chat-template"
+    return "pass another template with --chat-template FILE.jinja"
 
 
 def _cured_by_prefix(chat: Chat) -> bool:
-    """Whether a system prompt before the user's text arrives, in evaluation and in training."""
+    """Return whether a system prompt that precedes the user's text reaches evaluation and training."""
     if chat.system_as == "user-prefix":
         return False
     checks = run_gate(replace(chat, system_as="user-prefix"))
@@ -87,7 +92,7 @@ def _cured_by_prefix(chat: Chat) -> bool:
 
 
 def _system_prompt(chat: Chat, prompt: list[int]) -> Check:
-    """The text of the system prompt is in the token ids, and other text makes other ids."""
+    """Check that the text of the system prompt is in the token ids, and that another text gives other ids."""
     shown = " ".join(chat.tokenizer.decode(prompt).split())
     if _SYSTEM not in shown or chat.prompt_ids(conversation(_OTHER_SYSTEM, _USER)) == prompt:
         return Check("system prompt", "failed", "the template drops the system prompt", _system_fix(chat))
@@ -95,14 +100,14 @@ def _system_prompt(chat: Chat, prompt: list[int]) -> Check:
     return Check("system prompt", "ok", f"is in the token ids, {where}")
 
 
-def _bos(tokenizer: Any, prompt: list[int], opening: list[int]) -> Check:
-    """One BOS where the model is used to one. None at all is how some models are trained (ChatML on Mistral)."""
+def _bos(tokenizer: PreTrainedTokenizerBase, prompt: list[int], opening: list[int]) -> Check:
+    """Check that there is at most one BOS. Some models are trained without any (ChatML on Mistral)."""
     bos = tokenizer.bos_token_id
     count = prompt.count(bos) if bos is not None else 0
-    if bos is not None and (bos == tokenizer.eos_token_id or bos in opening):  # it marks turns too (SmolLM2's ChatML)
+    if bos is not None and (bos == tokenizer.eos_token_id or bos in opening):  # it also opens turns (SmolLM2's ChatML)
         count = next((index for index, token in enumerate(prompt) if token != bos), len(prompt))
     if count > 1:
-        fix = "take the surplus BOS out of the chat template (--chat-template FILE.jinja)"
+        fix = "remove the surplus BOS from the chat template (--chat-template FILE.jinja)"
         return Check("BOS", "failed", f"{count} BOS tokens ({tokenizer.bos_token}) in one prompt", fix)
     if count == 1:
         return Check("BOS", "ok", f"exactly one ({tokenizer.bos_token})")
@@ -113,59 +118,60 @@ def _bos(tokenizer: Any, prompt: list[int], opening: list[int]) -> Check:
 
 
 def _prefix(chat: Chat, prompt: list[int], answered: list[int]) -> Check:
-    """Training sees the same tokens before the answer as evaluation does."""
+    """Check that training has the same tokens before the answer as evaluation."""
     if answered[: len(prompt)] == prompt:
         return Check(_PREFIX, "ok", "equal to the evaluation prefix, token for token")
-    same = _common(prompt, answered)
-    found = f"differs from the evaluation prefix at token {same} of {len(prompt)}"
-    fix = "make the template render a prompt the same with and without its answer (--chat-template FILE.jinja)"
+    detail = f"differs from the evaluation prefix at token {_common(prompt, answered)} of {len(prompt)}"
+    fix = "make the template render the prompt equally with and without its answer (--chat-template FILE.jinja)"
     if _cured_by_prefix(chat):  # Mistral's moves the system prompt into the last message, and loses it in training
         fix = "pass --system-as user-prefix (and train with the same), which has no such difference"
-    return Check(_PREFIX, "failed", found, fix)
+    return Check(_PREFIX, "failed", detail, fix)
 
 
-def _turn_opened_once(tokenizer: Any, unopened: list[int], opening: list[int], written: list[int]) -> Check:
-    """The generation prompt opens the assistant's turn once, or the user's turn ends by opening it (`[/INST]`)."""
+def _turn_opened_once(
+    tokenizer: PreTrainedTokenizerBase, unopened: list[int], opening: list[int], written: list[int]
+) -> Check:
+    """Check that the assistant's turn is opened once: by the generation prompt, or by the user's end (`[/INST]`)."""
     before = tokenizer.decode(written).partition(_ANSWER)[0].strip()
     if not opening:
         if before:
-            found = (
+            detail = (
                 f"never opened: training writes {before!r} before an answer, and the template has no generation prompt"
             )
-            fix = "give a template that writes one if add_generation_prompt (--chat-template FILE.jinja)"
-            return Check("assistant turn", "failed", found, fix)
+            fix = "use a template that writes one if add_generation_prompt (--chat-template FILE.jinja)"
+            return Check("assistant turn", "failed", detail, fix)
         return Check(
             "assistant turn", "ok", "opened by the end of the user's turn; the template has no generation prompt"
         )
     half = len(opening) // 2
     if unopened[-len(opening) :] == opening or opening[:half] == opening[half:]:
-        return Check("assistant turn", "failed", "opened twice", "take the surplus opening out of the template")
+        return Check("assistant turn", "failed", "opened twice", "remove the surplus opening from the template")
     if before:  # Qwen 3's thoughts, gpt-oss' channels
-        found = f"opened by {tokenizer.decode(opening)!r}, but training goes on with {before!r} before the answer"
-        return Check("assistant turn", "warning", f"{found}: responses may begin with more than an answer")
+        detail = f"opened by {tokenizer.decode(opening)!r}, but training continues with {before!r} before the answer"
+        return Check("assistant turn", "warning", f"{detail}: responses may begin with more than an answer")
     return Check("assistant turn", "ok", f"opened once by {tokenizer.decode(opening)!r}")
 
 
 def _end_of_turn(chat: Chat, prompt: list[int], answered: list[int]) -> Check:
-    """The token with which the template ends an answer is one that generation stops at."""
+    """Check that generation stops at the token with which the template ends an answer."""
     tokenizer = chat.tokenizer
     stops = ", ".join(repr(tokenizer.decode([token])) for token in sorted(chat.stop_ids)) or "none"
-    marks = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder, *chat.stop_ids}
+    control = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder, *chat.stop_ids}
     written = answered[len(prompt) :]
     ends = [
         token
         for index, token in enumerate(written)
-        if token in marks and _ANSWER in tokenizer.decode(written[:index])  # what comes sooner opens a thought or so
+        if token in control and _ANSWER in tokenizer.decode(written[:index])  # earlier ones may open a thought
     ]
     if _ANSWER not in tokenizer.decode(answered):
-        fix = "give a template that renders the assistant's turns (--chat-template FILE.jinja)"
+        fix = "use a template that renders the assistant's turns (--chat-template FILE.jinja)"
         return Check("end of turn", "failed", "the template drops the answer", fix)
     if not ends:
         if not chat.stop_ids:
-            return Check("end of turn", "failed", "generation stops at no token", "name one with --stop-token TOKEN")
+            return Check("end of turn", "failed", "generation stops at no token", "pass one with --stop-token TOKEN")
         text = tokenizer.decode(written).partition(_ANSWER)[2].strip()
-        found = f"the template writes {text!r}, which is no token of its own" if text else "the template writes none"
-        return Check("end of turn", "warning", f"{found}; generation relies on {stops}")
+        detail = f"the template writes {text!r}, which is not a single token" if text else "the template writes none"
+        return Check("end of turn", "warning", f"{detail}; generation relies on {stops}")
     shown = repr(tokenizer.decode([ends[0]]))
     if ends[0] not in chat.stop_ids:
         fix = f"pass --stop-token {shown}"
@@ -173,7 +179,7 @@ def _end_of_turn(chat: Chat, prompt: list[int], answered: list[int]) -> Check:
     return Check("end of turn", "ok", f"{shown} ends a turn, and generation stops at it")
 
 
-def _common(one: list[int], other: list[int]) -> int:
-    """How many tokens two lists begin with in common."""
-    pairs = enumerate(zip(one, other))
-    return next((index for index, (mine, yours) in pairs if mine != yours), min(len(one), len(other)))
+def _common(left: list[int], right: list[int]) -> int:
+    """Return the length of the common prefix of two lists."""
+    pairs = enumerate(zip(left, right))
+    return next((index for index, (a, b) in pairs if a != b), min(len(left), len(right)))

@@ -1,4 +1,4 @@
-"""Generates responses from a checkpoint: requests go in from any thread, a worker decodes them in one moving batch."""
+"""Generate responses from a checkpoint: any thread submits requests, and one worker decodes them in a running batch."""
 
 from __future__ import annotations
 
@@ -8,43 +8,44 @@ from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from cst_bench.checkpoint.decoding import DecodeBatch, can_compact, decode_static
-from cst_bench.checkpoint.loading import Checkpoint, out_of_memory
-from cst_bench.checkpoint.sampling import Row, Sampling
+from cst_bench.checkpoint.inspection import empty_cache, free_memory, out_of_memory
+from cst_bench.checkpoint.loading import Checkpoint
+from cst_bench.checkpoint.sampling import Sampling, SamplingRow
 
 StopReason = Literal["stop", "max_tokens", "model_length"]
 
 _ROWS = {"cpu": 64, "cuda": 256}
-"""Rows decoded together when the user doesn't say; fewer when memory is short."""
+"""Default number of rows decoded together; fewer when memory is short."""
 _MEMORY_SHARE = 0.5
-"""Share of the free memory that the key-value cache may take."""
+"""Largest share of the free memory for the key-value cache."""
 
 
 @dataclass(frozen=True)
-class Generation:
-    """One response: its token ids without the one that ended it, why it ended, and its usage in tokens."""
+class GeneratedTokens:
+    """Tokens of one response, without the one that ended it, and the reason why it ended."""
 
     ids: list[int]
     stop_reason: StopReason
     prompt_tokens: int
     generated_tokens: int
-    """The end-of-turn token included."""
+    """Includes the end-of-turn token."""
 
 
 @dataclass
 class _Job:
-    row: Row
-    future: Future[Generation]
+    row: SamplingRow
+    future: Future[GeneratedTokens]
     cut_by_context: bool
 
 
 class Generator:
-    """Decodes requests together as they come. Use as a context manager, or `close` it."""
+    """Worker that decodes requests together as they arrive. Use it as a context manager, or `close` it."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        """Starts the worker thread; it waits without polling until there is a request."""
+        """Start the worker thread; it waits without polling until there is a request."""
         self._checkpoint = checkpoint
         self._compact = can_compact(checkpoint.model)
         kind = checkpoint.device.type
@@ -65,22 +66,22 @@ class Generator:
         self.close()
 
     def close(self) -> None:
-        """Stops the worker; requests still waiting are cancelled."""
+        """Stop the worker and cancel the waiting requests."""
         with self._closing:
             self._closed = True
             self._queue.put(None)
         self._thread.join()
 
-    def submit(self, prompt: list[int], sampling: Sampling) -> Future[Generation]:
-        """Queues one prompt (token ids, as `Chat.prompt_ids` gives). The future resolves to its generation.
+    def submit(self, prompt: list[int], sampling: Sampling) -> Future[GeneratedTokens]:
+        """Submit one prompt (token ids from `Chat.prompt_ids`); the future resolves to its response.
 
         Raises:
             RuntimeError: the generator is closed.
         """
-        future: Future[Generation] = Future()
+        future: Future[GeneratedTokens] = Future()
         room = self._checkpoint.context_length - len(prompt)
         if room < 1:
-            future.set_result(Generation([], "model_length", len(prompt), 0))
+            future.set_result(GeneratedTokens([], "model_length", len(prompt), 0))
             return future
         cut = room < sampling.max_tokens
         if cut:
@@ -88,11 +89,11 @@ class Generator:
         with self._closing:
             if self._closed:
                 raise RuntimeError("the generator is closed")
-            self._queue.put(_Job(Row(prompt, sampling), future, cut))
+            self._queue.put(_Job(SamplingRow(prompt, sampling), future, cut))
         return future
 
-    def generate(self, prompts: Iterable[list[int]], sampling: Sampling) -> list[Generation]:
-        """Generates for a list of prompts and waits for all of them, in order."""
+    def generate(self, prompts: Iterable[list[int]], sampling: Sampling) -> list[GeneratedTokens]:
+        """Generate a response to each prompt, wait for all, and return them in order."""
         futures = [self.submit(prompt, sampling) for prompt in prompts]
         return [future.result() for future in futures]
 
@@ -101,7 +102,7 @@ class Generator:
         while self._receive(block=not batch.rows and not self._waiting):
             try:
                 ended = self._advance(batch)
-            except Exception as error:  # noqa: BLE001  (whatever it is, it belongs to the callers, who wait for it)
+            except Exception as error:  # noqa: BLE001  (any error is handed to the callers that wait)
                 if out_of_memory(error) and self.rows > 1:
                     self._retry_smaller(batch)
                 else:
@@ -113,7 +114,7 @@ class Generator:
             job.future.cancel()
 
     def _receive(self, block: bool) -> bool:
-        """Takes what has been submitted; waits for something if told to. False when closed."""
+        """Receive the submitted jobs, and wait for the first if `block`; return False when closed."""
         while True:
             try:
                 job = self._queue.get(block=block)
@@ -124,8 +125,8 @@ class Generator:
             self._waiting.append(job)
             block = False
 
-    def _advance(self, batch: DecodeBatch) -> list[Row]:
-        """Lets waiting rows in when enough places are free, then decodes one token (or a static batch)."""
+    def _advance(self, batch: DecodeBatch) -> list[SamplingRow]:
+        """Admit waiting rows when enough places are free, then decode one token (or a static batch)."""
         free = self.rows - len(batch.rows)
         if self._waiting and (not batch.rows or free >= max(1, self.rows // 4)):
             admitted = self._admit(batch, free)
@@ -136,9 +137,9 @@ class Generator:
                 return batch.add(admitted)
         return batch.step() if batch.rows else []
 
-    def _admit(self, batch: DecodeBatch, free: int) -> list[Row]:
-        """The waiting rows that fit, in their order, by places and by the tokens that the cache can hold."""
-        rows: list[Row] = []
+    def _admit(self, batch: DecodeBatch, free: int) -> list[SamplingRow]:
+        """Return the waiting rows that fit, in order, by places and by the tokens that the cache can hold."""
+        rows: list[SamplingRow] = []
         width = max([batch.width(), *(_final_length(row) for row in batch.rows)])
         while self._waiting and len(rows) < free:
             if self._waiting[0].future.cancelled():
@@ -153,18 +154,16 @@ class Generator:
             rows.append(row)
         return rows
 
-    def _finish(self, row: Row) -> None:
+    def _finish(self, row: SamplingRow) -> None:
         job = self._jobs.pop(id(row))
         ended = row.generated[-1] in self._checkpoint.chat.stop_ids
         reason: StopReason = "stop" if ended else "model_length" if job.cut_by_context else "max_tokens"
         ids = row.generated[:-1] if ended else row.generated
-        if job.future.set_running_or_notify_cancel():  # false when the caller gave the request up
-            job.future.set_result(Generation(ids, reason, len(row.prompt), len(row.generated)))
+        if job.future.set_running_or_notify_cancel():  # false if the caller has cancelled it
+            job.future.set_result(GeneratedTokens(ids, reason, len(row.prompt), len(row.generated)))
 
     def _retry_smaller(self, batch: DecodeBatch) -> None:
-        """Out of memory: half the rows from now on; what they have generated is kept."""
-        import torch
-
+        """Halve the number of rows after running out of memory; keep what they have generated."""
         self.rows = max(1, self.rows // 2)
         batch.clear()
         for job in list(self._jobs.values()):
@@ -173,8 +172,7 @@ class Generator:
             job.row.rewind()
         self._waiting.extendleft(reversed(self._jobs.values()))
         self._jobs.clear()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        empty_cache(self._checkpoint.device)
 
     def _fail(self, batch: DecodeBatch, error: Exception) -> None:
         batch.clear()
@@ -184,22 +182,20 @@ class Generator:
         self._jobs.clear()
 
 
-def _final_length(row: Row) -> int:
+def _final_length(row: SamplingRow) -> int:
     return len(row.prompt) + row.sampling.max_tokens
 
 
 def _token_capacity(checkpoint: Checkpoint) -> int:
-    """How many tokens of keys and values fit in the memory that is free now, by what the cache of one token takes.
+    """Estimate the number of tokens whose keys and values fit in the free memory.
 
-    Measured, since configs don't tell: heads differ from layer to layer, are compressed, or there are none at all.
+    The bytes per token are measured, since configs do not tell: heads differ by layer, are compressed, or absent.
     """
-    import psutil
     import torch
 
     with torch.inference_mode():
         output = checkpoint.model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=checkpoint.device))
     layers = getattr(getattr(output, "past_key_values", None), "layers", [])
-    tensors: list[Any] = [getattr(layer, name, None) for layer in layers for name in ("keys", "values")]
-    bytes_per_token = sum(one.nbytes // one.shape[-2] for one in tensors if one is not None and one.numel())
-    free = torch.cuda.mem_get_info()[0] if checkpoint.device.type == "cuda" else psutil.virtual_memory().available
-    return max(1, int(free * _MEMORY_SHARE / max(1, bytes_per_token)))
+    states = [getattr(layer, name, None) for layer in layers for name in ("keys", "values")]
+    bytes_per_token = sum(state.nbytes // state.shape[-2] for state in states if state is not None and state.numel())
+    return max(1, int(free_memory(checkpoint.device) * _MEMORY_SHARE / max(1, bytes_per_token)))

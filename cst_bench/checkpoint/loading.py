@@ -1,4 +1,4 @@
-"""Loads a checkpoint once: first its chat (tokenizer, template), which the gate looks at, then its weights."""
+"""Load a checkpoint once: first its chat (tokenizer, template), which the gate checks, then its weights."""
 
 from __future__ import annotations
 
@@ -6,64 +6,69 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Literal
 
 from cst_bench.checkpoint.chat import Chat
 from cst_bench.checkpoint.files import CheckpointFiles, find_checkpoint
+from cst_bench.checkpoint.inspection import context_length, out_of_memory
 from cst_bench.checkpoint.options import CheckpointOptions
 from cst_bench.errors import UserError
 from cst_bench.record import CheckpointIdentity
 
+if TYPE_CHECKING:
+    import torch
+    from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+
 
 @dataclass
 class Checkpoint:
-    """A model, its chat and what is known of them, loaded once and shared by all parts of a run."""
+    """A model and its chat, loaded once and shared by all parts of a run."""
 
     label: str
     options: CheckpointOptions
-    model: Any
+    model: PreTrainedModel
     """A `transformers` causal LM, or a `peft.PeftModel` around one, in eval mode."""
     chat: Chat
     identity: CheckpointIdentity
     context_length: int
-    """The most tokens that prompt and response may have together."""
+    """Most tokens of prompt and response together."""
 
     @property
-    def device(self) -> Any:
-        """The `torch.device` of the weights."""
-        return self.model.device
+    def device(self) -> torch.device:
+        """Return the device of the weights."""
+        device: torch.device = self.model.device
+        return device
 
     @property
-    def tokenizer(self) -> Any:
-        """The `transformers` tokenizer."""
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Return the chat's tokenizer."""
         return self.chat.tokenizer
 
 
 def load_checkpoint(options: CheckpointOptions) -> Checkpoint:
-    """Finds, checks and loads the checkpoint that the options name. The gate is the caller's to run.
+    """Find, check and load the checkpoint that the options name. The caller runs the gate.
 
     Raises:
         UserError: there is no such checkpoint, its files are missing, corrupt, incomplete or not safetensors, or it
-            needs what isn't installed or allowed.
+            needs something that is not installed or not allowed.
     """
     files = find_checkpoint(options)
     return load_weights(files, load_chat(files))
 
 
 def load_chat(files: CheckpointFiles) -> Chat:
-    """The tokenizer, its template (or the one of `--chat-template`) and the stop tokens.
+    """Load the tokenizer, its template (or the one of `--chat-template`) and the stop tokens.
 
     Raises:
-        UserError: the tokenizer can't be loaded, or a `--stop-token` is not in its vocabulary.
+        UserError: the tokenizer could not be loaded, or a `--stop-token` is not in its vocabulary.
     """
     from transformers import AutoTokenizer
 
     options = files.options
-    with _explained(files.tokenizer_folder, options):
+    with explained(files.tokenizer_folder, options):
         tokenizer = AutoTokenizer.from_pretrained(files.tokenizer_folder, trust_remote_code=options.trust_remote_code)
-        stop_ids = {
-            int(i) for i in _configured_stops(files.folder, options) | {tokenizer.eos_token_id} if i is not None
-        }
+        configured = _configured_stops(files.folder, options) | {tokenizer.eos_token_id}
+        stop_ids = {int(token) for token in configured if token is not None}
     if options.chat_template is not None:
         tokenizer.chat_template = Path(options.chat_template).expanduser().read_text(encoding="utf-8")
     vocabulary = tokenizer.get_vocab()
@@ -75,25 +80,25 @@ def load_chat(files: CheckpointFiles) -> Chat:
 
 
 def load_weights(files: CheckpointFiles, chat: Chat) -> Checkpoint:
-    """The model itself, on its device.
+    """Load the model onto its device.
 
     Raises:
-        UserError: the weights don't fit the config, or the device or 4-bit loading can't be used.
+        UserError: the weights do not fit the config, or the device or 4-bit loading is not available.
     """
     options = files.options
     device, dtype = placement(options)
-    with _explained(files.folder, options):
+    with explained(files.folder, options):
         model = _load_model(files.folder, options, device, dtype)
     if files.adapter is not None:
-        with _explained(files.adapter, options):
+        with explained(files.adapter, options):
             model = _with_adapter(model, files.adapter)
-    _require_embeddings(files, model, chat.tokenizer)
+    _check_embeddings(files, model, chat.tokenizer)
     model.eval()
-    return Checkpoint(files.label, options, model, chat, files.identity, _context_length(model, chat.tokenizer))
+    return Checkpoint(files.label, options, model, chat, files.identity, context_length(model, chat.tokenizer))
 
 
 def _configured_stops(folder: Path, options: CheckpointOptions) -> set[int | None]:
-    """The end tokens of generation_config.json, or else of config.json."""
+    """Return the end tokens of generation_config.json, or else of config.json."""
     from transformers import AutoConfig, GenerationConfig
 
     if (folder / "generation_config.json").is_file():
@@ -104,8 +109,8 @@ def _configured_stops(folder: Path, options: CheckpointOptions) -> set[int | Non
 
 
 @contextmanager
-def _explained(folder: Path, options: CheckpointOptions) -> Iterator[None]:
-    """What transformers and peft raise on a bad checkpoint, as one message that names the folder."""
+def explained(folder: Path, options: CheckpointOptions) -> Iterator[None]:
+    """Raise what transformers and peft raise on a bad checkpoint as a one-line `UserError` that names the folder."""
     try:
         yield
     except UserError:
@@ -117,41 +122,40 @@ def _explained(folder: Path, options: CheckpointOptions) -> Iterator[None]:
             ) from error
         reason = " ".join(str(error).split()) or type(error).__name__
         if "trust_remote_code" in str(error) and not options.trust_remote_code:
-            reason = "it brings code of its own, which is not run unless you say --trust-remote-code"
-        raise UserError(f"{folder}: can't load this checkpoint: {reason}") from error
+            reason = "it contains code of its own, which runs only with --trust-remote-code"
+        raise UserError(f"{folder}: could not load this checkpoint: {reason}") from error
 
 
-def out_of_memory(error: Exception) -> bool:
-    """Whether an error says that the memory of the device is used up. On a CPU it is a plain `RuntimeError`."""
-    import torch
+def placement(options: CheckpointOptions) -> tuple[str, torch.dtype | Literal["auto"]]:
+    """Return the device and dtype to load to.
 
-    said = ("out of memory", "not enough memory", "can't allocate memory")
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(words in str(error) for words in said)
-
-
-def placement(options: CheckpointOptions) -> tuple[str, Any]:
-    """Device and dtype to load to."""
+    Raises:
+        UserError: the device is not available.
+    """
     import torch
 
     device = options.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        on_cpu = torch.device(device).type == "cpu"
+        kind = torch.device(device).type
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {options.device!r} can't be used: {str(error).splitlines()[0]}") from None
-    if torch.device(device).type == "meta":
-        raise UserError(f"--device {options.device!r} can't be used: it holds no weights")
+        raise UserError(f"--device {options.device!r} is not available: {str(error).splitlines()[0]}") from None
+    if kind == "meta":
+        raise UserError(f"--device {options.device!r} is not available: it holds no weights")
     if options.dtype == "auto":
-        return device, torch.float32 if on_cpu else "auto"
-    return device, getattr(torch, options.dtype)
+        return device, torch.float32 if kind == "cpu" else "auto"
+    dtype: torch.dtype = getattr(torch, options.dtype)
+    return device, dtype
 
 
-def _load_model(folder: Path, options: CheckpointOptions, device: str, dtype: Any) -> Any:
+def _load_model(
+    folder: Path, options: CheckpointOptions, device: str, dtype: torch.dtype | Literal["auto"]
+) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
-    extra: dict[str, Any] = {"quantization_config": _four_bit()} if options.load_in_4bit else {}
+    quantization = {"quantization_config": _four_bit()} if options.load_in_4bit else {}
     model, info = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=dtype,
@@ -159,16 +163,21 @@ def _load_model(folder: Path, options: CheckpointOptions, device: str, dtype: An
         use_safetensors=True,
         trust_remote_code=options.trust_remote_code,
         output_loading_info=True,
-        ignore_mismatched_sizes=True,  # so that it is we who say which
-        **extra,
+        ignore_mismatched_sizes=True,  # our own message below names the weight
+        **quantization,
     )
-    for name, given, wanted in sorted(info["mismatched_keys"]):
-        raise UserError(f"{folder}: {name} is {list(given)} in the files, and {list(wanted)} by the config")
-    _require_all(folder, info["missing_keys"])  # transformers fills these with random numbers and only warns
+    for name, in_files, in_config in sorted(info["mismatched_keys"]):
+        raise UserError(f"{folder}: {name} has shape {list(in_files)} in the files and {list(in_config)} in the config")
+    check_loaded(folder, info["missing_keys"])
     return model
 
 
-def _require_all(folder: Path, missing: Iterable[str]) -> None:
+def check_loaded(folder: Path, missing: Iterable[str]) -> None:
+    """Check that no weight is missing: transformers would fill it with random numbers and only warn.
+
+    Raises:
+        UserError: there are missing weights.
+    """
     names = sorted(missing)
     if names:
         raise UserError(
@@ -176,19 +185,19 @@ def _require_all(folder: Path, missing: Iterable[str]) -> None:
         )
 
 
-def _require_embeddings(files: CheckpointFiles, model: Any, tokenizer: Any) -> None:
-    """Refuses a tokenizer whose template writes tokens that the model has never seen: added, and not trained."""
+def _check_embeddings(files: CheckpointFiles, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a tokenizer whose template writes added tokens that the model has no embedding for."""
     rows = model.get_input_embeddings().weight.shape[0]
     template = str(tokenizer.chat_template)
     for token, index in sorted(tokenizer.get_added_vocab().items()):
         if index >= rows and (token in template or token in (tokenizer.bos_token, tokenizer.eos_token)):
             raise UserError(
                 f"{files.tokenizer_folder}: the tokenizer has {token!r} as token {index}, but the model in "
-                f"{files.folder} has {rows} only: give it the tokenizer that it was trained with"
+                f"{files.folder} has only {rows}: use the tokenizer that it was trained with"
             )
 
 
-def _four_bit() -> Any:
+def _four_bit() -> BitsAndBytesConfig:
     from importlib.util import find_spec
 
     import torch
@@ -199,16 +208,10 @@ def _four_bit() -> Any:
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
 
 
-def _with_adapter(model: Any, adapter: Path) -> Any:
+def _with_adapter(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
     from peft import PeftModel
 
     adapted = PeftModel.from_pretrained(model, str(adapter), is_trainable=False)
-    loaded = adapted.load_adapter(str(adapter), adapter_name="default")  # again: only this says what was missing
-    _require_all(adapter, (name.replace(".default", "") for name in loaded.missing_keys))
+    loaded = adapted.load_adapter(str(adapter), adapter_name="default")  # again: only this reports missing weights
+    check_loaded(adapter, (name.replace(".default", "") for name in loaded.missing_keys))
     return adapted
-
-
-def _context_length(model: Any, tokenizer: Any) -> int:
-    config = model.config.get_text_config()
-    lengths = [getattr(config, name, None) for name in ("max_position_embeddings", "n_positions", "n_ctx")]
-    return int(min([length for length in lengths if length] or [min(tokenizer.model_max_length, 2**20)]))

@@ -1,8 +1,8 @@
-"""Inspect's view of a loaded checkpoint: the model provider `cst/…`.
+"""The Inspect model provider `cst/…` for checkpoints.
 
-`cst/tiny` is the embedded checkpoint; any other name is one that `cst-bench run` takes: `inspect eval
+`cst/tiny` is the embedded checkpoint; any other name is one that `cst-bench run` accepts: `inspect eval
 cst_bench/tiny_sealed --model cst/./my-model -M dtype=bfloat16`. Inspect's own `hf` provider waits for batches in
-steps of seconds, adds a second BOS to templates that write one, and gives no stop reasons and a usage with padding.
+steps of seconds, adds a second BOS to templates that write one, reports no stop reasons, and counts padding as usage.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from inspect_ai.tool import ToolChoice, ToolInfo
 from cst_bench.checkpoint.chat import Message
 from cst_bench.checkpoint.files import find_checkpoint
 from cst_bench.checkpoint.gate import require, run_gate
-from cst_bench.checkpoint.generation import Generation, Generator
+from cst_bench.checkpoint.generation import GeneratedTokens, Generator
 from cst_bench.checkpoint.loading import Checkpoint, load_chat, load_weights
 from cst_bench.checkpoint.options import CheckpointOptions
 from cst_bench.checkpoint.sampling import Sampling
@@ -48,7 +48,7 @@ _UNSUPPORTED = (
 
 
 class CstModelAPI(ModelAPI):
-    """Generates with a checkpoint that is already loaded, or loads the one that the model name names."""
+    """Model provider over a loaded checkpoint, or over the one that the model name refers to."""
 
     def __init__(
         self,
@@ -59,7 +59,12 @@ class CstModelAPI(ModelAPI):
         checkpoint: Checkpoint | None = None,
         **options: Any,
     ) -> None:
-        """`options` are the fields of `CheckpointOptions` (Inspect's `-M key=value`)."""
+        """Load the checkpoint if none is passed; `options` are fields of `CheckpointOptions` (`-M key=value`).
+
+        Raises:
+            UserError: an option is unknown, or the checkpoint could not be loaded.
+            GateError: its chat template fails the gate.
+        """
         super().__init__(model_name, base_url, api_key, [], config)
         if checkpoint is None:
             files = find_checkpoint(_checkpoint_options(model_name, options))
@@ -72,75 +77,78 @@ class CstModelAPI(ModelAPI):
     async def generate(
         self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig
     ) -> ModelOutput:
-        """One response. Raises `UserError` for generation settings that this provider doesn't have."""
+        """Generate one response.
+
+        Raises:
+            UserError: the request has tools, images or generation settings that this provider does not support.
+        """
         unsupported = [name for name in _UNSUPPORTED if getattr(config, name) is not None]
         if tools or unsupported:
-            raise UserError(f"the cst provider has no {'tools' if tools else unsupported[0]}")
+            raise UserError(f"the cst provider does not support {'tools' if tools else unsupported[0]}")
         prompt = self._checkpoint.chat.prompt_ids([_message(message) for message in input])
         sampling = Sampling(
             max_tokens=config.max_tokens or _DEFAULT_MAX_TOKENS,
             temperature=config.temperature or 0.0,
             top_p=1.0 if config.top_p is None else config.top_p,
             top_k=config.top_k,
-            seed=secrets.randbits(31) if config.seed is None else config.seed,  # else all epochs would be the same
+            seed=secrets.randbits(31) if config.seed is None else config.seed,  # or all epochs would be equal
         )
-        generation = await asyncio.wrap_future(self._generator.submit(prompt, sampling))
-        return self._output(generation)
+        return self._output(await asyncio.wrap_future(self._generator.submit(prompt, sampling)))
 
-    def _output(self, generation: Generation) -> ModelOutput:
+    def _output(self, response: GeneratedTokens) -> ModelOutput:
         message = ChatMessageAssistant(
-            content=self._checkpoint.chat.response_text(generation.ids), model=self.model_name, source="generate"
+            content=self._checkpoint.chat.response_text(response.ids), model=self.model_name, source="generate"
         )
         return ModelOutput(
             model=self.model_name,
-            choices=[ChatCompletionChoice(message=message, stop_reason=generation.stop_reason)],
+            choices=[ChatCompletionChoice(message=message, stop_reason=response.stop_reason)],
             usage=ModelUsage(
-                input_tokens=generation.prompt_tokens,
-                output_tokens=generation.generated_tokens,
-                total_tokens=generation.prompt_tokens + generation.generated_tokens,
+                input_tokens=response.prompt_tokens,
+                output_tokens=response.generated_tokens,
+                total_tokens=response.prompt_tokens + response.generated_tokens,
             ),
         )
 
     def max_tokens(self) -> int | None:
-        """Response length in tokens when a task doesn't say."""
+        """Return the default response length in tokens."""
         return _DEFAULT_MAX_TOKENS
 
     def max_connections(self) -> int:
-        """Two batches' worth of requests, so that the next rows wait when places come free."""
+        """Return the size of two batches, so that rows are waiting when places become free."""
         return 2 * self._generator.rows
 
     def connection_key(self) -> str:
-        """One pool of connections for each loaded checkpoint."""
+        """Return a key that gives each loaded checkpoint its own pool of connections."""
         return f"{self.model_name}-{id(self._checkpoint)}"
 
     async def count_text_tokens(self, text: str) -> int:
-        """By the checkpoint's own tokenizer."""
+        """Count tokens with the checkpoint's tokenizer."""
         return len(self._checkpoint.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     async def tokenize(self, text: str) -> list[int]:
-        """By the checkpoint's own tokenizer, without special tokens."""
+        """Tokenize with the checkpoint's tokenizer, without special tokens."""
         ids: list[int] = self._checkpoint.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
 
     def close(self) -> None:
-        """Stops the worker thread."""
+        """Stop the worker thread."""
         self._generator.close()
 
 
 def inspect_model(checkpoint: Checkpoint) -> Model:
-    """The loaded checkpoint as an Inspect model, to be closed by the caller."""
+    """Wrap a loaded checkpoint as an Inspect model; the caller closes it."""
     model = get_model(f"cst/{checkpoint.label}", memoize=False, checkpoint=checkpoint)
-    model.model_args.clear()  # they go into the log, where a loaded model has no place
+    model.model_args.clear()  # they would be written to the log, loaded model included
     return model
 
 
-def _checkpoint_options(model_name: str, given: dict[str, Any]) -> CheckpointOptions:
+def _checkpoint_options(model_name: str, options: dict[str, Any]) -> CheckpointOptions:
     known = {field.name for field in fields(CheckpointOptions)} - {"name"}
-    for name in given.keys() - known:
+    for name in options.keys() - known:
         raise UserError(f"the cst provider has no option {name!r}: {did_you_mean(name, known)}")
-    stops = given.get("stop_token", ())
+    stops = options.get("stop_token", ())
     return CheckpointOptions(
-        model_name, **{**given, "stop_token": (stops,) if isinstance(stops, str) else tuple(stops)}
+        model_name, **{**options, "stop_token": (stops,) if isinstance(stops, str) else tuple(stops)}
     )
 
 
@@ -148,5 +156,5 @@ def _message(message: ChatMessage) -> Message:
     parts = [] if isinstance(message.content, str) else message.content
     for part in parts:
         if part.type not in ("text", "reasoning"):
-            raise UserError(f"the cst provider takes text only, not {part.type}")
+            raise UserError(f"the cst provider supports text only, not {part.type}")
     return {"role": message.role, "content": message.text}

@@ -1,8 +1,8 @@
-"""A key-value cache whose rows come and go in place.
+"""A key-value cache whose rows are added and removed in place.
 
 `DynamicCache` copies all keys and values for each new token, which on a CPU takes most of the time of a long step. Here
-a new token is written into room that was kept for it, a row that ends is overwritten by the last row, and rows that
-come in take free places.
+a new token is written into reserved columns, a row that ends is overwritten by the last row, and new rows take free
+places.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
 _SLACK = 64
-"""Columns of room beyond what is needed now, besides a quarter of it."""
+"""Reserved columns, in addition to a quarter of those in use."""
 
 
 class RowLayer(DynamicLayer):  # type: ignore[misc]
-    """The keys and values of one layer: a window of rows and columns on a larger store.
+    """Keys and values of one layer: a window of rows and columns on a larger store.
 
     `keys` and `values`, `[rows, heads, columns, head size]`, are views of the window, as attention expects them. Rows
     are padded on the left.
@@ -29,31 +29,31 @@ class RowLayer(DynamicLayer):  # type: ignore[misc]
 
     @torch.inference_mode()
     def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
-        """Appends columns to every row and returns the window."""
+        """Append columns to every row and return the window."""
         new = key_states.shape[-2]
         if self._end + new > self._stores[0].shape[2]:
             self._move(self._rows, self._end - self._start, new)
         for store, states in zip(self._stores, (key_states, value_states)):
             store[: self._rows, :, self._end : self._end + new] = states
         self._end += new
-        self._look()
+        self._set_views()
         return self.keys, self.values
 
     @torch.inference_mode()
     def keep(self, to: Tensor, source: Tensor, rows: int, unused: int) -> None:
-        """Leaves the first `rows` rows, after rows `source` went to places `to`, without the first `unused` columns."""
+        """Move rows `source` to places `to`, then keep the first `rows` rows without the first `unused` columns."""
         self._start += unused
         window = slice(self._start, self._end)
         for store in self._stores:
             store[to, :, window] = store[source, :, window]
         self._rows = rows
-        self._look()
+        self._set_views()
 
     @torch.inference_mode()
     def insert(self, keys: Tensor, values: Tensor, places: int) -> None:
-        """Puts rows behind those that are there, their last columns aligned with the window's.
+        """Append rows, their last columns aligned with the window's.
 
-        `places` says how many rows there will be when all that are on their way have come.
+        `places` is the number of rows after all pending insertions.
         """
         if not self.is_initialized:
             self.lazy_initialization(keys, values)
@@ -71,26 +71,26 @@ class RowLayer(DynamicLayer):  # type: ignore[misc]
             store[self._rows : rows, :, self._start : self._end - width] = 0
             store[self._rows : rows, :, self._end - width : self._end] = states
         self._rows = rows
-        self._look()
+        self._set_views()
 
     def _move(self, rows: int, columns: int, new: int) -> None:
-        """Takes the window to the end of another store, `columns` wide, with room for more behind it."""
+        """Move the window to the end of a new store, `columns` wide, with reserved columns after it."""
         old = self._end - self._start
         stores = [_room(store, rows, columns + new) for store in self._stores]
         for store, before in zip(stores, self._stores):
             store[: self._rows, :, columns - old : columns] = before[: self._rows, :, self._start : self._end]
         self._stores, self._start, self._end = stores, 0, columns
 
-    def _look(self) -> None:
+    def _set_views(self) -> None:
         self.keys, self.values = (store[: self._rows, :, self._start : self._end] for store in self._stores)
 
 
 def row_cache(layers: int) -> Cache:
-    """A cache of so many such layers, empty; rows are inserted before columns are appended."""
+    """Make an empty cache of `RowLayer`s; rows are inserted before columns are appended."""
     return Cache(layers=[RowLayer() for _ in range(layers)])
 
 
 def _room(like: Tensor, rows: int, columns: int) -> Tensor:
-    """A store for so many rows and columns, and some columns more; what is in it means nothing yet."""
+    """Make an uninitialised store for the rows and columns, with reserved columns."""
     shape = (rows, like.shape[1], columns + columns // 4 + _SLACK, like.shape[3])
     return torch.empty(shape, dtype=like.dtype, device=like.device)

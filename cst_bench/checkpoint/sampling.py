@@ -1,18 +1,21 @@
-"""Picks the next token of each row, greedily or by the row's own seeded random numbers."""
+"""Choose the next token of each row, greedily or by the row's own seeded random numbers."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 from cst_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How one response is generated. Temperature 0 is greedy."""
+    """Sampling settings of one response. Temperature 0 is greedy."""
 
     max_tokens: int
     temperature: float = 0.0
@@ -24,15 +27,15 @@ class Sampling:
         if self.max_tokens < 1:
             raise UserError(f"max_tokens must be at least 1, not {self.max_tokens}")
         if self.temperature < 0 or not 0 < self.top_p <= 1 or (self.top_k is not None and self.top_k < 1):
-            raise UserError(f"temperature must be >= 0, top_p in (0, 1], top_k >= 1: given {self}")
+            raise UserError(f"temperature must be >= 0, top_p in (0, 1], top_k >= 1, not {self}")
 
 
 @dataclass
-class Row:
-    """One response in the making: its prompt, what is generated so far, and its own random numbers.
+class SamplingRow:
+    """One unfinished response: its prompt, the tokens generated so far, and its own random numbers.
 
-    A row draws one number a token, from a stream of its seed and its prompt: what it becomes does not depend on the
-    rows beside it, and rows of other prompts draw other numbers.
+    A row draws one number a token, from a stream seeded by its seed and its prompt, so that its tokens do not depend
+    on the rows decoded with it, and rows with different prompts draw different numbers.
     """
 
     prompt: list[int]
@@ -44,20 +47,20 @@ class Row:
         self.rewind()
 
     def rewind(self) -> None:
-        """Puts the random numbers where they stood after what is generated, when a token drawn was lost."""
+        """Reset the random numbers to their state after the generated tokens, when a drawn token was lost."""
         self.random = random.Random(f"{self.sampling.seed} {self.prompt}")
         for _ in self.generated:
             self.random.random()
 
     def ended(self, stop_ids: frozenset[int]) -> bool:
-        """Whether there is no token to come: the last one ends the turn, or there are as many as may be."""
+        """Return whether the row is finished: stop token or `max_tokens` reached."""
         return bool(self.generated) and (
             self.generated[-1] in stop_ids or len(self.generated) >= self.sampling.max_tokens
         )
 
 
-def choose(logits: Any, rows: Sequence[Row]) -> list[int]:
-    """The next token of each row. `logits` is a `[rows, vocabulary]` tensor."""
+def choose(logits: Tensor, rows: Sequence[SamplingRow]) -> list[int]:
+    """Choose the next token of each row, given logits [rows, vocabulary]."""
     tokens: list[int] = logits.argmax(-1).tolist()
     sampled = [index for index, row in enumerate(rows) if row.sampling.temperature > 0]
     if sampled:
@@ -66,11 +69,11 @@ def choose(logits: Any, rows: Sequence[Row]) -> list[int]:
     return tokens
 
 
-def _sample(logits: Any, rows: Sequence[Row]) -> list[int]:
-    """Inverse-CDF sampling over the tokens that top-k and top-p leave, most probable first."""
+def _sample(logits: Tensor, rows: Sequence[SamplingRow]) -> list[int]:
+    """Sample by the inverse CDF over the tokens that top-k and top-p leave, most probable first."""
     import torch
 
-    def column(values: list[float]) -> Any:
+    def column(values: list[float]) -> Tensor:
         return torch.tensor(values, dtype=torch.float64, device=logits.device)[:, None]
 
     heat = column([row.sampling.temperature for row in rows]).float()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cst_bench.checkpoint import CheckpointOptions
-from cst_bench.checkpoint.subject import Subject
+from cst_bench.checkpoint.evaluated_model import EvaluatedModel
 from cst_bench.compliance.compliance_task import ComplianceTask, check_judge, load_task
 from cst_bench.compliance.data import PromptSet, held_out, load_prompts
 from cst_bench.compliance.logs import generate, usage
@@ -90,7 +90,7 @@ class _Job:
     judge: Judge
     held_out: Callable[[str], bool]
     """Returns whether a prompt is in the task's test split."""
-    subject: Subject
+    model: EvaluatedModel
     settings: Mapping[str, Any]
     """Everything that decides the pairs."""
 
@@ -105,18 +105,19 @@ def critique(options: CritiqueOptions, progress: Progress | None = None) -> Crit
     progress = progress or Silent()
     job = _prepare(options, progress)
     inspect_task = critique_task(job.task, job.prompts, job.critique, options.wording, options.seed)
-    name = "-".join(map(slug, (job.subject.label, job.task.name, job.critique.name)))
+    name = "-".join(map(slug, (job.model.label, job.task.name, job.critique.name)))
     out = options.out or Path("runs") / name
     with locked(out):
         card = open_work_folder(out, CARD, job.settings, kind="a self-critique", schema=SCHEMA)
         if "log" not in card:
             try:
-                job.subject.pass_gate()
+                job.model.pass_gate()
+                job.model.limit_threads()
                 title = f"{job.task.title}: drafts, critiques, rewrites"
                 with progress.stage(title, len(inspect_task.dataset)) as count:
-                    log = generate(inspect_task, job.subject.inspect_model(), out / "log", count)
+                    log = generate(inspect_task, job.model.inspect_model(), out / "log", count)
             finally:
-                job.subject.close()
+                job.model.close()
             card |= {"log": str(log.relative_to(out.resolve())), "usage": usage(log).as_json()}
             write_json(out / CARD, card)
         filtered = _filter(job, read_turns(out / str(card["log"])), progress)
@@ -148,9 +149,9 @@ def _prepare(options: CritiqueOptions, progress: Progress) -> _Job:
     judge = load_judge(str(source), options=options.judge_options)
     check_judge(judge, task.name, (requests.draft, requests.rewrite), task.data.fields)
     is_held_out = held_out(task, path)
-    subject = Subject(options.checkpoint, progress)
+    model = EvaluatedModel(options.checkpoint, progress)
     settings = {
-        "checkpoint": subject.identity.as_json(),
+        "checkpoint": model.identity.as_json(),
         "task": _file_identity(task),
         "configuration": configuration,
         "wording": options.wording or task.wording,
@@ -164,7 +165,7 @@ def _prepare(options: CritiqueOptions, progress: Progress) -> _Job:
         "seed": options.seed,
         "packages": package_versions(PACKAGES),
     }
-    return _Job(task, requests, prompts, judge, is_held_out, subject, settings)
+    return _Job(task, requests, prompts, judge, is_held_out, model, settings)
 
 
 def _file_identity(content: ComplianceTask | CritiqueFile) -> dict[str, object]:

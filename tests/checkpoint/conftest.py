@@ -14,7 +14,7 @@ from tests.checkpoints import FAMILIES, make_adapter, make_checkpoint
 
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A folder for each architecture, and `adapter`, a LoRA on the Llama."""
+    """Make a folder for each architecture, and `adapter`, a LoRA on the Llama."""
     root = tmp_path_factory.mktemp("architectures")
     made = {architecture: make_checkpoint(root / architecture, architecture) for architecture in FAMILIES}
     return {**made, "adapter": make_adapter(root / "adapter", made["llama"])}
@@ -22,7 +22,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def loaded(folders: dict[str, Path]) -> dict[str, Checkpoint]:
-    """The same, loaded; Gemma with the system prompt put before the user's text."""
+    """Load them; Gemma with the system prompt put before the user's text."""
     return {
         name: load_checkpoint(
             CheckpointOptions(name=str(folder), system_as="user-prefix" if name == "gemma" else "system")
@@ -33,5 +33,5 @@ def loaded(folders: dict[str, Path]) -> dict[str, Checkpoint]:
 
 @pytest.fixture
 def copy_of(folders: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]:
-    """Copies a checkpoint into the test's own folder, to be broken there."""
+    """Return a function that copies a checkpoint into the test's own folder, to be broken there."""
     return lambda name: Path(shutil.copytree(folders[name], tmp_path / name))

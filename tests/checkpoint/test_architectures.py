@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,15 @@ from cst_bench.checkpoint.chat import Chat
 from cst_bench.checkpoint.decoding import can_compact
 from cst_bench.checkpoint.generation import Generator
 from cst_bench.checkpoint.sampling import Sampling
+from cst_bench.record import CheckpointIdentity
 from tests.checkpoint.test_generation import GREEDY, by_transformers, prompts
 from tests.checkpoints import VOCABULARY, family_tokenizer, make_checkpoint, make_model
 
 STOPS = frozenset(range(2, 10))
-"""So many that some responses end by themselves."""
+"""Enough tokens that some responses end by themselves."""
+
+
+IDENTITY = CheckpointIdentity(label="random", kind="local")
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class Case:
     """A model's settings beside the usual small ones, and how it is decoded."""
 
     compact: bool = True
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 EXPERTS = {"num_experts": 4, "num_local_experts": 4, "n_routed_experts": 4, "num_experts_per_tok": 2}
@@ -75,14 +80,14 @@ def test_greedy_tokens_are_those_of_transformers(name: str) -> None:
     model = make_model(name.partition(" ")[0], **{**small, **case.settings})
     assert can_compact(model) == case.compact
     checkpoint = Checkpoint(
-        name, CheckpointOptions(batch_size=3), model, Chat(family_tokenizer("llama"), STOPS, "system"), {}, 256
+        name, CheckpointOptions(batch_size=3), model, Chat(family_tokenizer("llama"), STOPS, "system"), IDENTITY, 256
     )
     numbers = random.Random(0)
     asked = [[numbers.randrange(10, VOCABULARY) for _ in range(length)] for length in (12, 3, 9, 20, 2, 15, 5, 7)]
     with Generator(checkpoint) as generator:
-        generations = generator.generate(asked, Sampling(14))
+        responses = generator.generate(asked, Sampling(14))
     expected = [by_transformers(checkpoint, prompt, 14) for prompt in asked]
-    assert [one.ids for one in generations] == [ids[:-1] if ids[-1] in STOPS else ids for ids in expected]
+    assert [response.ids for response in responses] == [ids[:-1] if ids[-1] in STOPS else ids for ids in expected]
 
 
 def test_a_state_space_model_has_no_attention_heads_in_its_config() -> None:
@@ -91,14 +96,14 @@ def test_a_state_space_model_has_no_attention_heads_in_its_config() -> None:
     config = MambaConfig(vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, state_size=4)
     model = AutoModelForCausalLM.from_config(config).eval()
     chat = Chat(family_tokenizer("mamba"), STOPS, "system")
-    checkpoint = Checkpoint("mamba", CheckpointOptions(batch_size=2), model, chat, {}, 256)
+    checkpoint = Checkpoint("mamba", CheckpointOptions(batch_size=2), model, chat, IDENTITY, 256)
     with Generator(checkpoint) as generator:
-        assert all(one.generated_tokens for one in generator.generate([[50, 60], [70], [80]], Sampling(3)))
+        assert all(response.generated_tokens for response in generator.generate([[50, 60], [70], [80]], Sampling(3)))
 
 
 @pytest.mark.parametrize("kind", ["PromptTuningConfig", "PrefixTuningConfig", "IA3Config"])
 def test_adapters_other_than_lora(kind: str, folders: dict[str, Path], tmp_path: Path) -> None:
-    """Virtual tokens are put before each input anew, so a moving batch would repeat them at every step."""
+    """Virtual tokens are put before each input again, so a moving batch would repeat them at every step."""
     import peft
     from transformers import AutoModelForCausalLM
 
@@ -116,7 +121,7 @@ def test_adapters_other_than_lora(kind: str, folders: dict[str, Path], tmp_path:
     )
     assert can_compact(checkpoint.model) == ia3
     with Generator(checkpoint) as generator:
-        generations = generator.generate(prompts(checkpoint), GREEDY)
-    for prompt, one in zip(prompts(checkpoint), generations):
+        responses = generator.generate(prompts(checkpoint), GREEDY)
+    for prompt, response in zip(prompts(checkpoint), responses):
         theirs = by_transformers(checkpoint, prompt)
-        assert one.ids == (theirs[:-1] if theirs[-1] in checkpoint.chat.stop_ids else theirs)
+        assert response.ids == (theirs[:-1] if theirs[-1] in checkpoint.chat.stop_ids else theirs)

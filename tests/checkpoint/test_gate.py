@@ -142,16 +142,16 @@ def chat_with(
 
 
 def check(chat: Chat, name: str) -> Check:
-    """The check of that name, and the assurance that `require` thinks of it as it says."""
+    """Return the check of that name, after checking that `require` reports it if it failed."""
     checks = run_gate(chat)
-    found = next(check for check in checks if check.name == name)
-    if found.state == "failed":
-        assert found.fix
+    result = next(check for check in checks if check.name == name)
+    if result.state == "failed":
+        assert result.fix
         with pytest.raises(GateError, match="the chat template of this-model would make every score wrong") as raised:
             require(checks, "this-model")
-        assert found.found in str(raised.value)
-        assert found.fix in str(raised.value)
-    return found
+        assert result.detail in str(raised.value)
+        assert result.fix in str(raised.value)
+    return result
 
 
 def states(chat: Chat) -> dict[str, str]:
@@ -181,7 +181,7 @@ REAL = {
         not_special=("<think>", "</think>"),
     ),
     "smollm-2": chat_with(CHATML, specials=("<|im_start|>", "<|im_end|>"), bos="<|im_start|>"),
-    "chatml, marks not special": chat_with(
+    "chatml, turn tokens not special": chat_with(
         CHATML, specials=("<s>", "</s>"), eos="</s>", stops=["</s>", "<|im_end|>"], not_special=("<|im_end|>",)
     ),
     "zephyr": chat_with(ZEPHYR, specials=("<unk>", "<s>", "</s>"), eos="</s>", kind="pieces"),
@@ -217,71 +217,71 @@ def test_templates_of_well_known_models_pass(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "thought"), [("qwen-3", "<think>"), ("gpt-oss", "<|channel|>final<|message|>")])
 def test_a_thought_before_the_answer_is_a_warning(name: str, thought: str) -> None:
-    assert thought in check(REAL[name], "assistant turn").found
+    assert thought in check(REAL[name], "assistant turn").detail
 
 
 def test_a_template_that_reads_the_clock_is_a_warning() -> None:
     """Llama 3.2's writes today's date, where the renderer has a clock; 3.1's writes always the same."""
     today = "{{ strftime_now('%d %b %Y') }}\n" + CHATML
     assert states(chat_with(today)) == {"date": "warning"}
-    assert "from day to day" in check(chat_with(today), "date").found
+    assert "from day to day" in check(chat_with(today), "date").detail
 
 
 def test_mistral_v03_trains_without_the_system_prompt_that_it_is_evaluated_with() -> None:
     chat = chat_with(MISTRAL_03, specials=("<unk>", "<s>", "</s>", "[INST]", "[/INST]"), eos="</s>", kind="pieces")
-    found = check(chat, "training prefix")
-    assert found.state == "failed"
-    assert "--system-as user-prefix" in found.fix
+    result = check(chat, "training prefix")
+    assert result.state == "failed"
+    assert "--system-as user-prefix" in result.fix
 
 
 @pytest.mark.parametrize("kind", ["bytes", "pieces"])
 def test_solar_ends_no_turn_which_is_a_warning(kind: Any) -> None:
     chat = chat_with(SOLAR, specials=("<unk>", "<s>", "</s>"), eos="</s>", kind=kind)
-    found = check(chat, "end of turn")
+    result = check(chat, "end of turn")
     assert states(chat) == {"end of turn": "warning"}
-    assert "'</s>'" in found.found
+    assert "'</s>'" in result.detail
     require(run_gate(chat), "solar")
 
 
 def test_two_bos_fail() -> None:
-    found = check(chat_with("{{ bos_token }}{{ bos_token }}" + CHATML), "BOS")
-    assert found.state == "failed"
-    assert "2 BOS tokens (<s>)" in found.found
+    result = check(chat_with("{{ bos_token }}{{ bos_token }}" + CHATML), "BOS")
+    assert result.state == "failed"
+    assert "2 BOS tokens (<s>)" in result.detail
 
 
 def test_a_bos_for_each_message_fails() -> None:
     assert check(chat_with(CHATML.replace("%}<|im_start|>{{", "%}<s><|im_start|>{{", 1)), "BOS").state == "failed"
 
 
-@pytest.mark.parametrize("mark", ["<|im_start|>", "<|im_end|>"])
-def test_two_bos_at_the_start_fail_even_where_bos_is_also_a_turn_mark(mark: str) -> None:
+@pytest.mark.parametrize("token", ["<|im_start|>", "<|im_end|>"])
+def test_two_bos_at_the_start_fail_even_where_bos_is_also_a_turn_token(token: str) -> None:
     specials = ("<|im_start|>", "<|im_end|>")
-    start = "{{ bos_token }}" if mark == "<|im_start|>" else "{{ bos_token }}{{ bos_token }}"
-    assert check(chat_with(start + CHATML, specials=specials, bos=mark), "BOS").state == "failed"
+    start = "{{ bos_token }}" if token == "<|im_start|>" else "{{ bos_token }}{{ bos_token }}"
+    assert check(chat_with(start + CHATML, specials=specials, bos=token), "BOS").state == "failed"
 
 
 def test_no_bos_is_a_warning_where_plain_text_gets_one() -> None:
-    found = check(chat_with(CHATML, plain_text_bos=True), "BOS")
-    assert found.state == "warning"
-    assert "leaves out <s>" in found.found
+    result = check(chat_with(CHATML, plain_text_bos=True), "BOS")
+    assert result.state == "warning"
+    assert "leaves out <s>" in result.detail
 
 
 def test_a_dropped_system_role_fails_and_user_prefix_cures_it() -> None:
     drops = "{% for message in messages %}{% if message['role'] != 'system' %}" + CHATML.partition("%}")[2]
     drops = drops.replace("{% endfor %}", "{% endif %}{% endfor %}", 1)
-    found = check(chat_with(drops), "system prompt")
-    assert found.state == "failed"
-    assert found.found == "the template drops the system prompt"
-    assert "--system-as user-prefix" in found.fix
+    result = check(chat_with(drops), "system prompt")
+    assert result.state == "failed"
+    assert result.detail == "the template drops the system prompt"
+    assert "--system-as user-prefix" in result.fix
     assert states(chat_with(drops, system_as="user-prefix")) == {}
 
 
 def test_a_refused_system_role_fails_and_user_prefix_cures_it(folders: dict[str, Path]) -> None:
     files = find_checkpoint(CheckpointOptions(name=str(folders["gemma"])))
-    found = check(load_chat(files), "chat template")
-    assert found.state == "failed"
-    assert "System role not supported" in found.found
-    assert "--system-as user-prefix" in found.fix
+    result = check(load_chat(files), "chat template")
+    assert result.state == "failed"
+    assert "System role not supported" in result.detail
+    assert "--system-as user-prefix" in result.fix
     cured = find_checkpoint(CheckpointOptions(name=str(folders["gemma"]), system_as="user-prefix"))
     assert states(load_chat(cured)) == {}
 
@@ -289,9 +289,9 @@ def test_a_refused_system_role_fails_and_user_prefix_cures_it(folders: dict[str,
 def test_no_chat_template_fails_and_a_file_cures_it(copy_of: Callable[[str], Path], tmp_path: Path) -> None:
     folder = copy_of("llama")
     (folder / "chat_template.jinja").unlink()
-    found = check(load_chat(find_checkpoint(CheckpointOptions(name=str(folder)))), "chat template")
-    assert found.found == "the tokenizer has no chat template"
-    assert "--chat-template" in found.fix
+    result = check(load_chat(find_checkpoint(CheckpointOptions(name=str(folder)))), "chat template")
+    assert result.detail == "the tokenizer has no chat template"
+    assert "--chat-template" in result.fix
     (tmp_path / "mine.jinja").write_text(CHATML)
     cured = CheckpointOptions(name=str(folder), chat_template=str(tmp_path / "mine.jinja"))
     assert states(load_chat(find_checkpoint(cured))) == {}
@@ -299,10 +299,10 @@ def test_no_chat_template_fails_and_a_file_cures_it(copy_of: Callable[[str], Pat
 
 @pytest.mark.parametrize("template", ["{% for message in messages %}{{ message.content }}", "{{ mesages[0].content }}"])
 def test_a_template_that_cannot_be_rendered_fails_and_is_not_sent_to_user_prefix(template: str) -> None:
-    found = check(chat_with(template), "chat template")
-    assert found.state == "failed"
-    assert "user-prefix" not in found.fix
-    assert "--chat-template" in found.fix
+    result = check(chat_with(template), "chat template")
+    assert result.state == "failed"
+    assert "user-prefix" not in result.fix
+    assert "--chat-template" in result.fix
 
 
 def test_a_template_that_renders_nothing_fails() -> None:
@@ -323,7 +323,7 @@ def test_a_template_that_cuts_the_system_prompt_short_fails() -> None:
 
 def test_a_template_that_drops_the_answer_fails() -> None:
     mute = CHATML.replace("in messages %}", "in messages if message['role'] != 'assistant' %}")
-    assert check(chat_with(mute), "end of turn").found == "the template drops the answer"
+    assert check(chat_with(mute), "end of turn").detail == "the template drops the answer"
 
 
 def test_a_generation_prompt_that_changes_what_is_before_it_fails() -> None:
@@ -331,17 +331,17 @@ def test_a_generation_prompt_that_changes_what_is_before_it_fails() -> None:
 
 
 def test_an_end_of_turn_that_is_no_token_is_a_warning() -> None:
-    """ChatML put on a tokenizer that was never given its marks: nothing stops at `<|im_end|>`."""
-    found = check(chat_with(CHATML, specials=("<s>", "</s>"), eos="</s>"), "end of turn")
-    assert found.state == "warning"
-    assert found.found == "the template writes '<|im_end|>', which is no token of its own; generation relies on '</s>'"
+    """ChatML put on a tokenizer that was never given its tokens: nothing stops at `<|im_end|>`."""
+    result = check(chat_with(CHATML, specials=("<s>", "</s>"), eos="</s>"), "end of turn")
+    assert result.state == "warning"
+    assert result.detail == "the template writes '<|im_end|>', which is not a single token; generation relies on '</s>'"
 
 
 def test_a_template_that_needs_a_system_prompt_is_not_sent_to_user_prefix() -> None:
     needs = "{% if messages[0]['role'] != 'system' %}{{ raise_exception('No system prompt') }}{% endif %}" + CHATML
-    found = check(chat_with(needs.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")), _PREFIX)
-    assert found.state == "failed"
-    assert "user-prefix" not in found.fix
+    result = check(chat_with(needs.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")), _PREFIX)
+    assert result.state == "failed"
+    assert "user-prefix" not in result.fix
 
 
 def test_generation_past_the_end_of_turn_fails_and_a_stop_token_cures_it(copy_of: Callable[[str], Path]) -> None:
@@ -349,9 +349,9 @@ def test_generation_past_the_end_of_turn_fails_and_a_stop_token_cures_it(copy_of
     folder = copy_of("gemma")
     (folder / "generation_config.json").write_text('{"eos_token_id": 1}')
     options = CheckpointOptions(name=str(folder), system_as="user-prefix")
-    found = check(load_chat(find_checkpoint(options)), "end of turn")
-    assert found.state == "failed"
-    assert found.fix == "pass --stop-token '<end_of_turn>'"
+    result = check(load_chat(find_checkpoint(options)), "end of turn")
+    assert result.state == "failed"
+    assert result.fix == "pass --stop-token '<end_of_turn>'"
     cured = CheckpointOptions(name=str(folder), system_as="user-prefix", stop_token=("<end_of_turn>",))
     assert states(load_chat(find_checkpoint(cured))) == {}
 
@@ -363,9 +363,9 @@ def test_an_end_of_turn_that_is_only_an_added_token_is_seen(special: bool) -> No
 
     chat = chat_with(PHI_3, specials=("<s>", "<|endoftext|>"), eos="<|endoftext|>")
     chat.tokenizer._tokenizer.add_tokens([AddedToken("<|end|>", special=special, normalized=False)])
-    found = check(chat, "end of turn")
-    assert found.state == "failed"
-    assert found.fix == "pass --stop-token '<|end|>'"
+    result = check(chat, "end of turn")
+    assert result.state == "failed"
+    assert result.fix == "pass --stop-token '<|end|>'"
 
 
 def test_no_stop_token_at_all_fails() -> None:
@@ -375,29 +375,29 @@ def test_no_stop_token_at_all_fails() -> None:
 
 def test_a_training_prefix_unlike_the_evaluation_prefix_fails() -> None:
     thinks = CHATML.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
-    found = check(chat_with(thinks), "training prefix")
-    assert found.state == "failed"
-    assert "differs from the evaluation prefix at token" in found.found
-    assert "user-prefix" not in found.fix
+    result = check(chat_with(thinks), "training prefix")
+    assert result.state == "failed"
+    assert "differs from the evaluation prefix at token" in result.detail
+    assert "user-prefix" not in result.fix
 
 
 def test_a_turn_opened_twice_by_the_generation_prompt_fails() -> None:
     twice = CHATML.replace("<|im_start|>assistant\n", "<|im_start|>assistant\n<|im_start|>assistant\n")
-    found = check(chat_with(twice), "assistant turn")
-    assert found.found == "opened twice"
+    result = check(chat_with(twice), "assistant turn")
+    assert result.detail == "opened twice"
 
 
 def test_a_turn_opened_after_the_user_and_again_by_the_generation_prompt_fails() -> None:
     opens = CHATML.replace("{% endfor %}", "{% endfor %}<|im_start|>assistant\n", 1)
-    found = check(chat_with(opens), "assistant turn")
-    assert found.found == "opened twice"
+    result = check(chat_with(opens), "assistant turn")
+    assert result.detail == "opened twice"
 
 
 def test_a_turn_that_is_never_opened_fails() -> None:
-    found = check(chat_with(CHATML.partition("{% if add_generation_prompt %}")[0]), "assistant turn")
-    assert found.state == "failed"
-    assert "never opened" in found.found
-    assert "<|im_start|>assistant" in found.found
+    result = check(chat_with(CHATML.partition("{% if add_generation_prompt %}")[0]), "assistant turn")
+    assert result.state == "failed"
+    assert "never opened" in result.detail
+    assert "<|im_start|>assistant" in result.detail
 
 
 def test_user_prefix_keeps_the_system_prompt_even_without_a_user_turn() -> None:

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from cst_bench.checkpoint import Checkpoint, CheckpointOptions, load_checkpoint
 from cst_bench.checkpoint.chat import conversation
 from cst_bench.checkpoint.decoding import DecodeBatch, can_compact
-from cst_bench.checkpoint.generation import Generation, Generator
-from cst_bench.checkpoint.sampling import Row, Sampling, choose
+from cst_bench.checkpoint.generation import GeneratedTokens, Generator
+from cst_bench.checkpoint.sampling import Sampling, SamplingRow, choose
 from cst_bench.errors import UserError
 from tests.checkpoints import PROMPTS, make_checkpoint
 
@@ -28,7 +28,7 @@ def prompts(checkpoint: Checkpoint) -> list[list[int]]:
 
 
 def by_transformers(checkpoint: Checkpoint, prompt: list[int], max_tokens: int = 24) -> list[int]:
-    """The tokens that `generate` gives to this prompt alone."""
+    """Return the tokens that `generate` gives to this prompt alone."""
     output = checkpoint.model.generate(
         input_ids=torch.tensor([prompt]),
         attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
@@ -54,11 +54,11 @@ def llama(loaded: dict[str, Checkpoint]) -> Checkpoint:
 
 @pytest.fixture
 def model_calls(llama: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Callable[[], None]]]:
-    """The one seam of the fault tests: functions put into this list are called, one a forward pass, before it."""
+    """Yield a list whose functions are called, one before each forward pass: the one seam of the fault tests."""
     faults: list[Callable[[], None]] = []
     forward = llama.model.forward
 
-    def faulty(*args: Any, **kwargs: Any) -> Any:
+    def faulty(*args: object, **kwargs: object) -> object:
         if faults:
             faults.pop(0)()
         return forward(*args, **kwargs)
@@ -89,20 +89,20 @@ def test_greedy_tokens_are_those_of_transformers_row_by_row(loaded: dict[str, Ch
     checkpoint = loaded[name]
     asked = prompts(checkpoint)
     with Generator(checkpoint) as generator:
-        generations = generator.generate(asked, GREEDY)
+        responses = generator.generate(asked, GREEDY)
     expected = [by_transformers(checkpoint, prompt) for prompt in asked]
-    for mine, theirs in zip(generations, expected):
+    for mine, theirs in zip(responses, expected):
         ended = theirs[-1] in checkpoint.chat.stop_ids
         assert mine.ids == (theirs[:-1] if ended else theirs)
         assert mine.stop_reason == ("stop" if ended else "max_tokens")
         assert mine.generated_tokens == len(theirs)
-    assert [mine.prompt_tokens for mine in generations] == [len(prompt) for prompt in asked]
+    assert [mine.prompt_tokens for mine in responses] == [len(prompt) for prompt in asked]
     assert len({tuple(theirs) for theirs in expected}) > 1
 
 
 def test_llamas_responses_end_turns_and_run_out_of_tokens(llama: Checkpoint) -> None:
     with Generator(llama) as generator:
-        reasons = {one.stop_reason for one in generator.generate(prompts(llama), Sampling(8))}
+        reasons = {response.stop_reason for response in generator.generate(prompts(llama), Sampling(8))}
     assert reasons == {"stop", "max_tokens"}
 
 
@@ -135,8 +135,8 @@ def test_sampled_responses_do_not_depend_on_batch_size_or_order(
     for rows, order in ((1, range(8)), (3, range(8)), (8, range(8)), (3, [5, 2, 7, 0, 1, 6, 4, 3])):
         monkeypatch.setattr("cst_bench.checkpoint.generation._ROWS", {"cpu": rows})
         with Generator(checkpoint) as generator:
-            generations = generator.generate([asked[index] for index in order], SAMPLED)
-        seen.append(dict(zip(order, generations)))
+            responses = generator.generate([asked[index] for index in order], SAMPLED)
+        seen.append(dict(zip(order, responses)))
     assert seen[0] == seen[1] == seen[2] == seen[3]
     with Generator(checkpoint) as generator:
         other_seed = generator.generate(asked, Sampling(24, temperature=0.9, top_p=0.95, top_k=50, seed=4))
@@ -146,7 +146,7 @@ def test_sampled_responses_do_not_depend_on_batch_size_or_order(
 
 def test_prompts_draw_their_own_numbers() -> None:
     """Were they the same for all prompts, the responses' errors would not be independent of each other."""
-    rows = [Row([prompt], Sampling(1, temperature=1.0)) for prompt in range(64)]
+    rows = [SamplingRow([prompt], Sampling(1, temperature=1.0)) for prompt in range(64)]
     assert len(set(choose(torch.zeros(64, 1000), rows))) > 32
 
 
@@ -162,8 +162,8 @@ def test_each_row_has_its_own_length(llama: Checkpoint) -> None:
     asked = prompts(llama)
     with Generator(llama) as generator:
         futures = [generator.submit(prompt, Sampling(length)) for length, prompt in enumerate(asked, 1)]
-        generations = [future.result() for future in futures]
-    for length, (prompt, mine) in enumerate(zip(asked, generations), 1):
+        responses = [future.result() for future in futures]
+    for length, (prompt, mine) in enumerate(zip(asked, responses), 1):
         theirs = by_transformers(llama, prompt, length)
         assert mine.generated_tokens == len(theirs) <= length
 
@@ -173,8 +173,8 @@ def test_responses_end_where_the_context_does(llama: Checkpoint, room: int, monk
     prompt = prompts(llama)[1]  # its response doesn't end by itself
     monkeypatch.setattr(llama, "context_length", len(prompt) + room)
     with Generator(llama) as generator:
-        generation = generator.generate([prompt], GREEDY)[0]
-    assert generation == Generation(
+        response = generator.generate([prompt], GREEDY)[0]
+    assert response == GeneratedTokens(
         by_transformers(llama, prompt)[:room], "model_length", prompt_tokens=len(prompt), generated_tokens=room
     )
 
@@ -213,7 +213,7 @@ def test_running_out_of_memory_loses_nothing(
 def test_running_out_of_memory_after_the_choice_of_tokens_loses_nothing(
     llama: Checkpoint, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows that ended with that choice are done: they must not be taken up again."""
+    """Rows that ended with that choice are done: they must not be decoded again."""
     asked = prompts(llama)
     with Generator(llama) as generator:
         for sampling in (Sampling(1), Sampling(9), GREEDY, SAMPLED):
@@ -221,7 +221,11 @@ def test_running_out_of_memory_after_the_choice_of_tokens_loses_nothing(
             failures = [torch.OutOfMemoryError("CUDA out of memory")]
             real = getattr(DecodeBatch, method)
 
-            def faulty(*args: Any, real: Any = real, failures: Any = failures) -> Any:
+            def faulty(
+                *args: object,
+                real: Callable[..., object] = real,
+                failures: list[torch.OutOfMemoryError] = failures,
+            ) -> object:
                 if failures:
                     raise failures.pop()
                 return real(*args)
@@ -309,7 +313,7 @@ def test_requests_given_up_by_their_caller_do_no_harm_to_others(
         monkeypatch.setattr(llama.model, "_is_stateful", True, raising=False)
     with Generator(llama) as generator:
         expected = generator.generate(asked, GREEDY)
-        futures: list[Future[Generation]] = []
+        futures: list[Future[GeneratedTokens]] = []
 
         def cancel() -> None:
             for index in (0, 4, 5, 6, 7):
@@ -334,7 +338,7 @@ def test_short_memory_means_fewer_rows_and_the_same_tokens(llama: Checkpoint, mo
     widths: list[int] = []
     forward = llama.model.forward
 
-    def counted(**inputs: Any) -> Any:
+    def counted(**inputs: torch.Tensor) -> object:
         widths.append(len(inputs["input_ids"]))
         return forward(**inputs)
 
@@ -383,9 +387,9 @@ def test_a_context_can_be_filled_to_its_last_token(tmp_path: Path) -> None:
     )
     asked = [prompt for prompt in prompts(checkpoint) if len(prompt) < 40]
     with Generator(checkpoint) as generator:
-        generations = generator.generate(asked, Sampling(100))
-    assert {one.stop_reason for one in generations} <= {"stop", "model_length"}
-    assert max(one.prompt_tokens + one.generated_tokens for one in generations) == 40
+        responses = generator.generate(asked, Sampling(100))
+    assert {response.stop_reason for response in responses} <= {"stop", "model_length"}
+    assert max(response.prompt_tokens + response.generated_tokens for response in responses) == 40
 
 
 LOGITS = st.lists(st.floats(-20, 20, width=32), min_size=2, max_size=12)
@@ -393,17 +397,17 @@ LOGITS = st.lists(st.floats(-20, 20, width=32), min_size=2, max_size=12)
 
 @given(LOGITS, st.floats(0.01, 5), st.integers(0, 2**32))
 def test_top_k_of_one_is_greedy(logits: list[float], temperature: float, seed: int) -> None:
-    row = Row([1], Sampling(1, temperature=temperature, top_k=1, seed=seed))
+    row = SamplingRow([1], Sampling(1, temperature=temperature, top_k=1, seed=seed))
     tensor = torch.tensor([logits])
-    assert choose(tensor, [row]) == choose(tensor, [Row([1], Sampling(1))]) == [int(tensor.argmax())]
+    assert choose(tensor, [row]) == choose(tensor, [SamplingRow([1], Sampling(1))]) == [int(tensor.argmax())]
 
 
 @given(LOGITS, st.floats(0.05, 1), st.integers(1, 12), st.integers(0, 2**32))
 def test_no_token_outside_top_p_and_top_k_is_chosen(logits: list[float], top_p: float, top_k: int, seed: int) -> None:
     tensor = torch.tensor([logits])
     probabilities = tensor.softmax(-1).double()[0].tolist()
-    chosen = choose(tensor, [Row([1], Sampling(1, temperature=1.0, top_p=top_p, top_k=top_k, seed=seed))])[0]
-    likelier = [one for one in probabilities if one > probabilities[chosen]]
+    chosen = choose(tensor, [SamplingRow([1], Sampling(1, temperature=1.0, top_p=top_p, top_k=top_k, seed=seed))])[0]
+    likelier = [value for value in probabilities if value > probabilities[chosen]]
     assert sum(likelier) < top_p + 1e-9
     assert len(likelier) < top_k
 
@@ -412,7 +416,7 @@ def test_no_token_outside_top_p_and_top_k_is_chosen(logits: list[float], top_p: 
 @given(st.lists(st.floats(-2, 2, width=32), min_size=3, max_size=6), st.floats(0.5, 2))
 def test_tokens_are_as_frequent_as_probable(logits: list[float], temperature: float) -> None:
     n = 4000
-    rows = [Row([1], Sampling(1, temperature=temperature, seed=seed)) for seed in range(n)]
+    rows = [SamplingRow([1], Sampling(1, temperature=temperature, seed=seed)) for seed in range(n)]
     chosen = choose(torch.tensor([logits]).expand(n, -1), rows)
     for token, probability in enumerate((torch.tensor(logits) / temperature).softmax(-1).tolist()):
         deviation = (probability * (1 - probability) / n) ** 0.5
@@ -423,9 +427,9 @@ def test_rows_with_and_without_cuts_are_sampled_side_by_side() -> None:
     logits = torch.tensor([[0.0, 1.0, 2.0, 3.0]]).expand(3, -1)
     for seed in range(50):
         kinds = (Sampling(1, 1.0, seed=seed), Sampling(1, 1.0, top_k=2, seed=seed), Sampling(1))
-        rows = [Row([1], kind) for kind in kinds]
+        rows = [SamplingRow([1], kind) for kind in kinds]
         together = choose(logits, rows)
-        alone = [choose(logits[:1], [Row([1], kind)])[0] for kind in kinds]
+        alone = [choose(logits[:1], [SamplingRow([1], kind)])[0] for kind in kinds]
         assert together[1:] == alone[1:]
         assert together[1] in (2, 3)
         assert together[2] == 3

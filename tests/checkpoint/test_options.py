@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import pytest
 
-from cst_bench.checkpoint import CheckpointOptions, Source, find_checkpoint, resolve
+from cst_bench.checkpoint import CheckpointOptions, CheckpointSource, find_checkpoint, resolve
 from cst_bench.checkpoint.options import embedded_folder, inspect_providers
 from cst_bench.errors import UserError
 
@@ -15,7 +15,7 @@ Kind = Literal["local", "hub", "inspect"]
 
 def test_without_a_name_it_is_the_embedded_checkpoint() -> None:
     source = resolve(CheckpointOptions().name)
-    assert source == Source("local", str(embedded_folder()), "tiny")
+    assert source == CheckpointSource("local", str(embedded_folder()), "tiny")
     assert (embedded_folder() / "config.json").is_file()
 
 
@@ -23,15 +23,15 @@ def test_a_folder_wins_over_a_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     assert resolve("org/model").kind == "hub"
     (tmp_path / "org" / "model").mkdir(parents=True)
-    assert resolve("org/model") == Source("local", str(tmp_path / "org" / "model"), "model")
-    assert resolve("hf/org/model") == Source("hub", "org/model", "org/model")
+    assert resolve("org/model") == CheckpointSource("local", str(tmp_path / "org" / "model"), "model")
+    assert resolve("hf/org/model") == CheckpointSource("hub", "org/model", "org/model")
 
 
 @pytest.mark.parametrize("name", ["org", "./org", "org/"])
 def test_a_folder_may_be_named_in_any_way(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "org").mkdir()
-    assert resolve(name) == Source("local", str(tmp_path / "org"), "org")
+    assert resolve(name) == CheckpointSource("local", str(tmp_path / "org"), "org")
 
 
 def test_the_home_folder_may_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,7 +51,7 @@ def test_the_home_folder_may_be_named(tmp_path: Path, monkeypatch: pytest.Monkey
     ],
 )
 def test_a_prefix_tells_an_api_from_the_hub(name: str, kind: Kind, rest: str) -> None:
-    assert resolve(name) == Source(kind, rest, rest)
+    assert resolve(name) == CheckpointSource(kind, rest, rest)
 
 
 def test_inspects_providers_and_our_own_are_known() -> None:
@@ -62,7 +62,7 @@ def test_inspects_providers_and_our_own_are_known() -> None:
 def test_an_unknown_name_says_so_and_what_would_be_known(name: str) -> None:
     with pytest.raises(UserError, match=re.escape(f"unknown checkpoint {name!r}")) as raised:
         resolve(name)
-    assert "hub id" in str(raised.value)
+    assert "Hub id" in str(raised.value)
 
 
 def test_a_slip_of_the_pen_gets_the_nearest_name(tmp_path: Path) -> None:

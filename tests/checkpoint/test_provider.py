@@ -56,13 +56,13 @@ def outputs(log: EvalLog) -> list[ModelOutput]:
 
 
 def expected(checkpoint: Checkpoint) -> list[tuple[str, str, int, int]]:
-    """Text, stop reason and usage by the generator itself."""
+    """Return text, stop reason and usage from the generator itself."""
     prompts = [checkpoint.chat.prompt_ids(conversation(SYSTEM, prompt)) for prompt in PROMPTS]
     with Generator(checkpoint) as generator:
-        generations = generator.generate(prompts, Sampling(12))
+        responses = generator.generate(prompts, Sampling(12))
     return [
-        (checkpoint.chat.response_text(one.ids), one.stop_reason, one.prompt_tokens, one.generated_tokens)
-        for one in generations
+        (checkpoint.chat.response_text(tokens.ids), tokens.stop_reason, tokens.prompt_tokens, tokens.generated_tokens)
+        for tokens in responses
     ]
 
 
@@ -175,23 +175,23 @@ def test_a_request_that_is_given_up_leaves_the_others_alone(loaded: dict[str, Ch
 )
 def test_settings_that_would_be_ignored_are_refused(loaded: dict[str, Checkpoint], config: dict[str, Any]) -> None:
     model = inspect_model(loaded["llama"])
-    with pytest.raises(UserError, match=f"the cst provider has no {next(iter(config))}"):
+    with pytest.raises(UserError, match=f"the cst provider does not support {next(iter(config))}"):
         ask(model, **config)
     model.api.close()
 
 
 def test_tools_are_refused(loaded: dict[str, Checkpoint]) -> None:
     model = inspect_model(loaded["llama"])
-    with pytest.raises(UserError, match="the cst provider has no tools"):
+    with pytest.raises(UserError, match="the cst provider does not support tools"):
         ask(model, tools=[ToolInfo(name="look", description="Looks.")])
     model.api.close()
 
 
 def test_images_are_refused(loaded: dict[str, Checkpoint]) -> None:
     model = inspect_model(loaded["llama"])
-    picture = ContentImage(image="data:image/png;base64,iVBORw0KGgo=")
-    with pytest.raises(UserError, match="the cst provider takes text only, not image"):
-        ask(model, [ChatMessageUser(content=[ContentText(text="What is this?"), picture])])
+    image = ContentImage(image="data:image/png;base64,iVBORw0KGgo=")
+    with pytest.raises(UserError, match="the cst provider supports text only, not image"):
+        ask(model, [ChatMessageUser(content=[ContentText(text="What is this?"), image])])
     assert (
         seen(ask(model, [INPUT[0], ChatMessageUser(content=[ContentText(text=PROMPTS[0])])]))
         == (expected(loaded["llama"])[0])

@@ -177,8 +177,8 @@ def test_the_longest_input_is_as_long_as_the_model_has_positions(
     short = verdicts(write(tmp_path, too_long="shorten"), folder, cases)
     assert short[0].behaviour is not None
     assert str(short[0].reason).startswith("read without ")
-    assert short[0].spent is not None
-    assert room - 12 < short[0].spent.input_tokens <= room
+    assert short[0].call is not None
+    assert room - 12 < short[0].call.input_tokens <= room
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_a_language_model_is_no_classifier(tmp_path: Path) -> None:
 
 def test_labels_that_do_not_exclude_each_other_are_refused(tmp_path: Path) -> None:
     folder = make_classifier(tmp_path / "many", "bert", problem_type="multi_label_classification")
-    with pytest.raises(UserError, match="one label of several"):
+    with pytest.raises(UserError, match="not a single-label classifier"):
         verdicts(write(tmp_path), folder)
 
 

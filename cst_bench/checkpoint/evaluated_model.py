@@ -1,36 +1,38 @@
-"""The checkpoint of a run: weights that we load (once, and only if some part needs them), or an API model."""
+"""The model of a run: weights that are loaded once, and only if some part needs them, or an API model."""
 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from cst_bench.checkpoint import CheckpointOptions, find_checkpoint, load_chat, load_weights, resolve
 from cst_bench.checkpoint.api import api_model
+from cst_bench.checkpoint.files import find_checkpoint
 from cst_bench.checkpoint.gate import require, run_gate
+from cst_bench.checkpoint.loading import load_chat, load_weights, placement
+from cst_bench.checkpoint.options import CheckpointOptions, resolve
 from cst_bench.errors import UserError
 from cst_bench.progress import Progress
+from cst_bench.record import CheckpointIdentity
 
 if TYPE_CHECKING:
     from inspect_ai.model import Model
 
-    from cst_bench.checkpoint import Checkpoint
     from cst_bench.checkpoint.chat import Chat
+    from cst_bench.checkpoint.loading import Checkpoint
 
-_SMALL = 20_000_000
-"""Below so many parameters a second thread gains nothing on a CPU, and loses much when the machine is busy."""
+_ONE_THREAD = 20_000_000
+"""Number of parameters below which a second CPU thread gains nothing, and loses much on a busy machine."""
 
 
-class Subject:
-    """What is evaluated. The template gate has passed before anything can be generated with it."""
+class EvaluatedModel:
+    """A model to evaluate. Call `pass_gate` before generating with it."""
 
     def __init__(self, options: CheckpointOptions, progress: Progress) -> None:
-        """Finds the checkpoint's files; loads nothing yet.
+        """Find the checkpoint's files; load nothing yet.
 
         Raises:
             UserError: there is no such checkpoint.
         """
-        self._options = options
         self._progress = progress
         self._source = resolve(options.name)
         self._files = None if self._source.kind == "inspect" else find_checkpoint(options, self._source)
@@ -38,14 +40,14 @@ class Subject:
 
     @property
     def label(self) -> str:
-        """What reports call it."""
+        """Return the name in reports."""
         return self._source.label
 
     @property
-    def identity(self) -> dict[str, Any]:
-        """What names it in the manifest."""
+    def identity(self) -> CheckpointIdentity:
+        """Return what identifies the weights in a manifest."""
         if self._files is None:
-            return {"label": self._source.label, "kind": "inspect", "revision": None, "weights_sha256": None}
+            return CheckpointIdentity(label=self._source.label, kind="inspect")
         return self._files.identity
 
     @cached_property
@@ -54,11 +56,11 @@ class Subject:
         return load_chat(self._files)
 
     def pass_gate(self) -> None:
-        """Runs the template gate and reports what it found; an API renders its own template out of our sight.
+        """Run the template gate and report its checks; an API model is only made, since its template is not visible.
 
         Raises:
             GateError: a check failed.
-            UserError: the API model can't be made.
+            UserError: the API model could not be made.
         """
         if self._files is None:
             self.inspect_model()
@@ -68,24 +70,29 @@ class Subject:
         self._progress.gate(self.label, checks)
         require(checks, self.label)
 
+    def limit_threads(self) -> None:
+        """Set PyTorch to one thread, process-wide, if this is a small model on a CPU. Changes only the speed."""
+        if self._files is None or self._files.parameter_count >= _ONE_THREAD:
+            return
+        import torch
+
+        device, _ = placement(self._files.options)
+        if torch.device(device).type == "cpu":
+            torch.set_num_threads(1)
+
     @cached_property
     def checkpoint(self) -> Checkpoint | None:
-        """The loaded weights; None for an API model."""
+        """Return the checkpoint, loaded at first use; None for an API model."""
         if self._files is None:
             return None
         self._progress.note(f"loading {self.label}")
-        checkpoint = load_weights(self._files, self._chat)
-        if checkpoint.device.type == "cpu" and checkpoint.model.num_parameters() < _SMALL:
-            import torch
-
-            torch.set_num_threads(1)
-        return checkpoint
+        return load_weights(self._files, self._chat)
 
     def inspect_model(self) -> Model:
-        """The same, as Inspect generates with it.
+        """Return the Inspect model that generates with it.
 
         Raises:
-            UserError: the API model can't be made, for want of a key or a package.
+            UserError: the API model could not be made, since a key or a package is missing.
         """
         if self._model is None:
             if self.checkpoint is not None:
@@ -101,10 +108,10 @@ class Subject:
         try:
             return api_model(name)
         except UserError as error:
-            hint = "" if name.count("/") != 1 else f"; for the hub checkpoint of that name say hf/{name}"
+            hint = "" if name.count("/") != 1 else f"; for the Hub checkpoint of that name use hf/{name}"
             raise UserError(f"{error}{hint}") from None
 
     def close(self) -> None:
-        """Ends the generation thread, if there is one."""
+        """Stop the generation thread, if there is one."""
         if self._model is not None and self._files is not None:
             self._model.api.close()
