@@ -78,12 +78,12 @@ class _Minutes:
     columns: list[list[Verdict]] = field(default_factory=list)
 
     async def judge(self, cases: Sequence[Case], count: Callable[[int], None]) -> list[Verdict]:
-        self.columns = await self.panel.members_judge(cases, count)
+        self.columns = await self.panel.member_verdicts(cases, count)
         return self.panel.combine(self.columns)
 
     def agreement(self, labels: LabelSet, seed: int) -> dict[str, Any]:
         return agreement(
-            [seat.name for seat in self.panel.seats],
+            [member.name for member in self.panel.members],
             [[verdict.behaviour for verdict in column] for column in self.columns],
             [prompt_hash(row.case.prompt) for row in labels.rows],
             seed=seed,
@@ -132,7 +132,7 @@ def make_card(
         ],
         "seconds": round(seconds, 3),
         "per_second": round(len(pairs) / seconds, 1) if seconds > 0 else None,
-        "spent": total_spent(verdicts),
+        "spent": spent.as_json() if (spent := total_spent(verdicts)) else {},
         "seed": seed,
         "packages": {"cst-bench": __version__, "numpy": np.__version__},
         "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),

@@ -18,8 +18,17 @@ from numpy.typing import NDArray
 from cst_bench.calibration.augmentation import copies
 from cst_bench.calibration.labels import FROM_PAIR, Labelled
 from cst_bench.files import prompt_hash
-from cst_bench.judging.trained.features import Features, declines, features
-from cst_bench.judging.trained.text_classifier import TEXTS, FeatureSettings, Model, learn_wording, matrix, scores
+from cst_bench.judging.trained import (
+    TEXTS,
+    Features,
+    FeatureSettings,
+    TextClassifier,
+    decision_scores,
+    declines,
+    extract_features,
+    feature_matrix,
+    learn_vocabulary,
+)
 
 SURE = 0.75
 """The probability from which a response that contradicts its label is learnt as what it shows."""
@@ -42,7 +51,7 @@ class FitOptions:
 class Fit:
     """A fitted model and what it was found to be worth."""
 
-    model: Model
+    model: TextClassifier
     held_out: NDArray[np.float64]
     """The probabilities of each response by a model that saw no response to its prompt, shape (responses, classes)."""
     contradicted: NDArray[np.bool_]
@@ -101,13 +110,13 @@ def _prepare(rows: Sequence[Labelled], classes: Sequence[str], options: FitOptio
     number = {name: at for at, name in enumerate(classes)}
     given = np.array([number[row.behaviour] for row in rows])
     folds = _folds([prompt_hash(row.case.prompt) for row in rows], given, options)
-    originals = features([row.case for row in rows])
+    originals = extract_features([row.case for row in rows])
     declining = _declining(declines(originals), given)
     constructed = np.array([row.by == FROM_PAIR for row in rows])
     contradicted = constructed & declines(originals) & (given != declining) & (declining is not None)
     altered = copies(rows, folds.tolist(), contradicted.tolist(), options.seed)
     of = np.array([*range(len(rows)), *(copy.of for copy in altered)])
-    copied = features([copy.case for copy in altered])
+    copied = extract_features([copy.case for copy in altered])
     # a copy can be cut down to its warning
     spoilt = declines(copied) & (given[of[len(rows) :]] != declining) & (declining is not None)
     return _Data(
@@ -154,17 +163,17 @@ def _relabel(data: _Data, relabelled: NDArray[np.bool_], declining: int) -> _Dat
     return replace(data, classes=np.where(changed, declining, data.classes), used=data.used | changed)
 
 
-def _fit(data: _Data, options: FitOptions, mask: NDArray[np.bool_]) -> Model:
+def _fit(data: _Data, options: FitOptions, mask: NDArray[np.bool_]) -> TextClassifier:
     """A model without probabilities, of some of the data."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
     given = _take(data.features, mask)
-    wording = {name: learn_wording(getattr(given, name), _RARE) for name in TEXTS}
+    vocabularies = {name: learn_vocabulary(getattr(given, name), _RARE) for name in TEXTS}
     scaler = StandardScaler().fit(given.cues)
     weights = LogisticRegression(C=options.penalty, class_weight="balanced", max_iter=2000)
-    weights.fit(matrix(wording, scaler, options.features, given), data.classes[mask])
-    return Model(wording, scaler, weights, None)
+    weights.fit(feature_matrix(vocabularies, scaler, options.features, given), data.classes[mask])
+    return TextClassifier(vocabularies, scaler, weights, None)
 
 
 def _held_out(data: _Data, options: FitOptions) -> NDArray[np.float64]:
@@ -174,8 +183,8 @@ def _held_out(data: _Data, options: FitOptions) -> NDArray[np.float64]:
     for fold in range(options.folds):
         model = _fit(data, options, data.used & (data.folds != fold))
         held = np.flatnonzero(data.folds[: data.n] == fold)
-        given = matrix(model.wording, model.scaler, options.features, _take(data.features, held))
-        found.append(scores(model.weights, given))
+        given = feature_matrix(model.vocabularies, model.scaler, options.features, _take(data.features, held))
+        found.append(decision_scores(model.weights, given))
         at.append(held)
     return np.concatenate(found)[np.argsort(np.concatenate(at))]
 

@@ -18,8 +18,7 @@ from cst_bench.calibration.labels import Labelled, LabelSet
 from cst_bench.errors import UserError
 from cst_bench.files import prompt_hash, write_bytes, write_json, write_text
 from cst_bench.judging import NEITHER, JudgeOptions, ask
-from cst_bench.judging.trained.text_classifier import store
-from cst_bench.judging.trained.trained_judge import ClassifierFile, ClassifierJudge, make
+from cst_bench.judging.trained import ClassifierFile, ClassifierJudge, dump_text_classifier, make
 from cst_bench.statistics.classification_metrics import by_cluster, with_intervals
 from cst_bench.workfolder import package_versions
 
@@ -56,7 +55,7 @@ def train(labels: LabelSet, out: Path, options: TrainOptions | None = None) -> d
     rows, dropped = _rows(labels)
     classes = _classes(rows, options.fit.folds)
     found = fit(rows, classes, options.fit)
-    file, path = _write(out, store(found.model), rows, classes, options)
+    file, path = _write(out, dump_text_classifier(found.model), rows, classes, options)
     card = _card(make(file, path, JudgeOptions()), labels, rows, dropped, found, options)
     write_json(out / CARD, card)
     return card

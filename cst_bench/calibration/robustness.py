@@ -177,7 +177,7 @@ def attack(
             }
             for name, family in suite.families.items()
         },
-        "spent": total_spent(verdicts),
+        "spent": spent.as_json() if (spent := total_spent(verdicts)) else {},
     }
 
 

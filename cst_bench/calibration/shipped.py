@@ -21,8 +21,8 @@ from cst_bench.calibration.labels import SHIPPED as LABELS
 from cst_bench.calibration.labels import join, read_labels, shipped_labels
 from cst_bench.errors import UserError
 from cst_bench.files import read_rows, write_json, write_text
+from cst_bench.judging import FOLDER, load_judge
 from cst_bench.judging.card import SHIPPED, read_card
-from cst_bench.judging.find import FOLDER, load_judge
 
 PASSING = ("seconds", "per_second", "packages", "made")
 """What differs from one calibration to the next without a change of judge or labels."""
