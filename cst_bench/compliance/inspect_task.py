@@ -18,7 +18,7 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 from cst_bench.compliance.compliance_task import REFERENCE, ComplianceTask, check_judge, check_wording, load_task
 from cst_bench.compliance.data import Prompt, PromptSet, load_prompts
 from cst_bench.compliance.scores import Outcome, summarise
-from cst_bench.judging import Case, Judge, Verdict, load_judge, uncounted
+from cst_bench.judging import Case, Judge, Verdict, ignore_progress, load_judge
 
 SCORER = "behaviour"
 SampleKey = tuple[str | int, int]
@@ -143,7 +143,7 @@ def behaviour(judge: Judge, verdicts: Mapping[SampleKey, Verdict] | None = None)
     async def score(state: TaskState, target: Target) -> Score:
         if verdicts is None:
             case = Case(state.user_prompt.text, state.output.completion, state.metadata["fields"])
-            (verdict,) = await judge.judge([case], uncounted)
+            (verdict,) = await judge.judge([case], ignore_progress)
         else:
             verdict = verdicts[state.sample_id, state.epoch]
         metadata = {"judge": judge.name, "judge_version": judge.version, "judge_sha256": judge.identity}
