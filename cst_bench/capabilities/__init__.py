@@ -1,4 +1,4 @@
-"""Capabilities through lm-eval: its own task definitions and metrics, over a checkpoint that is already loaded."""
+"""Capabilities measured with lm-eval's own task definitions and metrics, on a checkpoint that is already loaded."""
 
 from cst_bench.capabilities.capability_task import CapabilityTask, load_capability
 from cst_bench.capabilities.evaluation import evaluate_capability

@@ -15,7 +15,7 @@ FOLDER = "tasks/capabilities"
 
 
 class CapabilityTask(Content):
-    """A task or group of lm-eval, from its stock definitions or from a folder of one's own."""
+    """A task or group of lm-eval, from its stock definitions or from another folder."""
 
     name: str = Field(pattern=r"^[a-z0-9_]+$")
     version: Annotated[int, Field(ge=1)]
@@ -26,14 +26,14 @@ class CapabilityTask(Content):
     lm_eval: str
     """Name of the task or group in lm-eval."""
     is_group: bool = False
-    """Whether that is a group of tasks, as MMLU's subjects are."""
+    """Whether it is a group of tasks, as MMLU's subjects are."""
     stock: str | None = None
-    """The folder of lm-eval's own definitions that has it, so that the thousands of others need not be read."""
+    """Folder of lm-eval's own definitions that contains it, so that the thousands of others need not be read."""
     definitions: str | None = None
-    """A folder of definitions of one's own, relative to the task file."""
+    """Folder of other definitions, relative to the task file."""
     num_fewshot: Annotated[int, Field(ge=0)]
     metric: str
-    """The metric that is reported, as lm-eval calls it."""
+    """lm-eval's name of the reported metric."""
     changelog: dict[int, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -43,7 +43,7 @@ class CapabilityTask(Content):
         return self
 
     def definitions_folder(self, path: Path) -> Path:
-        """Where the definitions are; `path` is the task file.
+        """Return the folder of the definitions; `path` is the task file.
 
         Raises:
             UserError: there is no such folder.
@@ -63,10 +63,10 @@ class CapabilityTask(Content):
 
 
 def load_capability(name: str) -> tuple[CapabilityTask, Path]:
-    """A capability task by name or path, and the file it stands in.
+    """Load a capability task by name or path; return it and the path of its file.
 
     Raises:
-        UserError: unknown name, or a fault in the file.
+        UserError: the name is unknown, or the file is not valid.
     """
     path = content.find(FOLDER, name, "capability task")
     return content.load(path, CapabilityTask), path

@@ -1,63 +1,82 @@
-"""A capability task's result: on disk in lm-eval's own form, and the one score that is reported."""
+"""A capability task's result: on disk in lm-eval's own format, and the one score that is reported."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
+
+from pydantic import JsonValue
 
 from cst_bench.capabilities.capability_task import CapabilityTask
 from cst_bench.errors import CstBenchError
 from cst_bench.files import digest, write_text
 
+Sample = Mapping[str, object]
+"""One of lm-eval's logged samples: `doc_id`, `doc_hash`, `prompt_hash`, `filter`, the metrics' values, …"""
+Metrics = Mapping[str, float | str]
+"""`METRIC,FILTER` and `METRIC_stderr,FILTER` → value, or `N/A`."""
+
 _VARYING = ("date", "total_evaluation_time_seconds", "git_hash", "pretty_env_info", "start_time", "end_time")
 """Keys of lm-eval's results that change from run to run; `run.json` has what matters of them."""
 
 
+class LmEvalResults(TypedDict, total=False):
+    """Return value of lm-eval's `evaluate`: the keys that are used here."""
+
+    results: Mapping[str, Metrics]
+    """Metrics by (sub)task."""
+    groups: Mapping[str, Metrics]
+    samples: Mapping[str, Sequence[Sample]]
+    """Samples by (sub)task."""
+    config: Mapping[str, object]
+
+
 @dataclass(frozen=True)
 class CapabilityResult:
-    """The score of a capability task, a share in 0 to 1, with lm-eval's standard error; None is undefined."""
+    """The score of a capability task, a share in 0 to 1, with lm-eval's standard error; None if undefined."""
 
     task: str
     metric: str
     score: float | None
     stderr: float | None
     n: int
+    """Number of documents."""
     documents_sha256: str
-    """Over lm-eval's hashes of the documents and of the prompts with their shots: other data, other hash."""
+    """SHA-256 of lm-eval's hashes of the documents and of the prompts with their shots: it identifies the data."""
     fallback: str | None
-    """Why shared-prefix scoring was left for lm-eval's stock way; None if it was not."""
-    results: Mapping[str, Any]
-    """lm-eval's own results, less what changes from run to run."""
-    samples: Mapping[str, list[dict[str, Any]]]
+    """Reason why lm-eval's stock method scored instead of the shared-prefix one; None if it did not."""
+    results: Mapping[str, JsonValue]
+    """lm-eval's own results, without what changes from run to run."""
+    samples: Mapping[str, Sequence[Sample]]
     """lm-eval's own samples by (sub)task; empty when loaded from disk."""
 
 
-def make_result(task: CapabilityTask, raw: Mapping[str, Any], fallback: str | None) -> CapabilityResult:
-    """From what `simple_evaluate` returns.
+def make_result(task: CapabilityTask, raw: LmEvalResults, fallback: str | None) -> CapabilityResult:
+    """Make the result of a task from the return value of lm-eval's `evaluate`.
 
     Raises:
         CstBenchError: lm-eval reports no such metric for the task.
     """
     from lm_eval.utils import handle_non_serializable
 
-    samples: dict[str, list[dict[str, Any]]] = dict(raw.get("samples", {}))
+    samples = dict(raw.get("samples", {}))
     kept = {key: value for key, value in raw.items() if key not in (*_VARYING, "samples")}
     results = json.loads(json.dumps(kept, default=handle_non_serializable, sort_keys=True))
-    found = {**results["results"], **results.get("groups", {})}.get(task.lm_eval, {})
+    metrics = {**results["results"], **results.get("groups", {})}.get(task.lm_eval, {})
     key = f"{task.metric},none"
-    if key not in found:
-        known = ", ".join(sorted(name.split(",")[0] for name in found if "stderr" not in name))
+    if key not in metrics:
+        known = ", ".join(sorted(name.split(",")[0] for name in metrics if "stderr" not in name))
         raise CstBenchError(f"lm-eval reports no {task.metric} for {task.lm_eval}, only {known}")
-    hashes = sorted((name, s["doc_hash"], s["prompt_hash"]) for name, of in samples.items() for s in of)
+    hashes = sorted((name, row["doc_hash"], row["prompt_hash"]) for name, rows in samples.items() for row in rows)
     return CapabilityResult(
         task=task.name,
         metric=task.metric,
-        score=_number(found[key]),
-        stderr=_number(found.get(f"{task.metric}_stderr,none")),
-        n=sum(len({sample["doc_id"] for sample in of}) for of in samples.values()),
+        score=_number(metrics[key]),
+        stderr=_number(metrics.get(f"{task.metric}_stderr,none")),
+        n=sum(len({row["doc_id"] for row in rows}) for rows in samples.values()),
         documents_sha256=digest(hashes),
         fallback=fallback,
         results=results,
@@ -66,7 +85,7 @@ def make_result(task: CapabilityTask, raw: Mapping[str, Any], fallback: str | No
 
 
 def save(result: CapabilityResult, folder: Path) -> None:
-    """Writes `TASK.samples.jsonl` and then `TASK.json`, whose presence says that the task is finished."""
+    """Write `TASK.samples.jsonl` and then `TASK.json`, whose presence means that the task is finished."""
     from lm_eval.utils import handle_non_serializable
 
     lines = [
@@ -75,22 +94,14 @@ def save(result: CapabilityResult, folder: Path) -> None:
         for sample in samples
     ]
     write_text(folder / f"{result.task}.samples.jsonl", "".join(f"{line}\n" for line in lines))
-    summary = {
-        "task": result.task,
-        "metric": result.metric,
-        "score": result.score,
-        "stderr": result.stderr,
-        "n": result.n,
-        "documents_sha256": result.documents_sha256,
-        "fallback": result.fallback,
-    }
+    summary = {name: value for name, value in vars(result).items() if name not in ("results", "samples")}
     # lm-eval's own keys at the top, ours under one, so that its tools read the file as theirs
     text = json.dumps({**result.results, "cst_bench": summary}, indent=2, ensure_ascii=False, sort_keys=True)
     write_text(folder / f"{result.task}.json", f"{text}\n")
 
 
 def load(folder: Path, task: str) -> CapabilityResult | None:
-    """The result of a finished task, by its name, without its samples; None if it isn't finished."""
+    """Load the result of a finished task, by its name, without its samples; None if it is not finished."""
     path = folder / f"{task}.json"
     if not path.is_file():
         return None
@@ -99,24 +110,27 @@ def load(folder: Path, task: str) -> CapabilityResult | None:
 
 
 def document_scores(folder: Path, task: str) -> dict[str, float]:
-    """What each document of a finished task scored in the metric that is reported, by (sub)task and number.
+    """Load the reported metric of each document of a finished task, by `(sub)task/document number`.
 
-    Their mean is the score: subtasks weigh by their documents.
+    Their mean is the score: subtasks are weighted by their documents.
+
+    Raises:
+        CstBenchError: the task is not finished.
     """
     result = load(folder, task)
     if result is None:
         raise CstBenchError(f"{folder} has no result of {task}")
-    found = {}
-    for line in (folder / f"{task}.samples.jsonl").read_text(encoding="utf-8").split("\n"):
-        if line:
-            sample = json.loads(line)
-            if sample.get("filter", "none") == "none":
-                found[f"{sample['task']}/{sample['doc_id']}"] = float(sample[result.metric])
-    return found
+    lines = (folder / f"{task}.samples.jsonl").read_text(encoding="utf-8").split("\n")
+    samples = [json.loads(line) for line in lines if line]
+    return {
+        f"{sample['task']}/{sample['doc_id']}": float(sample[result.metric])
+        for sample in samples
+        if sample.get("filter", "none") == "none"
+    }
 
 
-def _number(value: Any) -> float | None:
-    """lm-eval writes `N/A` for what it can't tell, as the standard error of a single document."""
+def _number(value: float | str | None) -> float | None:
+    """Return a metric's value, None where lm-eval writes `N/A`, as for the standard error of a single document."""
     if isinstance(value, str) or value is None or value != value:
         return None
     return float(value)

@@ -1,4 +1,4 @@
-"""lm-eval's own command line, with the model `cst-hf` registered and templates compiled once.
+"""lm-eval's command line, with the model `cst-hf` registered and each template compiled once.
 
 python -m cst_bench.capabilities.likelihoods run --model cst-hf --model_args pretrained=FOLDER --tasks arc_challenge
 """
@@ -9,7 +9,7 @@ from cst_bench.capabilities.likelihoods import compiled_templates
 
 
 def main() -> None:
-    """Runs it."""
+    """Run the command line."""
     from lm_eval.__main__ import cli_evaluate
 
     with compiled_templates():

@@ -1,11 +1,11 @@
-"""The lm-eval model `cst-hf`: stock `hf` with packed scoring, and stock `hf` itself where that wouldn't be exact."""
+"""The lm-eval model `cst-hf`: stock `hf` with packed scoring, and stock `hf` itself where that would not be exact."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from lm_eval.api.registry import register_model
@@ -14,58 +14,66 @@ from lm_eval.models.utils import _add_special_kwargs, has_bos_prefix
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from cst_bench.capabilities.likelihoods.budget import token_budget
-from cst_bench.capabilities.likelihoods.eligibility import exact_length, unsupported_model
+from cst_bench.capabilities.likelihoods.eligibility import unsupported_model
 from cst_bench.capabilities.likelihoods.kernels import kernels_for
 from cst_bench.capabilities.likelihoods.preparation import EncodedTexts, encode_all, texts_of
 from cst_bench.capabilities.likelihoods.scorer import Requests, Scored, Scorer, UnsupportedModelError
 from cst_bench.capabilities.likelihoods.selfcheck import disagreement
+from cst_bench.checkpoint.inspection import base_model, batch_invariant_length
+
+if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance
+    from transformers import PreTrainedModel
 
 _log = logging.getLogger(__name__)
 
-TokenRequest = tuple[Any, list[int], list[int]]
-"""What lm-eval hands on: the request's texts (None for a part of a rolling one), context ids, continuation ids."""
+TokenRequest = tuple[tuple[str, str] | None, list[int], list[int]]
+"""lm-eval's request: its texts (None for a part of a rolling one), context ids, continuation ids."""
 
 
 @register_model("cst-hf")
 class CstHFLM(HFLM):  # type: ignore[misc]
     """lm-eval's `hf`, several times faster on log-likelihoods that share contexts. Takes the same arguments.
 
-    The first scoring call checks it against stock on a few requests. What it can't do exactly is left to stock,
-    and `fallback_reason` then says why; in half precision its softmax is in fp32 unless `softmax_dtype` says else.
+    The first scoring call checks it against stock on a few requests. Whatever it cannot score exactly is left to
+    stock, and `fallback_reason` says why. In half precision its softmax is in fp32 unless `softmax_dtype` is set.
     """
 
-    batch_size_per_gpu: Any
-    softmax_dtype: Any
+    batch_size_per_gpu: int | str
+    softmax_dtype: torch.dtype | None
 
-    def __init__(self, pretrained: Any, *args: Any, token_budget: int | None = None, **kwargs: Any) -> None:
-        """
+    def __init__(
+        self, pretrained: str | PreTrainedModel, *args: object, token_budget: int | None = None, **kwargs: object
+    ) -> None:
+        """Load the model unless it is loaded already.
+
         Args:
             pretrained: As for `hf`: a name, a folder or a loaded model.
             args: As for `hf`.
-            token_budget: Tokens of one forward pass; by default what fits in memory.
+            token_budget: Tokens of one forward pass; by default, as many as fit in memory.
             kwargs: As for `hf`.
         """
         super().__init__(pretrained, *args, **kwargs)
         self.fallback_reason: str | None = None
-        """Why requests were left to stock; None if none were."""
+        """Reason why requests were left to stock; None if none were."""
         self._token_budget = token_budget
         self._scorer: Scorer | None = None
         self._checked = False
         self._encoded = EncodedTexts({})
-        self._stock_batch: Any = None
+        self._stock_batch: int | str | None = None
 
     @property
     def forwarded_tokens(self) -> int:
-        """Tokens that packed scoring has run through the model."""
+        """Return the number of tokens that packed scoring has forwarded."""
         return self._scorer.tokens if self._scorer is not None else 0
 
-    def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[Scored]:
-        """As in lm-eval, with each distinct text encoded once."""
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[Scored]:
+        """Score as lm-eval does, with each distinct text encoded once."""
         with self._encoding(request.args for request in requests):
             return super().loglikelihood(requests, disable_tqdm=disable_tqdm)  # type: ignore[no-any-return]
 
-    def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
-        """As in lm-eval, with the windows of all requests scored together."""
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+        """Score as lm-eval does, with the windows of all requests scored together."""
         if self._ready() is None:
             return super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm)  # type: ignore[no-any-return]
         self._stock_batch = self.batch_size_per_gpu
@@ -75,11 +83,11 @@ class CstHFLM(HFLM):  # type: ignore[misc]
         finally:
             self.batch_size_per_gpu, self._stock_batch = self._stock_batch, None
 
-    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **rest: Any) -> list[int]:
-        """As in lm-eval."""
-        known = self._encoded.get(string) if add_special_tokens is None and not rest else None
-        if known is not None:
-            return known
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **rest: object) -> list[int]:
+        """Encode as lm-eval does, or return the ids of a text that is encoded already."""
+        ids = self._encoded.get(string) if add_special_tokens is None and not rest else None
+        if ids is not None:
+            return ids
         return super().tok_encode(string, add_special_tokens=add_special_tokens, **rest)  # type: ignore[no-any-return]
 
     def _loglikelihood_tokens(
@@ -112,18 +120,18 @@ class CstHFLM(HFLM):  # type: ignore[misc]
             self.batch_size_per_gpu = size
 
     def _all_exact(self, requests: Sequence[TokenRequest]) -> bool:
-        """Whether packed scoring gives stock's results on these requests; stock also says what is wrong with some."""
+        """Return whether packed scoring gives stock's results on these requests; stock reports invalid ones itself."""
         longest = max(
             min(len(context) + len(continuation) - 1, self.max_length) for _, context, continuation in requests
         )
-        limit = exact_length(self.model)
+        limit = batch_invariant_length(base_model(self.model).config.get_text_config())
         if limit is not None and longest > limit:
             self._fall_back(f"its rope depends on the batch beyond {limit} tokens")
             return False
         return all(context and 0 < len(continuation) <= self.max_length for _, context, continuation in requests)
 
     def _ready(self) -> Scorer | None:
-        """The scorer, checked once; None if the model is left to stock."""
+        """Return the scorer, checked once; None if the model is left to stock."""
         if not self._checked:
             self._checked = True
             self._scorer = self._checked_scorer()
@@ -147,13 +155,13 @@ class CstHFLM(HFLM):  # type: ignore[misc]
 
     def _disagreement(self, scorer: Scorer) -> str | None:
         def stock(requests: Requests) -> list[Scored]:
-            given: list[TokenRequest] = [
+            tokens: list[TokenRequest] = [
                 (None, list(context), list(continuation)) for context, continuation in requests
             ]
             dtype, size = self.softmax_dtype, self.batch_size_per_gpu
             self.softmax_dtype, self.batch_size_per_gpu = dtype or torch.float32, 4
             try:
-                return self._stock(given, True, None)
+                return self._stock(tokens, True, None)
             finally:
                 self.softmax_dtype, self.batch_size_per_gpu = dtype, size
 
@@ -167,12 +175,12 @@ class CstHFLM(HFLM):  # type: ignore[misc]
 
     def _fall_back(self, reason: str) -> None:
         if self.fallback_reason is None:
-            _log.warning("scoring this model the stock way, which is slower: %s", reason)
+            _log.warning("scoring with lm-eval's stock method, which is slower: %s", reason)
             self.fallback_reason = reason
 
     @contextmanager
-    def _encoding(self, pairs: Any) -> Iterator[None]:
-        """Has the texts of these pairs encoded, for as long as they are looked up."""
+    def _encoding(self, pairs: Iterable[tuple[str, str]]) -> Iterator[None]:
+        """Encode the texts of these pairs, and keep the ids while active."""
         by_special: dict[bool, list[str]] = {True: [], False: []}
         if self.backend == "causal":
             prefix = self.tokenizer.decode(self.prefix_token_id)

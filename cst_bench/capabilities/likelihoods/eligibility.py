@@ -1,33 +1,30 @@
-"""What packed scoring can't do exactly: known from the config, or seen in what the layers ask for."""
+"""Reasons why packed scoring is not exact for a model: from its config, or from what its layers ask for."""
 
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING
 
 from cst_bench.capabilities.likelihoods.prefix_attention import ForestAttention
+from cst_bench.checkpoint.inspection import base_model, has_prompt_learning, layer_count, plain_attention_only
 
-_LAYERS = {"full_attention", "sliding_attention"}
-
-
-def base_of(model: Any) -> Any:
-    """The `transformers` model, without the adapter around it."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
-def unsupported_model(model: Any) -> str | None:
-    """Why a model can't be scored packed, as far as it tells before it runs; None if nothing is known against it."""
-    base = base_of(model)
+def unsupported_model(model: PreTrainedModel) -> str | None:
+    """Return why a model is not scored packed, as far as is known before it runs; None if nothing speaks against it."""
+    base = base_model(model)
     config = base.config.get_text_config()
     if base.config.is_encoder_decoder:
         return "it is an encoder-decoder model"
     if getattr(base, "is_quantized", False) or getattr(base.config, "quantization_config", None) is not None:
         return "its weights are quantized"
-    if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
+    if has_prompt_learning(model):
         return "its adapter puts tokens of its own before the input"
     if getattr(config, "attn_logit_softcapping", None):
         return "its attention has a soft-cap"
-    if getattr(config, "attention_chunk_size", None) or not set(getattr(config, "layer_types", None) or ()) <= _LAYERS:
+    if not plain_attention_only(config):
         return "it has layers other than full and sliding attention"
     if not base._can_set_attn_implementation():
         return "its attention isn't exchangeable"
@@ -37,12 +34,12 @@ def unsupported_model(model: Any) -> str | None:
     return None
 
 
-def unsupported_calls(model: Any, attention: ForestAttention) -> str | None:
-    """Why a model can't be scored packed, as its layers' calls in one pass tell; None if all is well."""
-    config = base_of(model).config.get_text_config()
+def unsupported_calls(model: PreTrainedModel, attention: ForestAttention) -> str | None:
+    """Return why a model cannot be scored packed, judged by its layers' calls in one pass; None if it can."""
+    config = base_model(model).config.get_text_config()
     if attention.unsupported is not None:
         return attention.unsupported
-    calls, layers = len(attention.windows), config.num_hidden_layers
+    calls, layers = len(attention.windows), layer_count(model)
     if calls != layers:
         return f"{calls} of its {layers} layers call the registered attention"
     windowed = sum(window is not None for window in attention.windows)
@@ -54,16 +51,3 @@ def unsupported_calls(model: Any, attention: ForestAttention) -> str | None:
     if windowed != expected:
         return f"{windowed} of its {expected} sliding layers tell attention their window"
     return None
-
-
-def exact_length(model: Any) -> int | None:
-    """The longest input whose result doesn't depend on what it is batched with (dynamic rope); None if all."""
-    config = base_of(model).config.get_text_config()
-    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    lengths = []
-    for settings in [rope, *(value for value in rope.values() if isinstance(value, dict))]:
-        kind = str(settings.get("rope_type", settings.get("type", "")))
-        if "dynamic" in kind or kind == "longrope":
-            original = settings.get("original_max_position_embeddings")
-            lengths.append(int(original or config.max_position_embeddings))
-    return min(lengths, default=None)

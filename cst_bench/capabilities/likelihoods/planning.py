@@ -1,7 +1,7 @@
-"""Groups log-likelihood requests by what they share: each context once, its continuations as branches behind it.
+"""Group log-likelihood requests by what they share: each context once, followed by its continuations as branches.
 
-Pure Python over token ids. A request is a pair (context, continuation); the model reads both less the last token, and
-its logits at the last context token and behind it give the continuation's log-likelihood.
+Pure Python over token ids. A request is a pair (context, continuation); the model reads both without the last token,
+and its logits from the last context token on give the continuation's log-likelihood.
 """
 
 from __future__ import annotations
@@ -9,94 +9,93 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
 
 Tokens = tuple[int, ...]
 
 _WORTHWHILE = 32
-"""Fewest tokens that a group of documents must have in common to be a group."""
+"""Fewest tokens that the documents of a group have in common."""
 _SHARE = 8
-"""And they must be at least one in so many of their tokens: what has a prefix needs a mask, which is slower."""
+"""Smallest shared fraction, as 1 / 8 of a document's tokens: prefix groups need a mask, which is slower."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """What one request asks for: the likelihood of `tokens`, given the context and themselves."""
+    """One request: the likelihood of `tokens` after the context."""
 
     request: int
-    """Index into the requests."""
+    """Index of the request."""
     tokens: Tokens
 
     @property
     def branch(self) -> Tokens:
-        """What the model reads behind the context."""
+        """Return the tokens that the model reads after the context."""
         return self.tokens[:-1]
 
 
 @dataclass(frozen=True)
 class Trie:
-    """Branches merged where they begin alike, row by row in depth-first order."""
+    """Branches merged by their common prefixes, one row a token, in depth-first order."""
 
     tokens: list[int]
     depths: list[int]
-    """How many rows are above each row."""
+    """Number of ancestors of each row."""
     ends: list[int]
-    """Row r is above (or is) exactly the rows r to ends[r] - 1."""
+    """Row r and its descendants are exactly the rows r to ends[r] - 1."""
     rows: dict[Tokens, list[int]]
-    """The rows that spell each branch."""
+    """Branch → the rows that spell it."""
 
 
 @dataclass
-class Document:
-    """A context, and what is asked about it."""
+class PlannedDocument:
+    """A context and its requests."""
 
     context: Tokens
     targets: list[Target] = field(default_factory=list)
 
     @cached_property
     def trie(self) -> Trie:
-        """The branches behind the context."""
+        """Return the branches after the context."""
         return make_trie(target.branch for target in self.targets)
 
     @property
     def rows(self) -> int:
-        """Tokens that the model reads for it."""
+        """Return the number of tokens that the model reads for it."""
         return len(self.context) + len(self.trie.tokens)
 
-    def halves(self) -> list[Document]:
-        """The same as two documents with half of the targets each; itself, if it has but one."""
+    def halves(self) -> list[PlannedDocument]:
+        """Split it into two documents with half of the targets each; into itself if it has only one."""
         middle = (len(self.targets) + 1) // 2
         parts = [self.targets[:middle], self.targets[middle:]]
-        return [Document(self.context, part) for part in parts if part]
+        return [PlannedDocument(self.context, part) for part in parts if part]
 
 
 @dataclass
 class Group:
-    """Documents whose contexts have their first `prefix` tokens in common; 0 for a document by itself."""
+    """Documents whose contexts have their first `prefix` tokens in common; 0 for a single document."""
 
     prefix: int
-    documents: list[Document]
+    documents: list[PlannedDocument]
 
 
 def make_plan(requests: Sequence[tuple[Sequence[int], Sequence[int]]], max_length: int) -> list[Group]:
-    """Groups requests on their token ids, after lm-eval's own truncation from the left to `max_length` + 1 tokens.
+    """Group requests by their token ids, after lm-eval's own truncation from the left to `max_length` + 1 tokens.
 
     Raises:
         ValueError: a context or continuation is empty, or a continuation is longer than `max_length`.
     """
-    documents: dict[Tokens, Document] = {}
+    documents: dict[Tokens, PlannedDocument] = {}
     for index, (context, continuation) in enumerate(requests):
         if not context or not continuation or len(continuation) > max_length:
             raise ValueError(
                 f"request {index}: {len(context)} + {len(continuation)} tokens, with room for {max_length}"
             )
         kept = tuple(context[max(0, len(context) + len(continuation) - max_length - 1) :])
-        documents.setdefault(kept, Document(kept)).targets.append(Target(index, tuple(continuation)))
+        documents.setdefault(kept, PlannedDocument(kept)).targets.append(Target(index, tuple(continuation)))
     return _group(sorted(documents.values(), key=lambda document: document.context))
 
 
 def make_trie(branches: Iterable[Tokens]) -> Trie:
-    """Merges branches; equal ones, and those that begin another, cost nothing."""
+    """Merge branches; equal ones, and prefixes of others, add no rows."""
     trie = Trie([], [], [], {})
     path: list[int] = []
     previous: Tokens = ()
@@ -121,7 +120,7 @@ def _close(trie: Trie, rows: list[int]) -> None:
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many tokens two sequences have in common from the start."""
+    """Return the length of the common prefix of two sequences."""
     low, high = 0, min(len(a), len(b))
     if a[:high] == b[:high]:
         return high
@@ -134,8 +133,8 @@ def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
     return low
 
 
-def _group(documents: list[Document]) -> list[Group]:
-    """Splits sorted documents where going on would share less in all."""
+def _group(documents: list[PlannedDocument]) -> list[Group]:
+    """Split sorted documents into groups, where one more document would reduce the tokens shared in total."""
     groups: list[Group] = []
     start = 0
     while start < len(documents):
@@ -153,18 +152,6 @@ def _group(documents: list[Document]) -> list[Group]:
     return groups
 
 
-def _shared(a: Document, b: Document) -> int:
-    """Each keeps its last context token, whose logits it needs."""
+def _shared(a: PlannedDocument, b: PlannedDocument) -> int:
+    """Return the shared tokens, without each context's last one, whose logits it needs."""
     return min(common_prefix(a.context, b.context), len(a.context) - 1, len(b.context) - 1)
-
-
-def planned_tokens(groups: Iterable[Group]) -> int:
-    """Tokens that the model reads for a plan when every group's prefix is read once."""
-    return sum(group.prefix + sum(document.rows - group.prefix for document in group.documents) for group in groups)
-
-
-def unique_tokens(requests: Sequence[tuple[Sequence[int], Sequence[int]]], max_length: int) -> int:
-    """The nodes of the trie of all inputs: no exact scorer can read fewer tokens."""
-    inputs = sorted({(*context, *continuation)[-(max_length + 1) :][:-1] for context, continuation in requests})
-    shared = sum(common_prefix(a, b) for a, b in pairwise(inputs))
-    return sum(map(len, inputs)) - shared

@@ -1,7 +1,7 @@
-"""Attention over a pack, as transformers calls it: registered under a name, for the duration of one forward pass.
+"""Attention over a pack, as transformers calls it: registered under a name, and active for one forward pass.
 
-Transformers builds no mask for a name that it doesn't know; who sees whom comes from the `ForestAttention` that is
-active (in a context variable, so nothing outlives the `with` block or reaches another thread).
+Transformers builds no mask for a name that it does not know; the active `ForestAttention` decides what each row sees
+(in a context variable, so that nothing outlives the `with` block or reaches another thread).
 """
 
 from __future__ import annotations
@@ -9,16 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
 
 import torch
 from transformers import AttentionInterface, PreTrainedModel
 
 from cst_bench.capabilities.likelihoods.kernels import Kernel, KernelName, make_kernel
-from cst_bench.capabilities.likelihoods.prefix_packing import Pack
+from cst_bench.capabilities.likelihoods.prefix_packing import PrefixPack
 
 NAME = "cst_forest"
-"""What our attention is called among transformers' attention functions."""
+"""Name of our attention among transformers' attention functions."""
 
 KeysValues = tuple[torch.Tensor, torch.Tensor]
 """Keys and values of one layer, each [1, key heads, keys, size]."""
@@ -37,41 +36,42 @@ _HARMLESS = {
     "token_type_ids",
     "use_cache",
 }
-"""What models hand on to attention and no attention function uses."""
+"""Arguments that models pass to attention and that no attention function uses."""
 
 
 class ForestAttention:
-    """What the layers of one forward pass over a pack need, and what is learnt from their calls."""
+    """Attention state of one forward pass over a pack, and a record of the layers' calls."""
 
-    def __init__(self, pack: Pack, kernel: KernelName, device: torch.device, kept: list[KeysValues]) -> None:
-        """
+    def __init__(self, pack: PrefixPack, kernel: KernelName, device: torch.device, kept: list[KeysValues]) -> None:
+        """Prepare one pass.
+
         Args:
-            pack: Its rows are what the model is given.
-            kernel: How to compute it.
-            device: Where the pack's index tensors go.
-            kept: Per layer, what an earlier pack left; empty if `pack.kept` is 0.
+            pack: Its rows are the model's input.
+            kernel: Way to compute the attention.
+            device: Device of the pack's index tensors.
+            kept: For each layer, keys and values of an earlier pack; empty if `pack.kept` is 0.
         """
         self._pack = pack
         self._before = kept
         self._kernel: Kernel = make_kernel(kernel, pack, device)
         self.kept: list[KeysValues] = []
-        """Per layer, the keys and values that the next pack needs."""
+        """For each layer, the keys and values that the next pack needs."""
         self.windows: list[int | None] = []
-        """Per call, the sliding window."""
+        """For each call, the sliding window."""
         self.unsupported: str | None = None
-        """What a layer asked for that can't be done."""
+        """Unsupported request of a layer."""
 
     def __call__(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None, window: int | None
     ) -> torch.Tensor:
-        """Attention of one layer.
+        """Compute the attention of one layer.
 
         Args:
             query: [1, heads, rows, size].
             key: [1, key heads, rows, size].
-            value: As `key`.
-            scale: Of the dot products; by default size to the power -1/2.
-            window: How many positions back each row sees, itself included.
+            value: Like `key`.
+            scale: Factor of the dot products; by default size to the power -1/2.
+            window: Number of positions that each row sees, its own included.
 
         Returns:
             [1, heads, rows, size].
@@ -93,7 +93,7 @@ _active: ContextVar[ForestAttention | None] = ContextVar("cst_forest_attention",
 
 @contextmanager
 def active(attention: ForestAttention) -> Iterator[None]:
-    """Lets the layers of a model whose attention is `NAME` use this, in this thread."""
+    """Make this the attention of models whose attention is `NAME`, in this thread."""
     token = _active.set(attention)
     try:
         yield
@@ -102,9 +102,9 @@ def active(attention: ForestAttention) -> Iterator[None]:
 
 
 @contextmanager
-def attention_swapped(model: Any) -> Iterator[None]:
-    """Gives a model our attention, and then back what it had."""
-    configs = {id(m.config): m.config for m in model.modules() if isinstance(m, PreTrainedModel)}
+def attention_swapped(model: PreTrainedModel) -> Iterator[None]:
+    """Switch a model to our attention, and restore its own at the end."""
+    configs = {id(part.config): part.config for part in model.modules() if isinstance(part, PreTrainedModel)}
     for config in list(configs.values()):
         for name in config.sub_configs:
             if getattr(config, name, None) is not None:
@@ -127,13 +127,13 @@ def forest_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
-    **rest: Any,
+    **rest: object,
 ) -> tuple[torch.Tensor, None]:
-    """The function that transformers calls in each layer: queries [1, heads, rows, size] → [1, rows, heads, size]."""
+    """Compute a layer's attention for transformers: queries [1, heads, rows, size] → [1, rows, heads, size]."""
     attention = _active.get()
     if attention is None:
         raise RuntimeError(f"attention {NAME!r} works only inside a scoring pass")
-    extra = {name for name, given in rest.items() if given is not None and given is not False}
+    extra = {name for name, value in rest.items() if value is not None and value is not False}
     extra -= _HARMLESS | {"is_causal"}
     if attention_mask is not None:
         extra.add("attention_mask")

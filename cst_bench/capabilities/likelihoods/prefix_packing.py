@@ -1,16 +1,16 @@
-"""Lays planned documents out in rows, as many as one forward pass may have. Pure Python."""
+"""Lay planned documents out in the rows of forward passes. Pure Python."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from cst_bench.capabilities.likelihoods.planning import Document, Group
+from cst_bench.capabilities.likelihoods.planning import Group, PlannedDocument
 
 
 @dataclass(frozen=True)
 class Cursor:
-    """The next document to lay out. With `document` above 0 its group's prefix has been read, and is kept."""
+    """The next document to lay out. If `document` is above 0, its group's prefix has been read, and is kept."""
 
     group: int = 0
     document: int = 0
@@ -18,10 +18,10 @@ class Cursor:
 
 @dataclass(frozen=True)
 class Segment:
-    """Rows that see one another and their group's prefix. `start`, `trunk` and `stop` count keys, as in `Pack`.
+    """Rows that see each other and their group's prefix. `start`, `trunk` and `stop` count keys, as in `PrefixPack`.
 
-    Keys `start` to `trunk` follow on each other; `trunk` to `stop` are a trie behind them. Every one sees the
-    prefix, keys `prefix_start` to `prefix_stop`.
+    Keys `start` to `trunk` are a sequence; `trunk` to `stop` are a trie that continues it. All see the prefix, keys
+    `prefix_start` to `prefix_stop`.
     """
 
     prefix_start: int
@@ -32,39 +32,39 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """Where a request's answer stands: the logits that predict each of its tokens."""
+class AnswerLocation:
+    """Location of a request's answer: the logits that predict each of its tokens."""
 
     request: int
     logits: list[int]
-    """Indices into the logits of `Pack.logit_rows`."""
+    """Indices into the logits of `PrefixPack.logit_rows`."""
     tokens: Sequence[int]
 
 
 @dataclass
-class Pack:
+class PrefixPack:
     """One forward pass. Its keys are those of `kept` tokens of an earlier pack, and then its own rows."""
 
     kept: int
-    """Keys that the earlier pack left: the prefix of the group that goes on."""
+    """Number of keys kept from the earlier pack: the prefix of the group that continues."""
     ids: list[int] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
-    """Of every row in its own sequence."""
+    """Position of each row in its own sequence."""
     ends: list[int] = field(default_factory=list)
-    """Of every key: key k is seen by keys k to ends[k] - 1, a sliding window aside."""
+    """Key k is visible to keys k to ends[k] - 1, sliding windows aside."""
     segments: list[Segment] = field(default_factory=list)
     logit_rows: list[int] = field(default_factory=list)
     """Rows whose logits are needed."""
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[AnswerLocation] = field(default_factory=list)
     keep: tuple[int, int] = (0, 0)
     """Keys to keep for the next pack."""
     documents: int = 0
     next: Cursor = field(default_factory=Cursor)
 
 
-def next_pack(groups: Sequence[Group], cursor: Cursor, budget: int) -> Pack:
-    """The documents from `cursor` on that fit in `budget` rows, but at least one; `Pack.next` tells where to go on."""
-    pack = Pack(groups[cursor.group].prefix if cursor.document else 0)
+def next_pack(groups: Sequence[Group], cursor: Cursor, budget: int) -> PrefixPack:
+    """Lay out the documents from `cursor` on that fit in `budget` rows, at least one; `next` is where to continue."""
+    pack = PrefixPack(groups[cursor.group].prefix if cursor.document else 0)
     pack.ends = [0] * pack.kept
     at = cursor
     while at.group < len(groups):
@@ -86,8 +86,8 @@ def next_pack(groups: Sequence[Group], cursor: Cursor, budget: int) -> Pack:
     return pack
 
 
-def _add_prefix(pack: Pack, tokens: Sequence[int]) -> tuple[int, int]:
-    """Lays out a group's prefix and returns its keys."""
+def _add_prefix(pack: PrefixPack, tokens: Sequence[int]) -> tuple[int, int]:
+    """Lay out a group's prefix and return the range of its keys."""
     start = pack.kept + len(pack.ids)
     stop = start + len(tokens)
     if tokens:
@@ -98,8 +98,8 @@ def _add_prefix(pack: Pack, tokens: Sequence[int]) -> tuple[int, int]:
     return start, stop
 
 
-def _add_document(pack: Pack, document: Document, prefix: tuple[int, int]) -> None:
-    """Lays out what comes behind the prefix."""
+def _add_document(pack: PrefixPack, document: PlannedDocument, prefix: tuple[int, int]) -> None:
+    """Lay out the rest of a document, after the prefix."""
     length, trie = len(document.context), document.trie
     rest = document.context[prefix[1] - prefix[0] :]
     start = pack.kept + len(pack.ids)
@@ -116,5 +116,5 @@ def _add_document(pack: Pack, document: Document, prefix: tuple[int, int]) -> No
     pack.logit_rows += range(trunk - 1 - pack.kept, stop - pack.kept)
     for target in document.targets:
         logits = [first, *(first + 1 + row for row in trie.rows[target.branch])]
-        pack.answers.append(Answer(target.request, logits, target.tokens))
+        pack.answers.append(AnswerLocation(target.request, logits, target.tokens))
     pack.documents += 1

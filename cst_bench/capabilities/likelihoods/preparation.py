@@ -1,4 +1,4 @@
-"""Makes lm-eval's preparation fast: templates compiled once, each distinct text encoded once."""
+"""Speed up lm-eval's preparation: templates are compiled once, and each distinct text is encoded once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _TOGETHER = 1024
 """Texts encoded at a time."""
@@ -14,13 +17,13 @@ _TOGETHER = 1024
 
 @contextmanager
 def compiled_templates() -> Iterator[None]:
-    """While inside, lm-eval compiles each of its tasks' templates once, where it does so at every rendering."""
+    """Make lm-eval compile each template once while active, instead of at every rendering."""
     import lm_eval.utils as lm_eval_utils
 
     original = lm_eval_utils.apply_template
     compiled = lru_cache(maxsize=None)(lm_eval_utils.env.from_string)
 
-    def apply_template(template: str, doc: dict[str, Any]) -> str:
+    def apply_template(template: str, doc: dict[str, object]) -> str:
         return compiled(template).render(**doc)  # type: ignore[no-any-return]
 
     lm_eval_utils.apply_template = apply_template
@@ -31,7 +34,7 @@ def compiled_templates() -> Iterator[None]:
 
 
 def texts_of(pairs: Iterable[tuple[str, str]]) -> list[str]:
-    """The distinct texts that lm-eval encodes for (context, continuation) pairs, empty contexts aside."""
+    """Return the distinct texts that lm-eval encodes for (context, continuation) pairs with a context."""
     texts: dict[str, None] = {}
     for context, continuation in pairs:
         if context:
@@ -41,20 +44,20 @@ def texts_of(pairs: Iterable[tuple[str, str]]) -> list[str]:
 
 
 class EncodedTexts:
-    """Token ids by text, packed: tens of thousands of long contexts as Python lists would take gigabytes."""
+    """Token ids by text, in arrays: tens of thousands of long contexts as Python lists would take gigabytes."""
 
     def __init__(self, ids: dict[str, array[int]]) -> None:
         self._ids = ids
         self.get = lru_cache(maxsize=8)(self._get)
-        """The ids of a text, None if it wasn't encoded. Requests about one context get the same list."""
+        """Return the ids of a text, None if it was not encoded. Requests with one context get the same list."""
 
     def _get(self, text: str) -> list[int] | None:
-        found = self._ids.get(text)
-        return None if found is None else found.tolist()
+        ids = self._ids.get(text)
+        return None if ids is None else ids.tolist()
 
 
-def encode_all(tokenizer: Any, texts: list[str], **special: Any) -> dict[str, array[int]]:
-    """Encodes texts together, as `tokenizer.encode(text, **special)` would one by one."""
+def encode_all(tokenizer: PreTrainedTokenizerBase, texts: list[str], **special: bool) -> dict[str, array[int]]:
+    """Encode texts in batches, with the ids of `tokenizer.encode(text, **special)`."""
     if not texts:
         return {}
     single = tokenizer.encode(texts[0], **special)  # first, for it also turns off padding and truncation
@@ -65,6 +68,6 @@ def encode_all(tokenizer: Any, texts: list[str], **special: Any) -> dict[str, ar
     encoded: dict[str, array[int]] = {}
     for start in range(0, len(texts), _TOGETHER):
         block = texts[start : start + _TOGETHER]
-        for text, one in zip(block, backend.encode_batch_fast(block, **together)):
-            encoded[text] = array("l", one.ids)
+        for text, encoding in zip(block, backend.encode_batch_fast(block, **together)):
+            encoded[text] = array("l", encoding.ids)
     return encoded

@@ -1,4 +1,4 @@
-"""Scores a few made-up requests both ways before the real ones: what differs can't be trusted."""
+"""Check packed scoring against the stock scorer on a few random requests, before the real ones."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from cst_bench.capabilities.likelihoods.scorer import Requests, Scored, Scorer
 _TOLERANCE = 1e-3
 """Largest relative difference in fp32 and fp64."""
 _ROUNDINGS = 4
-"""And in lower precision so many times its epsilon."""
+"""Largest relative difference in lower precision, in multiples of its epsilon."""
 
 
 def probe_requests(vocabulary: int, max_length: int) -> Requests:
-    """Requests of random tokens: a group with a prefix, documents by themselves, nested and forked continuations."""
+    """Make requests of random tokens: a group with a prefix, single documents, nested and forked continuations."""
     draw = random.Random(0)
 
     def tokens(count: int) -> list[int]:
@@ -34,10 +34,10 @@ def probe_requests(vocabulary: int, max_length: int) -> Requests:
 
 
 def disagreement(scorer: Scorer, stock: Callable[[Requests], Sequence[Scored]], vocabulary: int) -> str | None:
-    """How packed scoring differs from the stock scorer on the probe requests; None if it doesn't.
+    """Return how packed scoring differs from the stock scorer on the probe requests; None if they agree.
 
     Raises:
-        UnsupportedModelError: the model's attention can't be done this way.
+        UnsupportedModelError: the model's attention is not supported.
     """
     requests = probe_requests(vocabulary, scorer.max_length)
     budget, scorer.budget = scorer.budget, 64  # several packs, so that a prefix is kept from one to the next

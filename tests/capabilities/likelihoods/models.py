@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lm_eval.models.huggingface import HFLM
 from transformers.models.gptj.modeling_gptj import GPTJPreTrainedModel
 
 from cst_bench.capabilities.likelihoods.scorer import Scored
 from tests.checkpoints import family_tokenizer, make_model
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Request = tuple[None, list[int], list[int]]
 
@@ -45,7 +48,7 @@ PACKED: dict[str, tuple[str, dict[str, Any]]] = {
     "deepseek": ("deepseek_v3", {"num_key_value_heads": 4, "kv_lora_rank": 16, "q_lora_rank": 16, "qk_rope_head_dim": 8,
                                  "qk_nope_head_dim": 8, "v_head_dim": 12, "first_k_dense_replace": 2}),
 }  # fmt: skip
-"""What packed scoring can do: a name, the architecture and its config over `make_model`'s."""
+"""Models that are scored packed: name → architecture and its config over `make_model`'s."""
 
 STOCK: dict[str, tuple[str, dict[str, Any], str]] = {
     "gemma2": ("gemma2", {**_GROUPED, "head_dim": 16}, "soft-cap"),
@@ -57,26 +60,29 @@ STOCK: dict[str, tuple[str, dict[str, Any], str]] = {
     "llama4": ("llama4_text", {**_GROUPED, "head_dim": 8, "num_local_experts": 2, "intermediate_size_mlp": 64},
                "layers other than"),
 }  # fmt: skip
-"""What it must leave to stock, and a part of the reason that it must give."""
+"""Models that must be left to stock: name → architecture, config, and a part of the reason."""
 if getattr(GPTJPreTrainedModel, "_supports_attention_backend", False):  # as of transformers 5.24
     PACKED["gptj"] = STOCK.pop("gptj")[:2]
 
 
-def tiny(name: str, **config: Any) -> Any:
-    """A model of `PACKED` or `STOCK`."""
+def tiny(name: str, **config: Any) -> PreTrainedModel:
+    """Make a model of `PACKED` or `STOCK`."""
     architecture, settings = (PACKED.get(name) or STOCK[name])[:2]
     return make_model(architecture, **{**settings, **config})
 
 
-def stock(model: Any, requests: list[Request], max_length: int = 100, batch_size: int = 4, **rest: Any) -> list[Scored]:
-    """What lm-eval's own `hf` answers."""
+def stock(
+    model: PreTrainedModel, requests: list[Request], max_length: int = 100, batch_size: int = 4, **rest: object
+) -> list[Scored]:
+    """Score with lm-eval's own `hf`."""
     lm = HFLM(model, tokenizer=family_tokenizer("llama"), max_length=max_length, batch_size=batch_size, **rest)
     return list(lm._loglikelihood_tokens(requests, disable_tqdm=True))
 
 
 def make_requests(seed: int, documents: int = 12, vocabulary: int = 380) -> list[Request]:
-    """Documents with and without a common prefix, some too long for 100 tokens, some of one; continuations that are
-    repeated, nested or begin alike.
+    """Make documents with and without a common prefix, some longer than 100 tokens, some of a single one.
+
+    Continuations are repeated, nested, or share a prefix.
     """
     draw = random.Random(seed)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -12,20 +13,23 @@ from hypothesis import strategies as st
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
-from cst_bench.capabilities.likelihoods import CstHFLM, compare
+from benchmarks.comparison import compare, unique_tokens
+from cst_bench.capabilities.likelihoods import CstHFLM
 from cst_bench.capabilities.likelihoods.kernels import KernelName
-from cst_bench.capabilities.likelihoods.planning import unique_tokens
-from cst_bench.capabilities.likelihoods.scorer import Scorer
+from cst_bench.capabilities.likelihoods.scorer import Scored, Scorer
 from tests.capabilities.likelihoods.models import PACKED, Request, make_requests, stock, tiny
 from tests.checkpoints import family_tokenizer
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
-def packed(model: Any, **rest: Any) -> CstHFLM:
+
+def packed(model: PreTrainedModel, **rest: Any) -> CstHFLM:
     settings = {"max_length": 100, "batch_size": 4, "token_budget": 150, **rest}
     return CstHFLM(model, tokenizer=family_tokenizer("llama"), **settings)
 
 
-def assert_same(ours: Any, theirs: Any) -> None:
+def assert_same(ours: Sequence[Scored], theirs: Sequence[Scored]) -> None:
     result = compare(ours, theirs)
     assert result.max_abs_diff < 1e-4
     assert result.greedy_mismatches == 0
@@ -43,7 +47,7 @@ def test_answers_are_those_of_stock(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["llama", "mistral", "gemma3", "gpt2", "deepseek"])
 @pytest.mark.parametrize("kernel", ["masked", "flex"])
-@pytest.mark.filterwarnings("ignore::UserWarning")  # FlexAttention says that it isn't compiled
+@pytest.mark.filterwarnings("ignore::UserWarning")  # FlexAttention warns that it isn't compiled
 def test_the_kernels_for_a_gpu_give_the_same(name: str, kernel: KernelName) -> None:
     model, requests = tiny(name), make_requests(seed=2)
     scorer = Scorer(model, 100, 150, kernel)
@@ -68,7 +72,7 @@ def test_the_adapter_is_scored_too(name: str) -> None:
 
 _LLAMA = tiny("llama")
 _SLIDING = tiny("mistral")
-_IDS = st.lists(st.integers(0, 3), min_size=1, max_size=45)  # few different tokens, so that much is shared
+_IDS = st.lists(st.integers(0, 3), min_size=1, max_size=45)  # few different tokens, so that prefixes are shared
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -88,8 +92,9 @@ def test_any_requests_are_scored_as_by_stock(
     max_length: int,
     seed: int,
 ) -> None:
-    """Stock without its cache of logits: with it, of two requests that read the same tokens and split them at
-    different places, lm-eval 0.4.13 reads one's likelihood at the wrong position.
+    """Compare with stock without its cache of logits, which is wrong in lm-eval 0.4.13.
+
+    Of two requests that read the same tokens and split them at different places, it reads one at the wrong position.
     """
     draw = random.Random(seed)
     requests: list[Request] = [(None, [1] * prefix + c, t) for c in contexts for t in continuations]
@@ -99,15 +104,15 @@ def test_any_requests_are_scored_as_by_stock(
     assert_same(ours, stock(model, requests, max_length, logits_cache=False))
 
 
-def test_requests_that_split_the_same_tokens_elsewhere_are_told_apart() -> None:
+def test_requests_that_split_the_same_tokens_elsewhere_are_distinguished() -> None:
     requests: list[Request] = [(None, [1], [0, 0]), (None, [1, 0], [0])]
     (whole, _), (last, _) = packed(_LLAMA)._loglikelihood_tokens(requests, disable_tqdm=True)
     ((first, _),) = stock(_LLAMA, [(None, [1], [0])])
     assert whole == pytest.approx(first + last, abs=1e-4)
 
 
-def instances(kind: Any, arguments: list[Any]) -> list[Instance]:
-    return [Instance(kind, {}, given, i) for i, given in enumerate(arguments)]
+def instances(kind: str, arguments: Sequence[tuple[str, ...]]) -> list[Instance]:
+    return [Instance(kind, {}, texts, i) for i, texts in enumerate(arguments)]
 
 
 TEXTS = [

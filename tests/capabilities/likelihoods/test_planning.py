@@ -1,4 +1,4 @@
-"""Plans and packs: every request once, nothing read twice, everybody sees their own past and nothing else."""
+"""Plans and packs: every request once, nothing read twice, every token sees its own past and nothing else."""
 
 from __future__ import annotations
 
@@ -6,14 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cst_bench.capabilities.likelihoods.planning import (
-    common_prefix,
-    make_plan,
-    make_trie,
-    planned_tokens,
-    unique_tokens,
-)
-from cst_bench.capabilities.likelihoods.prefix_packing import Cursor, Pack, next_pack
+from benchmarks.comparison import unique_tokens
+from cst_bench.capabilities.likelihoods.planning import Group, common_prefix, make_plan, make_trie
+from cst_bench.capabilities.likelihoods.prefix_packing import Cursor, PrefixPack, next_pack
 
 _IDS = st.lists(st.integers(0, 2), min_size=1, max_size=40)
 _REQUESTS = st.lists(
@@ -25,12 +20,17 @@ def expand(drawn: list[tuple[int, list[int], list[int]]]) -> list[tuple[list[int
     return [([0] * zeros + context, continuation) for zeros, context, continuation in drawn]
 
 
-def packs(requests: list[tuple[list[int], list[int]]], max_length: int, budget: int) -> list[Pack]:
+def packs(requests: list[tuple[list[int], list[int]]], max_length: int, budget: int) -> list[PrefixPack]:
     groups, cursor, result = make_plan(requests, max_length), Cursor(), []
     while cursor.group < len(groups):
         result.append(next_pack(groups, cursor, budget))
         cursor = result[-1].next
     return result
+
+
+def planned_tokens(groups: list[Group]) -> int:
+    """Count the tokens that the model reads for a plan when every group's prefix is read once."""
+    return sum(group.prefix + sum(document.rows - group.prefix for document in group.documents) for group in groups)
 
 
 @given(_REQUESTS, st.integers(6, 90), st.integers(1, 200))

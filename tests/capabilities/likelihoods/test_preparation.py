@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from cst_bench.capabilities.likelihoods import compare, compiled_templates
+from benchmarks.comparison import compare
+from cst_bench.capabilities.likelihoods import compiled_templates
 from cst_bench.capabilities.likelihoods.preparation import EncodedTexts, encode_all, texts_of
 from tests.checkpoints import family_tokenizer
 
@@ -18,7 +18,7 @@ def test_templates_are_compiled_once_and_lm_eval_is_left_as_it_was(monkeypatch: 
     compilations: list[str] = []
     compiling, applying = lm_eval_utils.env.from_string, lm_eval_utils.apply_template
 
-    def from_string(template: str) -> Any:
+    def from_string(template: str) -> object:
         compilations.append(template)
         return compiling(template)
 
@@ -46,7 +46,7 @@ def test_lm_eval_is_left_as_it_was_after_an_error() -> None:
 def test_texts_are_encoded_together_as_they_are_alone(family: str, special: dict[str, bool]) -> None:
     tokenizer = family_tokenizer(family)
     tokenizer.pad_token = tokenizer.eos_token
-    tokenizer(["a", "longer than the other"], padding=True, truncation=True, max_length=3)  # leaves its mark
+    tokenizer(["a", "longer than the other"], padding=True, truncation=True, max_length=3)  # changes its settings
     texts = ["What colour is the harbour?", "Hello! ", " a\n\nb", "<s>Hello", "ö 水"]
     encoded = EncodedTexts(encode_all(tokenizer, texts, **special))
     assert [encoded.get(text) for text in texts] == [tokenizer.encode(text, **special) for text in texts]
