@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cst_bench.calibration import CalibrateOptions, CalibrationCard, calibrate
+    from cst_bench.calibration import CalibrateOptions, CalibrationCard, CalibrationResult, calibrate
     from cst_bench.checkpoint import CheckpointOptions
     from cst_bench.errors import CstBenchError, GateError, Interrupted, UserError
     from cst_bench.judging import JudgeOptions
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "cst_bench.calibration": ("CalibrateOptions", "CalibrationCard", "calibrate"),
+    "cst_bench.calibration": ("CalibrateOptions", "CalibrationCard", "CalibrationResult", "calibrate"),
     "cst_bench.checkpoint": ("CheckpointOptions",),
     "cst_bench.errors": ("CstBenchError", "GateError", "Interrupted", "UserError"),
     "cst_bench.judging": ("JudgeOptions",),
@@ -72,6 +72,7 @@ _HOME = {name: package for package, names in _HOMES.items() for name in names}
 __all__ = [
     "CalibrateOptions",
     "CalibrationCard",
+    "CalibrationResult",
     "CheckpointOptions",
     "Comparison",
     "CritiqueOptions",

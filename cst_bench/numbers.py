@@ -1,4 +1,4 @@
-"""How reports write numbers: shares with two decimals, percentages with one, a dash for what is undefined."""
+"""Number formats of reports: shares with two decimals, percentages with one, a dash for undefined values."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ MINUS = "−"
 
 
 def number(value: float | None, scale: int, digits: int | None = None) -> str:
-    """A score; `scale` 100 makes a share a percentage."""
+    """Format a score; `scale` 100 makes a share a percentage."""
     if value is None:
         return DASH
     return f"{scale * value:.{_digits(scale) if digits is None else digits}f}"
 
 
-def ends(interval: tuple[float, float] | None, scale: int) -> str:
-    """An interval: `0.61–0.74`."""
-    return DASH if interval is None else "–".join(number(end, scale) for end in interval)
+def ends(interval: tuple[float, float] | None, scale: int, digits: int | None = None) -> str:
+    """Format an interval: `0.61–0.74`."""
+    return DASH if interval is None else "–".join(number(end, scale, digits) for end in interval)
 
 
 def signed(value: float | None, scale: int) -> str:
-    """A difference, with its sign unless it rounds to none."""
+    """Format a difference, with its sign unless it rounds to zero."""
     if value is None:
         return DASH
     text = f"{abs(scale * value):.{_digits(scale)}f}"
@@ -29,12 +29,12 @@ def signed(value: float | None, scale: int) -> str:
 
 
 def signed_ends(interval: tuple[float, float] | None, scale: int) -> str:
-    """An interval of a difference: `−0.12 to +0.03`."""
+    """Format the interval of a difference: `−0.12 to +0.03`."""
     return DASH if interval is None else " to ".join(signed(end, scale) for end in interval)
 
 
 def p_value(value: float | None) -> str:
-    """To three decimals, `< 0.001` below."""
+    """Format a p value with three decimals, `< 0.001` below."""
     if value is None:
         return DASH
     return "< 0.001" if value < 0.001 else f"{value:.3f}"

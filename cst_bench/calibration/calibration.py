@@ -6,51 +6,170 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from cst_bench import __version__
-from cst_bench.calibration.labels import Labelled, LabelSet, check_behaviours
+from cst_bench.calibration.labels import Labelled, LabelSet, check_behaviours, join, read_labels, shipped_labels
+from cst_bench.calibration.slices import slice_metrics
 from cst_bench.errors import UserError
-from cst_bench.files import prompt_hash
-from cst_bench.judging import NEITHER, Case, Judge, Verdict, ask, total_spent
-from cst_bench.judging.card import SCHEMA
+from cst_bench.files import prompt_hash, slug
+from cst_bench.judging import (
+    NEITHER,
+    Case,
+    Judge,
+    JudgeOptions,
+    Verdict,
+    ask,
+    find_judge,
+    load_judge,
+    total_spent,
+)
+from cst_bench.judging.card import (
+    OWN,
+    BehaviourMetrics,
+    CalibrationCard,
+    CardJudge,
+    CardLabels,
+    ConfusionMatrix,
+    Disagreement,
+)
 from cst_bench.judging.panel import PanelJudge
-from cst_bench.statistics.classification_metrics import by_cluster, confusion, figures, reliability, with_intervals
-from cst_bench.statistics.judge_agreement import agreement
+from cst_bench.progress import Progress, Silent
+from cst_bench.record import ConfusionCounts
+from cst_bench.statistics.agreement import Agreement, agreement
+from cst_bench.statistics.classification import (
+    OVERALL,
+    PER_BEHAVIOUR,
+    Counts,
+    Reliability,
+    confusion,
+    confusion_by_cluster,
+    metric_estimates,
+    reliability,
+)
+from cst_bench.statistics.intervals import UNDEFINED, Estimate
 
-FIGURES = ("macro_f1", "mcc", "kappa", "balanced_accuracy", "agreement")
-_MIN_SLICE = 5
+if TYPE_CHECKING:
+    import pandas
+
+Pairs = Sequence[tuple[Labelled, str]]
+"""Labelled responses and the behaviours of their verdicts."""
 
 
-def calibrate(
+@dataclass(frozen=True)
+class CalibrateOptions:
+    """Options of a calibration, named as on the command line."""
+
+    judge: str
+    """Name of a judge, or path of its file."""
+    labels: tuple[Path, ...] = ()
+    """Files with labelled responses; those that come with the project for this judge if empty."""
+    judge_options: JudgeOptions = field(default_factory=JudgeOptions)
+    labelled_by: str | None = None
+    """Who labelled, for files without such a column."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Column → its name in the files, where it is not one of the usual names."""
+    values: Mapping[str, str] = field(default_factory=dict)
+    """Label of the files → behaviour."""
+    split: str | None = None
+    """Split of the labelled responses to use; all but `train` if None."""
+    seed: int = 0
+    """Bootstrap seed."""
+    out: Path | None = None
+    """Folder for card and report; `calibrations/JUDGE-MODEL-LABELS` if None."""
+    show_text: bool = False
+    """Show the text of wrongly judged responses in the report."""
+
+
+@dataclass(frozen=True)
+class CalibrationResult:
+    """A card, and the folder that it was written into."""
+
+    card: CalibrationCard
+    folder: Path
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Return the metrics, one row for each behaviour and for all of them, with their 95 % intervals."""
+        import pandas
+
+        rows = [
+            {"behaviour": name, **_estimate(metric, getattr(metrics, metric))}
+            for name, metrics in self.card.behaviours.items()
+            for metric in PER_BEHAVIOUR
+        ]
+        rows += [{"behaviour": "all", **_estimate(metric, getattr(self.card, metric))} for metric in OVERALL]
+        return pandas.DataFrame(rows)
+
+    def _repr_markdown_(self) -> str:
+        from cst_bench.calibration.calibration_report import calibration_markdown
+
+        return calibration_markdown(self.card)
+
+
+def _estimate(metric: str, estimate: Estimate) -> dict[str, object]:
+    low, high = estimate.interval or (None, None)
+    return {"metric": metric, "value": estimate.value, "low": low, "high": high}
+
+
+def calibrate(options: CalibrateOptions, progress: Progress | None = None) -> CalibrationResult:
+    """Measure a judge against labelled responses, and write a calibration card and a report.
+
+    Raises:
+        UserError: an option is wrong, or as `make_calibration`.
+        JudgeUnavailable: some verdicts are missing; the others are cached.
+    """
+    from cst_bench.calibration.calibration_report import write_calibration
+
+    path = find_judge(options.judge)
+    judge = load_judge(str(path), options=options.judge_options)
+    fields = sorted(judge.fields)
+    sets = [
+        read_labels(
+            file,
+            columns=options.columns,
+            values=options.values,
+            by=options.labelled_by,
+            split=options.split,
+            fields=fields,
+        )
+        for file in options.labels or shipped_labels(judge.name, judge.behaviours, judge.fields)
+    ]
+    labels = join(sets, leave_out=() if options.split else ("train",))
+    with (progress or Silent()).stage(f"{judge.name}: verdicts", len(labels.rows)) as count:
+        card = make_calibration(judge, labels, trained_on=trained_on(path), seed=options.seed, count=count)
+    names = filter(None, (judge.name, options.judge_options.model, labels.name))
+    folder = options.out or OWN / "-".join(map(slug, names))
+    write_calibration(folder, card, labels if options.show_text else None)
+    return CalibrationResult(card, folder)
+
+
+def make_calibration(
     judge: Judge,
     labels: LabelSet,
     *,
     trained_on: frozenset[str] = frozenset(),
     seed: int = 0,
     count: Callable[[int], None] | None = None,
-) -> dict[str, Any]:
-    """The calibration card of a judge on some labels (see `cst_bench.judging.card`).
-
-    Undefined figures are None. Unscored responses are in no figure; `pessimistic_macro_f1` counts them as wrong.
+) -> CalibrationCard:
+    """Make the calibration card of a judge on labelled responses.
 
     Args:
         judge: Any judge.
         labels: Labelled responses of its behaviours, or of `neither`.
         trained_on: Short hashes of the labelled responses that the judge was trained on (`short`).
-        seed: Of the bootstrap.
-        count: Told of verdicts as they come.
+        seed: Bootstrap seed.
+        count: Called with the number of new verdicts.
 
     Raises:
-        UserError: a label is no behaviour of the judge, a field that it needs is missing, or it was trained on some of
-            these responses.
-        JudgeUnavailable: some verdicts could not be had.
+        UserError: a label is not one of the judge's behaviours, a field that it needs is missing, or it was trained on
+            some of these responses.
+        JudgeUnavailable: some verdicts are missing.
     """
     check_behaviours(labels, judge.behaviours)
     _check_fields(judge, labels)
@@ -60,28 +179,28 @@ def calibrate(
             f"judge {judge.name} was trained on {len(seen)} of the {len(labels.rows)} responses of {labels.name} "
             f"(row {seen[0]}, …): calibrate it on others, such as --split test of a file that has splits"
         )
-    asked = _Minutes(judge) if isinstance(judge, PanelJudge) else judge
+    recorded = _RecordedPanel(judge) if isinstance(judge, PanelJudge) else None
     started = time.monotonic()
-    verdicts = ask(cast(Judge, asked), [row.case for row in labels.rows], count)
+    verdicts = ask(cast(Judge, recorded or judge), [row.case for row in labels.rows], count)
     seconds = time.monotonic() - started
-    card = make_card(judge, labels, verdicts, seconds=seconds, seed=seed)
-    if isinstance(asked, _Minutes):
-        card["panel"] = asked.agreement(labels, seed)
-    return card
+    panel = None if recorded is None else recorded.agreement(labels, seed)
+    return make_card(judge, labels, verdicts, seconds=seconds, seed=seed, panel=panel)
 
 
 @dataclass
-class _Minutes:
-    """A panel, and what its members said."""
+class _RecordedPanel:
+    """A panel that keeps the verdicts of its members."""
 
     panel: PanelJudge
     columns: list[list[Verdict]] = field(default_factory=list)
 
     async def judge(self, cases: Sequence[Case], count: Callable[[int], None]) -> list[Verdict]:
+        """Return the panel's verdicts."""
         self.columns = await self.panel.member_verdicts(cases, count)
         return self.panel.combine(self.columns)
 
-    def agreement(self, labels: LabelSet, seed: int) -> dict[str, Any]:
+    def agreement(self, labels: LabelSet, seed: int) -> Agreement:
+        """Return the agreement of the members."""
         return agreement(
             [member.name for member in self.panel.members],
             [[verdict.behaviour for verdict in column] for column in self.columns],
@@ -91,72 +210,92 @@ class _Minutes:
 
 
 def make_card(
-    judge: Judge, labels: LabelSet, verdicts: Sequence[Verdict], *, seconds: float, seed: int = 0
-) -> dict[str, Any]:
-    """The card of verdicts that are there."""
-    behaviours = list(judge.behaviours)
-    pairs = [(row, verdict) for row, verdict in zip(labels.rows, verdicts, strict=True)]
+    judge: Judge,
+    labels: LabelSet,
+    verdicts: Sequence[Verdict],
+    *,
+    seconds: float,
+    seed: int = 0,
+    panel: Agreement | None = None,
+) -> CalibrationCard:
+    """Make the card of known verdicts."""
+    behaviours = judge.behaviours
+    pairs = list(zip(labels.rows, verdicts, strict=True))
     scored = [(row, verdict.behaviour) for row, verdict in pairs if verdict.behaviour is not None]
-    given = Counter(row.behaviour for row in labels.rows)
-    found = _figures(scored, behaviours, seed)
-    worst = [(row, verdict.behaviour or _wrong(row, behaviours)) for row, verdict in pairs]
-    return {
-        "schema": SCHEMA,
-        "judge": {
-            "name": judge.name,
-            "version": judge.version,
-            "kind": judge.kind,
-            "sha256": judge.identity,
-            "behaviours": behaviours,
-            **judge.details,
+    prevalence = Counter(row.behaviour for row in labels.rows)
+    estimates = _estimates(scored, behaviours, seed)
+    pessimistic = [(row, verdict.behaviour or _wrong(row, behaviours)) for row, verdict in pairs]
+    matrix = confusion([row.behaviour for row, _ in scored], [behaviour for _, behaviour in scored], _classes(judge))
+    return CalibrationCard(
+        judge=CardJudge(
+            name=judge.name,
+            version=judge.version,
+            kind=judge.kind,
+            sha256=judge.identity,
+            behaviours=behaviours,
+            details=dict(judge.details),
+        ),
+        labels=CardLabels(name=labels.name, sha256=labels.sha256, by=tuple(labels.by), n=len(labels.rows)),
+        measures="accuracy" if labels.by == ["human"] else "agreement",
+        agreement_with=agreement_with(labels.by),
+        n=len(scored),
+        unscored=dict(sorted(Counter(str(v.reason) for _, v in pairs if v.behaviour is None).items())),
+        prevalence={name: prevalence[name] / len(labels.rows) for name in _classes(judge) if prevalence[name]},
+        behaviours={
+            name: BehaviourMetrics(
+                **{metric: estimates[f"{name}/{metric}"] for metric in PER_BEHAVIOUR},
+                counts=_counts(matrix, at),
+            )
+            for at, name in enumerate(behaviours)
         },
-        "labels": {"name": labels.name, "sha256": labels.sha256, "by": labels.by, "n": len(labels.rows)},
-        "measures": "accuracy" if labels.by == ["human"] else "agreement",
-        "agreement_with": agreement_with(labels.by),
-        "n": len(scored),
-        "unscored": dict(sorted(Counter(str(v.reason) for _, v in pairs if v.behaviour is None).items())),
-        "prevalence": {name: given[name] / len(labels.rows) for name in (*behaviours, NEITHER) if given[name]},
-        **found,
-        "pessimistic_macro_f1": _figures(worst, behaviours, seed)["macro_f1"],
-        "confusion": {
-            "behaviours": [*behaviours, NEITHER],
-            "matrix": confusion([row.behaviour for row, _ in scored], [said for _, said in scored], behaviours)
-            .astype(int)
-            .tolist(),
-        },
-        "reliability": _reliability(pairs, behaviours),
-        "slices": _slices(scored, behaviours),
-        "panel": None,
-        "disagreements": [
-            {"id": row.id, "label": row.behaviour, "verdict": said} for row, said in scored if row.behaviour != said
-        ],
-        "seconds": round(seconds, 3),
-        "per_second": round(len(pairs) / seconds, 1) if seconds > 0 else None,
-        "spent": spent.as_json() if (spent := total_spent(verdicts)) else {},
-        "seed": seed,
-        "packages": {"cst-bench": __version__, "numpy": np.__version__},
-        "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    }
+        macro_f1=estimates["macro_f1"],
+        mcc=estimates["mcc"],
+        kappa=estimates["kappa"],
+        balanced_accuracy=estimates["balanced_accuracy"],
+        agreement=estimates["agreement"],
+        pessimistic_macro_f1=_estimates(pessimistic, behaviours, seed)["macro_f1"],
+        confusion=ConfusionMatrix(
+            behaviours=_classes(judge), matrix=tuple(tuple(map(int, row)) for row in matrix.tolist())
+        ),
+        reliability=_reliability(pairs, judge),
+        slices=slice_metrics(scored, behaviours),
+        panel=panel,
+        disagreements=tuple(
+            Disagreement(id=row.id, label=row.behaviour, verdict=behaviour)
+            for row, behaviour in scored
+            if row.behaviour != behaviour
+        ),
+        seconds=round(seconds, 3),
+        per_second=round(len(pairs) / seconds, 1) if seconds > 0 else None,
+        spent=total_spent(verdicts),
+        seed=seed,
+        packages={"cst-bench": __version__, "numpy": np.__version__},
+        made=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
+
+
+def _classes(judge: Judge) -> tuple[str, ...]:
+    return (*judge.behaviours, NEITHER)
 
 
 def agreement_with(by: Sequence[str]) -> str:
-    """What the figures of a card are agreement with, in words: a model's labels are no truth."""
+    """Return the source of labels in words."""
     words = {
         "human": "people's labels",
         "by construction": "how the responses were made",
         "by construction of a pair": "which of a pair each is",
         "unknown": "labels by unknown",
     }
-    return " and ".join(words.get(one, f"{one}'s labels") for one in by)
+    return " and ".join(words.get(name, f"{name}'s labels") for name in by)
 
 
 def short(key: str) -> str:
-    """The short hash by which a trained judge's card lists the responses that it has seen: 16 hex digits."""
+    """Return the short hash by which a training card lists the responses that a judge has seen: 16 hex digits."""
     return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
 def trained_on(judge_file: Path) -> frozenset[str]:
-    """The short hashes in the training card beside a judge file; none if there is no such card.
+    """Read the short hashes in the training card beside a judge file; empty without such a card.
 
     Raises:
         UserError: the card can't be read.
@@ -167,43 +306,34 @@ def trained_on(judge_file: Path) -> frozenset[str]:
     try:
         return frozenset(json.loads(path.read_text(encoding="utf-8")).get("trained_on", {}).get("keys_sha256", []))
     except (ValueError, AttributeError, TypeError):
-        raise UserError(f"{path} is no training card: `cst-bench judge train` writes one") from None
+        raise UserError(f"{path} is not a training card: `cst-bench judge train` writes one") from None
 
 
-def _figures(scored: Sequence[tuple[Labelled, str]], behaviours: list[str], seed: int) -> dict[str, Any]:
-    labels, said = [row.behaviour for row, _ in scored], [verdict for _, verdict in scored]
+def _estimates(scored: Pairs, behaviours: Sequence[str], seed: int) -> dict[str, Estimate]:
     if not scored:
-        nothing: dict[str, Any] = {"value": None, "interval": None}
-        found = dict.fromkeys(FIGURES, nothing)
-        found |= {f"{name}/{figure}": nothing for name in behaviours for figure in ("precision", "recall", "f1")}
-    else:
-        clusters = [prompt_hash(row.case.prompt) for row, _ in scored]
-        found = with_intervals(by_cluster(labels, said, behaviours, clusters), behaviours, seed=seed)
-    matrix = confusion(labels, said, behaviours)
-    return {
-        "behaviours": {
-            name: {
-                **{figure: found[f"{name}/{figure}"] for figure in ("precision", "recall", "f1")},
-                "counts": _counts(matrix, number),
-            }
-            for number, name in enumerate(behaviours)
-        },
-        **{name: found[name] for name in FIGURES},
-    }
+        keys = (*OVERALL, *(f"{name}/{metric}" for name in behaviours for metric in PER_BEHAVIOUR))
+        return dict.fromkeys(keys, UNDEFINED)
+    counts = confusion_by_cluster(
+        [row.behaviour for row, _ in scored],
+        [behaviour for _, behaviour in scored],
+        (*behaviours, NEITHER),
+        [prompt_hash(row.case.prompt) for row, _ in scored],
+    )
+    return metric_estimates(counts, behaviours, seed=seed)
 
 
-def _counts(matrix: np.ndarray[Any, Any], number: int) -> dict[str, int]:
-    """Of one behaviour against all else: what a corrected score takes over."""
-    right = int(matrix[number, number])
-    missed, wrong = int(matrix[number].sum()) - right, int(matrix[:, number].sum()) - right
-    return {"tp": right, "fn": missed, "fp": wrong, "tn": int(matrix.sum()) - right - missed - wrong}
+def _counts(matrix: Counts, at: int) -> ConfusionCounts:
+    """Return the counts of one behaviour against all others."""
+    right = int(matrix[at, at])
+    missed, wrong = int(matrix[at].sum()) - right, int(matrix[:, at].sum()) - right
+    return ConfusionCounts(tp=right, fn=missed, fp=wrong, tn=int(matrix.sum()) - right - missed - wrong)
 
 
 def _wrong(row: Labelled, behaviours: Sequence[str]) -> str:
     return next(name for name in (*behaviours, NEITHER) if name != row.behaviour)
 
 
-def _reliability(pairs: Sequence[tuple[Labelled, Verdict]], behaviours: list[str]) -> dict[str, Any] | None:
+def _reliability(pairs: Sequence[tuple[Labelled, Verdict]], judge: Judge) -> Reliability | None:
     known = [
         (row.behaviour, verdict.probabilities)
         for row, verdict in pairs
@@ -211,41 +341,7 @@ def _reliability(pairs: Sequence[tuple[Labelled, Verdict]], behaviours: list[str
     ]
     if not known:
         return None
-    return reliability([label for label, _ in known], [given for _, given in known], behaviours)
-
-
-def _slices(scored: Sequence[tuple[Labelled, str]], behaviours: list[str]) -> dict[str, dict[str, Any]]:
-    """Point figures by each column of the labels, and by terciles of the response's length in words."""
-    groups: dict[str, dict[str, list[tuple[Labelled, str]]]] = {}
-    for row, said in sorted(scored, key=lambda pair: sorted(pair[0].slices.items())):
-        for name, value in row.slices.items():
-            groups.setdefault(name, {}).setdefault(value, []).append((row, said))
-    if scored:
-        lengths = [len(row.case.response.split()) for row, _ in scored]
-        low, high = (int(end) for end in np.quantile(lengths, [1 / 3, 2 / 3], method="lower"))
-        names = (f"up to {low} words", f"{low + 1} to {high} words", f"over {high} words")
-        by_length: dict[str, list[tuple[Labelled, str]]] = {name: [] for name in names}
-        for (row, said), length in zip(scored, lengths, strict=True):
-            by_length[names[int(length > low) + int(length > high)]].append((row, said))
-        groups["length"] = {name: of for name, of in by_length.items() if of}
-    large = {
-        name: {value: of for value, of in values.items() if len(of) >= _MIN_SLICE}
-        for name, values in sorted(groups.items())
-        if len(values) > 1
-    }
-    return {
-        name: {value: _slice(of, behaviours) for value, of in values.items()}
-        for name, values in large.items()
-        if values
-    }
-
-
-def _slice(of: Sequence[tuple[Labelled, str]], behaviours: list[str]) -> dict[str, Any]:
-    found = figures(confusion([row.behaviour for row, _ in of], [said for _, said in of], behaviours), behaviours)
-    return {
-        "n": len(of),
-        **{name: None if np.isnan(found[name]) else float(found[name]) for name in ("agreement", "macro_f1")},
-    }
+    return reliability([label for label, _ in known], [probabilities for _, probabilities in known], _classes(judge))
 
 
 def _check_fields(judge: Judge, labels: LabelSet) -> None:
@@ -253,6 +349,6 @@ def _check_fields(judge: Judge, labels: LabelSet) -> None:
         missing = sorted(judge.fields - set(row.case.fields))
         if missing:
             raise UserError(
-                f"judge {judge.name} needs the field {missing[0]!r}, which row {row.id} of {labels.name} doesn't have: "
-                f"{', '.join(row.case.fields) or 'it has no fields'}"
+                f"judge {judge.name} needs the field {missing[0]!r}, but row {row.id} of {labels.name} lacks it "
+                f"(fields: {', '.join(row.case.fields) or 'none'})"
             )

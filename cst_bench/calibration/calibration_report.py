@@ -1,21 +1,22 @@
-"""A calibration's folder: card, report, pictures; and its table on the terminal."""
+"""A calibration's folder (card, report, plots), and its table on the terminal and in a notebook."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from cst_bench.calibration.agreement_table import agreement_markdown
 from cst_bench.calibration.labels import LabelSet
-from cst_bench.content import content_root
-from cst_bench.files import write_json, write_text
-from cst_bench.reporting.run_markdown import markdown_environment
-from cst_bench.statistics.judge_agreement import agreement_markdown
+from cst_bench.calibration.robustness import AttackResult
+from cst_bench.escape import cell
+from cst_bench.files import write_text
+from cst_bench.judging.card import CalibrationCard
+from cst_bench.numbers import ends, number
+from cst_bench.templates import markdown_environment, report_templates
 
 TITLES = {
     "macro_f1": "Macro F1",
@@ -25,77 +26,93 @@ TITLES = {
     "agreement": "Raw agreement",
 }
 ACCURACY = {**TITLES, "agreement": "Accuracy"}
-"""Only people's labels make agreement with them accuracy."""
+"""Agreement is accuracy only with people's labels."""
+_DIGITS = 3
 
 
-def write_calibration(folder: Path, card: Mapping[str, Any], labels: LabelSet | None, *, pictures: bool = True) -> None:
-    """Writes `card.json`, `report.md` and the pictures; with labels, their texts where the judge disagrees, too."""
+def write_calibration(folder: Path, card: CalibrationCard, labels: LabelSet | None, *, plots: bool = True) -> None:
+    """Write `card.json`, `report.md` and the plots; with labels, the report shows texts where the judge disagrees."""
     from cst_bench.calibration.calibration_plots import draw
 
-    if pictures:
+    if plots:
         draw(card, folder)
-    environment = markdown_environment(content_root() / "reports" / "templates")
-    environment.filters.update(fine=_fine, ends=_ends, between=lambda panel: Markup(agreement_markdown(panel)))
     texts = {row.id: (row.case.prompt, row.case.response) for row in labels.rows} if labels else {}
-    shown = {**card, "judge": {"model": None, **card["judge"]}, "measured": measured(card)}
-    titles = ACCURACY if card["measures"] == "accuracy" else TITLES
-    text = environment.get_template("calibration.md.j2").render(card=shown, titles=titles, texts=texts)
+    environment = markdown_environment(report_templates())
+    environment.filters.update(
+        fine=lambda value: Markup(number(value, 1, _DIGITS)),
+        fine_ends=lambda interval: Markup(ends(interval, 1, _DIGITS)),
+        agreement_table=lambda panel: Markup(agreement_markdown(panel)),
+    )
+    text = environment.get_template("calibration.md.j2").render(
+        card=card,
+        measured=measured(card),
+        titles=ACCURACY if card.measures == "accuracy" else TITLES,
+        texts=texts,
+    )
     write_text(folder / "report.md", text)
-    write_json(folder / "card.json", dict(card))
+    card.write(folder)
 
 
-def calibration_table(card: Mapping[str, Any]) -> RenderableType:
-    """What a calibration ends with on the terminal, 80 columns wide at most."""
+def calibration_table(card: CalibrationCard) -> RenderableType:
+    """Return a card as a table, 80 columns wide at most."""
     table = Table()
     for column in ("", "F1", "95 %", "precision", "recall", "labelled"):
         table.add_column(column, justify="left" if not column else "right", no_wrap=True)
-    for name, found in card["behaviours"].items():
-        counts = found["counts"]
+    for name, metrics in card.behaviours.items():
         table.add_row(
             escape(name),
-            _number(found["f1"]["value"]),
-            _range(found["f1"]["interval"]),
-            _number(found["precision"]["value"]),
-            _number(found["recall"]["value"]),
-            str(counts["tp"] + counts["fn"]),
+            number(metrics.f1.value, 1, _DIGITS),
+            ends(metrics.f1.interval, 1, _DIGITS),
+            number(metrics.precision.value, 1, _DIGITS),
+            number(metrics.recall.value, 1, _DIGITS),
+            str(metrics.counts.tp + metrics.counts.fn),
         )
-    macro = card["macro_f1"]
-    table.add_row("macro F1", _number(macro["value"]), _range(macro["interval"]), "", "", str(card["n"]), style="bold")
-    rest = ", ".join(f"{TITLES[name]} {_number(card[name]['value'])}" for name in ("balanced_accuracy", "mcc", "kappa"))
-    unscored = sum(card["unscored"].values())
-    parts: list[RenderableType] = [
-        f"[bold]{escape(card['judge']['name'])}[/bold] on {escape(card['labels']['name'])}: {measured(card)}",
+    macro = card.macro_f1
+    macro_row = ("macro F1", number(macro.value, 1, _DIGITS), ends(macro.interval, 1, _DIGITS), "", "", str(card.n))
+    table.add_row(*macro_row, style="bold")
+    others = {"balanced_accuracy": card.balanced_accuracy, "mcc": card.mcc, "kappa": card.kappa}
+    return Group(
+        f"[bold]{escape(card.judge.name)}[/bold] on {escape(card.labels.name)}: {escape(measured(card))}",
         table,
-        rest,
-        f"{len(card['disagreements'])} disagreements, {unscored} unscored of {card['labels']['n']}",
+        ", ".join(f"{TITLES[name]} {number(estimate.value, 1, _DIGITS)}" for name, estimate in others.items()),
+        f"{len(card.disagreements)} disagreements, {sum(card.unscored.values())} unscored of {card.labels.n}",
+    )
+
+
+def calibration_markdown(card: CalibrationCard) -> str:
+    """Return a card as a small Markdown table."""
+    lines = [
+        f"**{cell(card.judge.name)}** on {cell(card.labels.name)}: {cell(measured(card))}\n",
+        "| Behaviour | F1 | 95 % interval | Precision | Recall | Labelled |",
+        "|---|---:|---:|---:|---:|---:|",
     ]
-    return Group(*parts)
+    for name, metrics in card.behaviours.items():
+        values = (
+            number(metrics.f1.value, 1, _DIGITS),
+            ends(metrics.f1.interval, 1, _DIGITS),
+            number(metrics.precision.value, 1, _DIGITS),
+            number(metrics.recall.value, 1, _DIGITS),
+            str(metrics.counts.tp + metrics.counts.fn),
+        )
+        lines.append(f"| {cell(name)} | {' | '.join(values)} |")
+    macro = card.macro_f1
+    lines.append(
+        f"| macro F1 | {number(macro.value, 1, _DIGITS)} | {ends(macro.interval, 1, _DIGITS)} | | | {card.n} |"
+    )
+    return "\n".join(lines) + "\n"
 
 
-def measured(card: Mapping[str, Any]) -> str:
-    """What a card's figures are, in words: `agreement with gpt-4's labels`, or accuracy by people's."""
-    return f"{card['measures']} {'by' if card['measures'] == 'accuracy' else 'with'} {card['agreement_with']}"
+def measured(card: CalibrationCard) -> str:
+    """Return what the metrics of a card are: `agreement with gpt-4's labels`, or accuracy by people's."""
+    return f"{card.measures} {'by' if card.measures == 'accuracy' else 'with'} {card.agreement_with}"
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def _range(interval: Sequence[float] | None) -> str:
-    return "–" if interval is None else f"{interval[0]:.3f}–{interval[1]:.3f}"
-
-
-def _fine(value: float | None) -> Markup:
-    return Markup(_number(value))
-
-
-def _ends(interval: Sequence[float] | None) -> Markup:
-    return Markup("–" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}")
-
-
-def write_attack(folder: Path, found: Mapping[str, Any]) -> None:
-    """Writes `attack.json` and `report.md`: what attacks did to a judge (`cst_bench.calibration.robustness`)."""
-    environment = markdown_environment(content_root() / "reports" / "templates")
-    environment.filters.update(fine=_fine, ends=_ends)
-    write_text(folder / "report.md", environment.get_template("attack.md.j2").render(found=found))
-    write_json(folder / "attack.json", dict(found))
+def write_attack(folder: Path, result: AttackResult) -> None:
+    """Write `attack.json` and `report.md` of an attack on a judge."""
+    environment = markdown_environment(report_templates())
+    environment.filters.update(
+        fine=lambda value: Markup(number(value, 1, _DIGITS)),
+        fine_ends=lambda interval: Markup(ends(interval, 1, _DIGITS)),
+    )
+    write_text(folder / "report.md", environment.get_template("attack.md.j2").render(attack=result))
+    result.write(folder)

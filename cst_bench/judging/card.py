@@ -1,88 +1,183 @@
-"""Calibration cards: finding the one that is a judge's, and what scores keep of it."""
+"""Calibration cards: a judge's agreement with labels, as a typed file, and how the card of a judge is found."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import ClassVar, Literal
+
+from pydantic import Field, JsonValue
 
 from cst_bench.content import content_root
-from cst_bench.errors import UserError
 from cst_bench.files import digest
-from cst_bench.record import CalibrationSummary, ConfusionCounts
+from cst_bench.record import CalibrationSummary, ConfusionCounts, Record, RecordFile, Spent
+from cst_bench.statistics.agreement import Agreement
+from cst_bench.statistics.classification import Reliability
+from cst_bench.statistics.intervals import Estimate
 
-SCHEMA = 1
 SHIPPED = "judges/cards"
 OWN = Path("calibrations")
-"""Where `cst-bench judge calibrate` writes, a folder for each judge and label set; relative to where it is called."""
+"""Folder that `cst-bench judge calibrate` writes into, relative to the working directory."""
 
 
-def read_card(path: Path) -> dict[str, Any]:
-    """A card from its file.
+class CardJudge(Record):
+    """The judge of a card."""
+
+    name: str
+    version: int
+    kind: str
+    sha256: str
+    """Identity: SHA-256 of everything that decides a verdict."""
+    behaviours: tuple[str, ...]
+    details: dict[str, JsonValue] = Field(default_factory=dict)
+    """What its kind adds: `model`, `members`, …"""
+
+    @property
+    def model(self) -> str | None:
+        """Return the model that is asked, if the judge asks one."""
+        model = self.details.get("model")
+        return model if isinstance(model, str) else None
+
+
+class CardLabels(Record):
+    """The labels that a judge is compared with."""
+
+    name: str
+    sha256: str
+    by: tuple[str, ...]
+    """Who labelled."""
+    n: int
+
+
+class BehaviourMetrics(Record):
+    """Metrics of one behaviour against all others."""
+
+    precision: Estimate
+    recall: Estimate
+    f1: Estimate
+    counts: ConfusionCounts
+
+
+class ConfusionMatrix(Record):
+    """Numbers of responses by label (rows) and verdict (columns)."""
+
+    behaviours: tuple[str, ...]
+    matrix: tuple[tuple[int, ...], ...]
+
+
+class SliceMetrics(Record):
+    """Metrics of a part of the labels."""
+
+    n: int
+    agreement: float | None
+    macro_f1: float | None
+
+
+class Disagreement(Record):
+    """A response on which label and verdict differ."""
+
+    id: str
+    label: str
+    verdict: str
+
+
+class CalibrationCard(RecordFile):
+    """A judge measured against labelled responses. Undefined values are null; intervals are 95 %."""
+
+    FILE_NAME: ClassVar[str] = "card.json"
+    WRITTEN_BY: ClassVar[str] = "`cst-bench judge calibrate` writes one"
+
+    schema_version: Literal[2] = Field(default=2, alias="schema")
+    judge: CardJudge
+    labels: CardLabels
+    measures: Literal["accuracy", "agreement"]
+    """Accuracy only where people labelled: model labels are not ground truth."""
+    agreement_with: str
+    """Source of the labels in words."""
+    n: int
+    """Scored responses."""
+    unscored: dict[str, int]
+    """Reason → number of responses, which are in no metric."""
+    prevalence: dict[str, float]
+    """Behaviour → share of the labels."""
+    behaviours: dict[str, BehaviourMetrics]
+    macro_f1: Estimate
+    mcc: Estimate
+    kappa: Estimate
+    balanced_accuracy: Estimate
+    agreement: Estimate
+    pessimistic_macro_f1: Estimate
+    """Macro F1 with unscored responses counted as wrong."""
+    confusion: ConfusionMatrix
+    reliability: Reliability | None
+    """None for a judge without probabilities."""
+    slices: dict[str, dict[str, SliceMetrics]]
+    panel: Agreement | None = None
+    """Agreement of a panel's members."""
+    disagreements: tuple[Disagreement, ...]
+    seconds: float
+    per_second: float | None
+    spent: Spent | None
+    seed: int
+    packages: dict[str, str]
+    made: str
+    """UTC, ISO 8601."""
+
+    def summary(self) -> CalibrationSummary:
+        """Return what a run keeps of the card."""
+        return CalibrationSummary(
+            macro_f1=self.macro_f1.value,
+            interval=self.macro_f1.interval,
+            n=self.n,
+            labels=self.labels.name,
+            by=self.labels.by,
+            sha256=digest(self.as_json()),
+            counts={name: metrics.counts for name, metrics in self.behaviours.items()},
+        )
+
+
+def read_card(path: Path) -> CalibrationCard:
+    """Read a card from its file.
 
     Raises:
-        UserError: the file is no calibration card.
+        UserError: the file is not a calibration card, or of another schema version.
     """
-    try:
-        card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        schema, _ = card["schema"], (card["judge"]["sha256"], card["macro_f1"], card["labels"], card["behaviours"])
-    except OSError as error:
-        raise UserError(f"{path}: can't be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{path} is no calibration card: `cst-bench judge calibrate` writes one") from None
-    if schema != SCHEMA:
-        raise UserError(f"{path} has the schema {schema!r}, and this cst-bench reads {SCHEMA}: calibrate again")
-    return card
+    return CalibrationCard.read_path(path)
 
 
-def find_card(identity: str, judge_file: Path | None = None) -> dict[str, Any] | None:
-    """The card of the judge with this SHA-256.
+def find_card(identity: str, judge_file: Path | None = None) -> CalibrationCard | None:
+    """Find the card of the judge with this SHA-256.
 
-    Looked for beside the judge's file, then in `calibrations/` of the working directory, then among the shipped ones:
-    who calibrated a judge on labels of their own means those. Of several in one place it is the one on most labels.
+    Places are searched in order: beside the judge's file, `calibrations/` of the working directory, the shipped cards;
+    who calibrated a judge on their own labels means those. Of several in one place, the one on most labels is taken.
     """
     for cards in _cards(judge_file):
-        found = _best(card for card in cards if card["judge"]["sha256"] == identity)
-        if found is not None:
-            return found
+        card = _on_most_labels(card for card in cards if card.judge.sha256 == identity)
+        if card is not None:
+            return card
     return None
 
 
-def find_card_by_name(name: str, version: int) -> dict[str, Any] | None:
-    """The card on most labels of a judge of this name and version, whatever model it asked."""
+def find_card_by_name(name: str, version: int) -> CalibrationCard | None:
+    """Find the card on most labels of a judge of this name and version, whatever model it asked."""
     for cards in _cards(None):
-        found = _best(
-            card for card in cards if (card["judge"]["name"], card["judge"].get("version")) == (name, version)
-        )
-        if found is not None:
-            return found
+        card = _on_most_labels(card for card in cards if (card.judge.name, card.judge.version) == (name, version))
+        if card is not None:
+            return card
     return None
 
 
-def _best(cards: Iterable[dict[str, Any]]) -> dict[str, Any] | None:
-    return min(cards, key=lambda card: (-card["n"], card["labels"]["name"]), default=None)
+def _on_most_labels(cards: Iterable[CalibrationCard]) -> CalibrationCard | None:
+    return min(cards, key=lambda card: (-card.n, card.labels.name), default=None)
 
 
-def _cards(judge_file: Path | None) -> Iterator[list[dict[str, Any]]]:
-    """The cards of each place, the nearest first."""
-    if judge_file is not None and (judge_file.parent / "calibration" / "card.json").is_file():
-        yield [read_card(judge_file.parent / "calibration" / "card.json")]
+def _cards(judge_file: Path | None) -> Iterator[list[CalibrationCard]]:
+    """Yield the cards of each place, the nearest first."""
+    beside = None if judge_file is None else judge_file.parent / "calibration" / "card.json"
+    if beside is not None and beside.is_file():
+        yield [read_card(beside)]
     yield [read_card(path) for path in sorted(OWN.glob("*/card.json"))]
     yield [read_card(path) for path in sorted((content_root() / SHIPPED).glob("*.json"))]
-
-
-def card_summary(card: Mapping[str, Any]) -> CalibrationSummary:
-    """Return what `scores.json` keeps of a card."""
-    return CalibrationSummary(
-        macro_f1=card["macro_f1"]["value"],
-        interval=card["macro_f1"]["interval"],
-        n=card["n"],
-        labels=card["labels"]["name"],
-        by=tuple(card["labels"]["by"]),
-        sha256=digest(card),
-        counts={name: ConfusionCounts(**metrics["counts"]) for name, metrics in card["behaviours"].items()},
-    )
 
 
 def calibrated(summary: CalibrationSummary | None, min_f1: float) -> bool:

@@ -1,9 +1,9 @@
-"""Judges of kind `panel`: several judges asked the same, and one verdict of their votes.
+"""Judges of kind `panel`: several judges judge the same cases, and their votes give one verdict.
 
-By `majority` each scored verdict is a vote. By `weighted` a vote has the member's weight from the file, or, if the file
-gives none, what the member's calibration card makes of it: naive Bayes on the card's confusion counts, so that a member
-that is often wrong about one behaviour counts little when it says that one. An unscored member has no vote; a tie, or
-fewer votes than the quorum, is unscored.
+With `vote: majority` each scored verdict is a vote. With `vote: weighted` a vote has the member's weight from the file,
+or, if the file gives none, the weight that follows from the member's calibration card: naive Bayes on the card's
+confusion counts, so that a member that is often wrong about one behaviour counts little when it says that one. An
+unscored member has no vote; a tie, or fewer votes than the quorum, is unscored.
 """
 
 from __future__ import annotations
@@ -13,53 +13,60 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
 from cst_bench.content import Content
 from cst_bench.errors import UserError
 from cst_bench.files import digest
-from cst_bench.judging.judge import NEITHER, Case, Judge, JudgeOptions, Spent, Verdict
+from cst_bench.judging.judge import (
+    NEITHER,
+    Case,
+    Judge,
+    JudgeCall,
+    JudgeFile,
+    JudgeOptions,
+    Verdict,
+    describe_judge,
+    sum_costs,
+)
 
 TIED = "the panel is tied"
 TOO_FEW = "too few of the panel's judges gave a verdict"
 _SMOOTHING = 0.5
-"""Added to each count of a confusion matrix, so that what was never seen is not impossible."""
+"""Added to each count of a confusion matrix, so that an unseen combination is not impossible."""
 
 
-class Member(Content):
-    """A judge of the panel; in the file a name alone will do."""
+class MemberEntry(Content):
+    """Member of a panel, as its file names it; a name alone is short for `judge: NAME`."""
 
     judge: str
-    """By name or path, as for `--judge`; a path may be relative to the panel's file."""
+    """Name or path, as for `--judge`; a path may be relative to the panel's file."""
     model: str | None = None
-    """Another model than the judge's own, as for `--judge-model`."""
+    """Model to use instead of the judge's own, as for `--judge-model`."""
     base_url: str | None = None
     """As for `--judge-base-url`."""
     weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """Of its vote, for `vote: weighted`; given for all members or for none."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _named_only(cls, value: Any) -> Any:
-        return {"judge": value} if isinstance(value, str) else value
+    """Weight of its vote, for `vote: weighted`; given for all members or for none."""
 
 
-class PanelFile(Content):
-    """A judge file of kind `panel`."""
+def _from_name(value: object) -> object:
+    return {"judge": value} if isinstance(value, str) else value
 
-    name: str
-    version: Annotated[int, Field(ge=1)]
+
+class PanelFile(JudgeFile):
+    """Judge file of kind `panel`."""
+
     kind: Literal["panel"]
-    description: str
     behaviours: list[str] = Field(min_length=1)
-    """Those of every member."""
-    members: list[Member] = Field(min_length=2)
+    """Behaviours, the same for every member."""
+    members: list[Annotated[MemberEntry, BeforeValidator(_from_name, json_schema_input_type=str | MemberEntry)]] = (
+        Field(min_length=2)
+    )
     vote: Literal["majority", "weighted"]
     quorum: Annotated[int, Field(ge=1)] | None = None
-    """Fewest members that must give a verdict; more than half if not given."""
-    changelog: dict[int, str] = Field(default_factory=dict)
+    """Fewest members that must give a verdict; more than half if None."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> PanelFile:
@@ -74,234 +81,229 @@ class PanelFile(Content):
 
 
 Counts = Mapping[str, Mapping[str, float]]
-"""A confusion matrix: label to verdict to count."""
+"""Confusion matrix: label → verdict → count."""
 
 
 @dataclass(frozen=True)
-class Seat:
-    """A member at the table."""
+class PanelMember:
+    """Judge that votes in a panel."""
 
     name: str
     judge: Judge
+    source: str = ""
+    """Name of the judge, or path of its file."""
     weight: float = 1.0
     counts: Counts | None = None
-    """Of its calibration, where that weighs its votes."""
+    """Confusion matrix of its calibration, if that weighs its votes."""
 
     def evidence(self, verdict: str, label: str) -> float:
-        """log P(verdict | label), by the member's calibration with half a count added to each cell."""
+        """Return log P(verdict | label) by the member's calibration, with half a count added to each cell."""
         assert self.counts is not None
         row = self.counts[label]
         return math.log((row.get(verdict, 0) + _SMOOTHING) / (sum(row.values()) + _SMOOTHING * len(row)))
 
 
 class PanelJudge:
-    """Several judges as one."""
+    """Judge that combines the verdicts of several."""
 
     kind = "panel"
 
-    def __init__(self, file: PanelFile, seats: Sequence[Seat]) -> None:
-        """From the content of a judge file and its members, in the file's order."""
+    def __init__(self, file: PanelFile, members: Sequence[PanelMember]) -> None:
+        """Create the judge from the content of its file and its members, in the file's order."""
         self.name = file.name
         self.version = file.version
         self.behaviours = tuple(file.behaviours)
-        self.fields = frozenset[str]().union(*(seat.judge.fields for seat in seats))
-        self.seats = tuple(seats)
+        self.fields = frozenset[str]().union(*(member.judge.fields for member in members))
+        self.members = tuple(members)
         self.vote = file.vote
-        self.quorum = file.quorum or len(seats) // 2 + 1
-        self._labels = _labels(self.behaviours, seats)
-        voters = [{"sha256": seat.judge.identity, "weight": seat.weight, "counts": seat.counts} for seat in seats]
+        self.quorum = file.quorum or len(members) // 2 + 1
+        self._labels = _labels(self.behaviours, members)
+        voters = [
+            {"sha256": member.judge.identity, "weight": member.weight, "counts": member.counts} for member in members
+        ]
         file_part = file.model_dump(mode="json", exclude={"members", "quorum"})
         self.identity = digest({"file": file_part, "quorum": self.quorum, "members": voters})
-        self.details: Mapping[str, Any] = {
+        self.details: Mapping[str, JsonValue] = {
             "vote": self.vote,
             "quorum": self.quorum,
-            "members": [
-                {
-                    "name": seat.name,
-                    "version": seat.judge.version,
-                    "kind": seat.judge.kind,
-                    "sha256": seat.judge.identity,
-                    **seat.judge.details,
-                }
-                for seat in seats
-            ],
+            "members": [describe_judge(member.judge, member.source).as_json() for member in members],
         }
 
     async def judge(self, cases: Sequence[Case], count: Callable[[int], None]) -> list[Verdict]:
-        """The panel's verdicts.
+        """Return the panel's verdicts.
 
         Raises:
-            JudgeUnavailable: a member could not be had; the others have been asked, and keep what they said if they
-                keep anything.
-            UserError: a member can't work as it is set up.
+            JudgeUnavailable: a member could not be reached; the others have been asked, and their answers are cached.
+            UserError: a member cannot work as it is configured.
         """
-        return self.combine(await self.members_judge(cases, count))
+        return self.combine(await self.member_verdicts(cases, count))
 
-    async def members_judge(self, cases: Sequence[Case], count: Callable[[int], None]) -> list[list[Verdict]]:
-        """What each member says of the cases, in the members' order; they are asked at the same time.
+    async def member_verdicts(self, cases: Sequence[Case], count: Callable[[int], None]) -> list[list[Verdict]]:
+        """Return each member's verdicts on the cases, in the members' order; the members are asked concurrently.
 
         Raises:
             JudgeUnavailable: as `judge`.
             UserError: as `judge`.
         """
-        counter = _SlowestCount(len(self.seats), count)
-        found = await asyncio.gather(
-            *(seat.judge.judge(cases, counter.of(index)) for index, seat in enumerate(self.seats)),
-            return_exceptions=True,  # so that the others are not cut short when one fails
+        counter = _SlowestCount(len(self.members), count)
+        results = await asyncio.gather(
+            *(member.judge.judge(cases, counter.member_count(index)) for index, member in enumerate(self.members)),
+            return_exceptions=True,  # so that the others are not cancelled when one fails
         )
-        failures = [one for one in found if isinstance(one, BaseException)]
+        failures = [result for result in results if isinstance(result, BaseException)]
         for failure in sorted(failures, key=lambda error: not isinstance(error, UserError)):
             raise failure
-        return [one for one in found if not isinstance(one, BaseException)]
+        return [result for result in results if not isinstance(result, BaseException)]
 
     def combine(self, columns: Sequence[Sequence[Verdict]]) -> list[Verdict]:
-        """The panel's verdicts from those of its members, `columns` being in the members' order."""
-        return [self._combined(row) for row in zip(*columns, strict=True)]
+        """Return the panel's verdicts, given those of its members (`columns`, in the members' order)."""
+        return [self._combine(row) for row in zip(*columns, strict=True)]
 
-    def _combined(self, row: Sequence[Verdict]) -> Verdict:
-        spent = _summed([one.spent for one in row if one.spent is not None])
-        votes = [(seat, one.behaviour) for seat, one in zip(self.seats, row) if one.behaviour is not None]
-        reasons = {one.reason for one in row}
+    def _combine(self, row: Sequence[Verdict]) -> Verdict:
+        call = _sum_calls([verdict.call for verdict in row if verdict.call is not None])
+        votes = [
+            (member, verdict.behaviour) for member, verdict in zip(self.members, row) if verdict.behaviour is not None
+        ]
+        reasons = {verdict.reason for verdict in row}
         if not votes and len(reasons) == 1:
-            return Verdict(None, reasons.pop(), spent=spent)
+            return Verdict(None, reasons.pop(), call=call)
         if len(votes) < self.quorum:
-            return Verdict(None, TOO_FEW, spent=spent)
+            return Verdict(None, TOO_FEW, call=call)
         if self._labels is not None:
-            return replace(_posterior(votes, self._labels), spent=spent)
+            return replace(_posterior(votes, self._labels), call=call)
         weights: dict[str, float] = {}
-        for seat, behaviour in votes:
-            weights[behaviour] = weights.get(behaviour, 0.0) + seat.weight
-        return replace(_greatest(weights), spent=spent)
+        for member, behaviour in votes:
+            weights[behaviour] = weights.get(behaviour, 0.0) + member.weight
+        return replace(_greatest(weights), call=call)
 
 
 class _SlowestCount:
-    """Tells how many cases all members are done with."""
+    """Counter of the cases that all members are done with."""
 
     def __init__(self, members: int, count: Callable[[int], None]) -> None:
         self._done = [0] * members
-        self._told = 0
+        self._reported = 0
         self._count = count
 
-    def of(self, member: int) -> Callable[[int], None]:
-        """The `count` of one member."""
+    def member_count(self, member: int) -> Callable[[int], None]:
+        """Return the `count` for one member."""
 
-        def done(steps: int) -> None:
+        def add(steps: int) -> None:
             self._done[member] += steps
-            new = min(self._done) - self._told
+            new = min(self._done) - self._reported
             if new > 0:
-                self._told += new
+                self._reported += new
                 self._count(new)
 
-        return done
+        return add
 
 
-def _labels(behaviours: Sequence[str], seats: Sequence[Seat]) -> tuple[str, ...] | None:
-    """What the evidence of calibrations can be for: `neither`, too, if all were calibrated on some. None if unused."""
-    counts = [seat.counts for seat in seats if seat.counts is not None]
-    if not counts:
+def _labels(behaviours: Sequence[str], members: Sequence[PanelMember]) -> tuple[str, ...] | None:
+    """Return the labels to weigh evidence for: with `neither` if all cards have such labels. None without cards."""
+    matrices = [member.counts for member in members if member.counts is not None]
+    if not matrices:
         return None
-    known = all(sum(one.get(NEITHER, {}).values()) > 0 for one in counts)
+    known = all(sum(counts.get(NEITHER, {}).values()) > 0 for counts in matrices)
     return (*behaviours, NEITHER) if known else tuple(behaviours)
 
 
-def _posterior(votes: Sequence[tuple[Seat, str]], labels: Sequence[str]) -> Verdict:
-    """The label that the votes speak for most, all being as likely before: the labels' prevalence is not the run's."""
-    scores = {label: sum(seat.evidence(behaviour, label) for seat, behaviour in votes) for label in labels}
-    most = max(scores.values())
-    shares = {label: math.exp(score - most) for label, score in scores.items()}
+def _posterior(votes: Sequence[tuple[PanelMember, str]], labels: Sequence[str]) -> Verdict:
+    """Return the most probable label given the votes, under a uniform prior: the labels' prevalence isn't the run's."""
+    scores = {label: sum(member.evidence(behaviour, label) for member, behaviour in votes) for label in labels}
+    highest = max(scores.values())
+    shares = {label: math.exp(score - highest) for label, score in scores.items()}
     total = sum(shares.values())
     return replace(_greatest(scores), probabilities={label: share / total for label, share in shares.items()})
 
 
 def _greatest(scores: Mapping[str, float]) -> Verdict:
-    """The behaviour with the most, unscored if two have it."""
+    """Return the behaviour with the greatest score, unscored if two have it."""
     first, *rest = sorted(scores, key=lambda name: -scores[name])
     if rest and math.isclose(scores[first], scores[rest[0]], rel_tol=1e-9, abs_tol=1e-9):
         return Verdict(None, TIED)
     return Verdict(first)
 
 
-def _summed(spent: Sequence[Spent]) -> Spent | None:
-    """What members spent now; what they had spent before, if none spent anything now."""
-    counted = [one for one in spent if not one.cached] or spent
+def _sum_calls(calls: Sequence[JudgeCall]) -> JudgeCall | None:
+    """Return the sum of the members' new calls, or of their cached ones if none is new."""
+    counted = [call for call in calls if not call.cached] or calls
     if not counted:
         return None
-    costs = [one.cost for one in counted]
-    return Spent(
-        sum(one.input_tokens for one in counted),
-        sum(one.output_tokens for one in counted),
-        None if None in costs else sum(cost for cost in costs if cost is not None),
-        cached=all(one.cached for one in spent),
+    return JudgeCall(
+        sum(call.input_tokens for call in counted),
+        sum(call.output_tokens for call in counted),
+        sum_costs(counted),
+        cached=all(call.cached for call in calls),
     )
 
 
-SCHEMA = PanelFile
+FILE_MODEL = PanelFile
 
 
 def make(file: PanelFile, path: Path, options: JudgeOptions) -> PanelJudge:
-    """The judge of a file, its members loaded.
+    """Return the judge that a file defines, its members loaded.
 
     Raises:
-        UserError: a member can't be loaded, has other behaviours, is there twice or a panel itself, has no calibration
-            card that its vote could be weighted by; or a model or endpoint is given for the panel.
+        UserError: a member could not be loaded, has other behaviours, is named twice, is a panel itself, or has no
+            calibration card to weigh its vote by; or the options name a model or an endpoint.
     """
     if options.model is not None or options.base_url is not None:
         raise UserError(f"judge {file.name} is a panel: give its members' models and endpoints in {path}, as `model:`")
-    seats = [_seat(member, path, options) for member in file.members]
-    for seat in seats:
-        if set(seat.judge.behaviours) != set(file.behaviours):
+    members = [_load_member(entry, path, options) for entry in file.members]
+    for member in members:
+        if set(member.judge.behaviours) != set(file.behaviours):
             raise UserError(
-                f"{path}: the panel judges {', '.join(file.behaviours)}, and its member {seat.name} "
-                f"{', '.join(seat.judge.behaviours)}"
+                f"{path}: the panel judges {', '.join(file.behaviours)}, and its member {member.name} "
+                f"{', '.join(member.judge.behaviours)}"
             )
-    identities = [seat.judge.identity for seat in seats]
-    for seat in seats:
-        if identities.count(seat.judge.identity) > 1:
-            raise UserError(f"{path}: {seat.name} is in the panel twice: its error would count twice")
+    identities = [member.judge.identity for member in members]
+    for member in members:
+        if identities.count(member.judge.identity) > 1:
+            raise UserError(f"{path}: {member.name} is in the panel twice: its error would count twice")
     if file.vote == "weighted" and file.members[0].weight is None:
-        seats = [_calibrated(seat, member, path) for seat, member in zip(seats, file.members)]
-    return PanelJudge(file, _named_apart(seats))
+        members = [_with_counts(member, entry, path) for member, entry in zip(members, file.members)]
+    return PanelJudge(file, _with_distinct_names(members))
 
 
-def _seat(member: Member, path: Path, options: JudgeOptions) -> Seat:
-    from cst_bench.judging.find import describe, find_judge, load_judge
+def _load_member(entry: MemberEntry, path: Path, options: JudgeOptions) -> PanelMember:
+    from cst_bench.judging.find import find_judge, judge_name, load_judge, read_judge_file
 
-    found = find_judge(member.judge, beside=path)
-    if describe(found)["kind"] == PanelJudge.kind:
-        raise UserError(f"{path}: its member {member.judge} is a panel itself: name that one's members in its place")
-    judge = load_judge(str(found), options=replace(options, model=member.model, base_url=member.base_url))
-    return Seat(judge.name, judge, 1.0 if member.weight is None else member.weight)
+    source = find_judge(entry.judge, beside=path)
+    if read_judge_file(source).kind == PanelJudge.kind:
+        raise UserError(f"{path}: its member {entry.judge} is a panel itself: name the members of that panel instead")
+    judge = load_judge(str(source), options=replace(options, model=entry.model, base_url=entry.base_url))
+    return PanelMember(judge.name, judge, judge_name(source), 1.0 if entry.weight is None else entry.weight)
 
 
-def _calibrated(seat: Seat, member: Member, path: Path) -> Seat:
+def _with_counts(member: PanelMember, entry: MemberEntry, path: Path) -> PanelMember:
+    """Return a member with the confusion counts of its calibration card."""
     from cst_bench.judging.card import find_card
-    from cst_bench.judging.find import find_judge, judge_name
+    from cst_bench.judging.find import find_judge
 
-    found = find_judge(member.judge, beside=path)
-    card = find_card(seat.judge.identity, found)
+    card = find_card(member.judge.identity, find_judge(entry.judge, beside=path))
     if card is None:
-        asked = f"{judge_name(found)} --judge-model {member.model}" if member.model else judge_name(found)
+        arguments = f"{member.source} --judge-model {entry.model}" if entry.model else member.source
         raise UserError(
-            f"{path}: vote: weighted weighs members by their calibration, and {seat.name} has no card: run "
-            f"`cst-bench judge calibrate {asked}`, or give every member a weight"
+            f"{path}: vote: weighted weighs members by their calibration, and {member.name} has no card: run "
+            f"`cst-bench judge calibrate {arguments}`, or give every member a weight"
         )
-    names, matrix = card["confusion"]["behaviours"], card["confusion"]["matrix"]
+    names, matrix = card.confusion.behaviours, card.confusion.matrix
     counts = {label: dict(zip(names, map(float, row), strict=True)) for label, row in zip(names, matrix, strict=True)}
-    for behaviour in seat.judge.behaviours:
+    for behaviour in member.judge.behaviours:
         if not sum(counts[behaviour].values()):
             raise UserError(
-                f"{path}: the card of {seat.name} is on no label {behaviour!r}, so that its vote can't be weighed: "
+                f"{path}: the card of {member.name} has no label {behaviour!r}, so its vote cannot be weighed: "
                 f"calibrate it on labels that have all its behaviours, or give every member a weight"
             )
-    return replace(seat, counts=counts)
+    return replace(member, counts=counts)
 
 
-def _named_apart(seats: Sequence[Seat]) -> list[Seat]:
-    """Members of one judge file that ask different models are called by these, too."""
-    names = [seat.name for seat in seats]
+def _with_distinct_names(members: Sequence[PanelMember]) -> list[PanelMember]:
+    """Add the model to the names of members that share a judge file and ask different models."""
+    names = [member.name for member in members]
     return [
-        replace(seat, name=f"{seat.name} ({seat.judge.details.get('model', seat.judge.identity[:8])})")
-        if names.count(seat.name) > 1
-        else seat
-        for seat in seats
+        replace(member, name=f"{member.name} ({member.judge.details.get('model', member.judge.identity[:8])})")
+        if names.count(member.name) > 1
+        else member
+        for member in members
     ]

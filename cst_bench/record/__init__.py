@@ -23,7 +23,7 @@ from cst_bench.record.manifest import (
     Status,
 )
 from cst_bench.record.outcomes import DocumentScores, Outcomes
-from cst_bench.record.record_file import Interval, Record, RecordFile
+from cst_bench.record.record_file import Record, RecordFile
 from cst_bench.record.scores import (
     Averages,
     AverageScore,
@@ -54,7 +54,6 @@ __all__ = [
     "DocumentScores",
     "Environment",
     "GenerationRecord",
-    "Interval",
     "JudgeRecord",
     "Judging",
     "Manifest",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field, JsonValue
 
-from cst_bench.record.record_file import Interval, Record
+from cst_bench.record.record_file import Record
+from cst_bench.statistics.intervals import Interval
 
 
 class TrainingIdentity(Record):
@@ -105,7 +106,7 @@ class CalibrationSummary(Record):
     """What a run keeps of its judge's calibration card."""
 
     macro_f1: float | None
-    interval: Interval
+    interval: Interval | None
     n: int
     """Labelled responses."""
     labels: str

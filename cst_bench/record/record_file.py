@@ -12,9 +12,6 @@ from typing_extensions import Self
 from cst_bench.errors import UserError
 from cst_bench.files import canonical_json, write_json, write_text
 
-Interval = tuple[float, float] | None
-"""Lower and upper end of a 95 % interval; None where it is undefined."""
-
 
 class Record(BaseModel):
     """Base of everything that a record file holds: frozen, and unknown keys are refused."""

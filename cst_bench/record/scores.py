@@ -10,7 +10,8 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from cst_bench.record.identity import CalibrationSummary, CheckpointIdentity, JudgeRecord, SuiteRecord
-from cst_bench.record.record_file import Interval, Record, RecordFile
+from cst_bench.record.record_file import Record, RecordFile
+from cst_bench.statistics.intervals import Interval
 
 
 class CorrectedScore(Record):
@@ -18,7 +19,7 @@ class CorrectedScore(Record):
 
     method: Literal["ppi++", "rogan-gladen"]
     score: float | None
-    interval: Interval
+    interval: Interval | None
     labelled: int
     """Responses of this run that people labelled."""
     assumes: str
@@ -35,7 +36,7 @@ class Score(Record):
     """Scored responses."""
     unscored: int
     """Responses without a verdict, in neither score nor n."""
-    interval: Interval
+    interval: Interval | None
     corrected: CorrectedScore | None = None
 
 
@@ -73,7 +74,7 @@ class CapabilityScore(Record):
     metric: str | None
     score: float | None
     stderr: float | None
-    interval: Interval
+    interval: Interval | None
     n: int
     """Documents."""
     unavailable: str | None = None
@@ -84,7 +85,7 @@ class AverageScore(Record):
     """The mean of several scores."""
 
     score: float | None
-    interval: Interval
+    interval: Interval | None
     stderr: float | None = None
     """Of capabilities only."""
     over: tuple[str, ...]

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from cst_bench.record import AverageScore, CapabilityScore, ConfigurationScore, Interval, Score
+from cst_bench.record import AverageScore, CapabilityScore, ConfigurationScore, Score
 from cst_bench.reporting.flags import flags_of
 from cst_bench.reporting.stored_run import StoredRun
+from cst_bench.statistics.intervals import Interval
 from cst_bench.statistics.paired import Difference
 
 ColumnKind = Literal["compliance", "joint", "compliance_average", "capability", "capability_average"]
@@ -46,7 +47,7 @@ class Cell:
     """A score in one column."""
 
     score: float | None
-    interval: Interval
+    interval: Interval | None
     n: int
     unscored: int = 0
     flags: tuple[str, ...] = ()
@@ -55,7 +56,7 @@ class Cell:
     """Highest of the column's ranked models, and ahead of each other one by the paired test, Holm-corrected."""
     corrected: float | None = None
     """Score corrected for judge error."""
-    corrected_interval: Interval = None
+    corrected_interval: Interval | None = None
     corrected_by: str | None = None
     """`rogan-gladen` or `ppi++`."""
     difference: Difference | None = None

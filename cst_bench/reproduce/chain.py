@@ -12,7 +12,6 @@ from pydantic import JsonValue
 from cst_bench.errors import UserError
 from cst_bench.files import write_json, write_text
 from cst_bench.progress import Progress, Silent
-from cst_bench.record import Interval
 from cst_bench.reporting import StoredRun, read_run
 from cst_bench.reporting.leaderboard.markdown import markdown_templates
 from cst_bench.reporting.score_cells import ScoreTable
@@ -20,6 +19,7 @@ from cst_bench.reproduce.ingredients import ingredients
 from cst_bench.reproduce.paper_tables import RunKey, flags_in, make_tables
 from cst_bench.reproduce.steps import BASE, Reproduction, Step, load_reproduction, steps
 from cst_bench.reproduce.workers import run_steps
+from cst_bench.statistics.intervals import Interval
 from cst_bench.tuning.training import PACKAGES
 from cst_bench.workfolder import locked, open_work_folder, package_versions
 
@@ -154,5 +154,5 @@ def _as_json(table: ScoreTable) -> dict[str, JsonValue]:
     }
 
 
-def _ends(interval: Interval) -> list[JsonValue] | None:
+def _ends(interval: Interval | None) -> list[JsonValue] | None:
     return None if interval is None else list(interval)

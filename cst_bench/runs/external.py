@@ -12,7 +12,7 @@ from cst_bench.compliance.scores import Outcome
 from cst_bench.errors import UserError
 from cst_bench.files import digest
 from cst_bench.judging import Case, JudgeOptions, ask, describe_judge, find_judge, judge_name, load_judge
-from cst_bench.judging.card import card_summary, find_card, read_card
+from cst_bench.judging.card import find_card, read_card
 from cst_bench.progress import Progress, Silent
 from cst_bench.record import (
     CalibrationSummary,
@@ -127,7 +127,7 @@ def _judged_by_judge(
         describe_judge(judge, judge_name(source)),
         [verdict.behaviour for verdict in verdicts],
         [str(verdict.reason) for verdict in verdicts],
-        None if card is None else card_summary(card),
+        None if card is None else card.summary(),
     )
 
 

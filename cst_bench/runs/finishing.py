@@ -11,7 +11,7 @@ from cst_bench.capabilities import CapabilityResult
 from cst_bench.compliance.scores import Outcome
 from cst_bench.errors import Interrupted, UserError
 from cst_bench.judging import Judge, JudgeUnavailable
-from cst_bench.judging.card import card_summary, find_card, read_card
+from cst_bench.judging.card import find_card, read_card
 from cst_bench.progress import Progress
 from cst_bench.record import Judging
 from cst_bench.reporting import StoredRun, write_run_report
@@ -56,20 +56,18 @@ def attach_cards(folder: RunFolder, path: Path | None) -> None:
     Raises:
         UserError: the given card describes no judge of this run.
     """
-    given_card = None if path is None else read_card(path)
+    chosen_card = None if path is None else read_card(path)
     tasks = folder.settings.compliance
-    if given_card is not None and given_card.judge.sha256 not in {task.judge.sha256 for task in tasks.values()}:
+    if chosen_card is not None and chosen_card.judge.sha256 not in {task.judge.sha256 for task in tasks.values()}:
         raise UserError(
-            f"{path} is the card of judge {given_card.judge.name} with the SHA-256 {given_card.judge.sha256[:12]}…, "
+            f"{path} is the card of judge {chosen_card.judge.name} with the SHA-256 {chosen_card.judge.sha256[:12]}…, "
             "which judges no task of this run: calibrate the judge as the run uses it"
         )
     for name, task in tasks.items():
         source = Path(task.judge.source)
-        if given_card is not None and given_card.judge.sha256 == task.judge.sha256:
-            card = given_card
-        else:
-            card = find_card(task.judge.sha256, source if source.is_file() else None)
-        folder.set_compliance(name, calibration=None if card is None else card_summary(card))
+        own_card = chosen_card if chosen_card is not None and chosen_card.judge.sha256 == task.judge.sha256 else None
+        card = own_card or find_card(task.judge.sha256, source if source.is_file() else None)
+        folder.set_compliance(name, calibration=None if card is None else card.summary())
 
 
 def finish(

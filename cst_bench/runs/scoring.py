@@ -13,7 +13,6 @@ from cst_bench.record import (
     AverageScore,
     CalibrationSummary,
     CapabilityScore,
-    Interval,
     RunSettings,
     Scores,
     TaskJudge,
@@ -21,7 +20,7 @@ from cst_bench.record import (
 )
 from cst_bench.runs.corrected_scores import JOINT, corrected_scores
 from cst_bench.runs.labelling import LabelKey
-from cst_bench.statistics.intervals import mean_interval, normal_interval, wilson
+from cst_bench.statistics.intervals import Interval, mean_interval, normal_interval, wilson
 
 
 def make_scores(
@@ -106,7 +105,7 @@ def _capability(title: str, result: CapabilityResult | str) -> CapabilityScore:
     )
 
 
-def _interval(result: CapabilityResult) -> Interval:
+def _interval(result: CapabilityResult) -> Interval | None:
     """Return 1.96 standard errors; Wilson's where all or no documents are right, since lm-eval's error is 0 there."""
     if result.score in (0.0, 1.0):
         return wilson(int(result.score) * result.n, result.n)

@@ -1,18 +1,18 @@
-"""Scores with the judge's error in them.
+"""Correction of shares for judge error.
 
-Two ways, by what is known of the judge on the responses that are reported:
+Two methods, depending on what is known of the judge on the reported responses:
 
-- `ppi`: a random part of these responses was labelled by people. Prediction-powered inference with power tuning (PPI++,
-  Angelopoulos, Duchi and Zrnic 2023, arXiv 2311.01453, section 6). For a share and a judge that says yes or no its
-  estimate is the post-stratified one: the labelled share among the responses that the judge says yes to, and among the
-  others, weighted by how often it says which.
-- `rogan_gladen`: nothing of them was labelled, and the error rates of the judge's calibration are taken over (Rogan and
-  Gladen 1978). It holds as far as the judge errs on these responses as on the labelled ones.
+- `ppi`: people labelled a random part of these responses. Prediction-powered inference with power tuning (PPI++,
+  Angelopoulos, Duchi and Zrnic 2023, arXiv 2311.01453, section 6). For a share and a binary judge its estimate
+  is the post-stratified one: the labelled share among the responses that the judge calls positive, and among the
+  others, weighted by their numbers.
+- `rogan_gladen`: none of them was labelled, and the error rates of the judge's calibration are used (Rogan and Gladen
+  1978). It is valid as far as the judge errs on these responses as it did on the labelled ones.
 
-Intervals are 95 % and equal-tailed, from draws of the posterior of the binomial shares that the estimate is made of:
+Intervals are 95 % and equal-tailed, from posterior draws of the binomial shares in the estimate:
 Jeffreys priors (Brown, Cai and DasGupta 2001) for Rogan-Gladen, Beta(1/3, 1/3) (Kerman 2011) for the strata of PPI++,
 which may hold few labels. The normal intervals of both papers cover far too little for small samples and shares near 0
-or 1; `benchmarks/coverage.py` shows how often these and those hold the truth.
+or 1; `benchmarks/coverage.py` measures the coverage of both.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 Draws = NDArray[np.float64]
 DRAWS = 4000
 MIN_LABELLED = 20
-"""Fewer labelled responses of a configuration are too few for PPI++."""
+"""Minimum number of labelled responses of a configuration for PPI++."""
 _JEFFREYS, _NEUTRAL = 0.5, 1 / 3
 TRANSFERRED = "the judge errs on these responses as it does on those of its calibration"
 SAMPLED = "the labelled responses are a random part of these"
@@ -40,39 +40,39 @@ def rogan_gladen(
     seed: int = 0,
     draws: int = DRAWS,
 ) -> tuple[Draws, Draws, Draws]:
-    """Share that truly shows a behaviour: estimate, lower and upper end, each of the inputs' shape; NaN if undefined.
+    """Estimate the true share of a behaviour from a judge's verdicts and its error rates (Rogan and Gladen 1978).
 
-    It is undefined where the judge is not clearly better than chance: where sensitivity + specificity - 1 is not above
-    0 in 97.5 % of the draws.
+    Return estimate, lower and upper end, each of the inputs' shape; NaN where undefined: where the judge is not clearly
+    better than chance, that is, sensitivity + specificity - 1 is not above 0 in 97.5 % of the draws.
 
     Args:
-        k: Responses that the judge says show it.
-        n: Responses judged.
-        tp: Of the calibration: labelled with the behaviour, and judged so.
-        fn: Labelled with it, and judged otherwise.
-        fp: Labelled otherwise, and judged to show it.
-        tn: Labelled otherwise, and judged so.
-        seed: Of the draws.
-        draws: How many.
+        k: Number of responses judged to show the behaviour.
+        n: Number of responses judged.
+        tp: Calibration: labelled with the behaviour, and judged so.
+        fn: Calibration: labelled with it, judged otherwise.
+        fp: Calibration: labelled otherwise, judged to show it.
+        tn: Calibration: labelled otherwise, and judged so.
+        seed: Random seed of the posterior draws.
+        draws: Number of posterior draws.
     """
-    given = np.broadcast_arrays(*(np.asarray(value, dtype=float) for value in (k, n, tp, fn, fp, tn)))
-    said, total, hit, missed, wrong, right = (value[..., None] for value in given)
+    inputs = np.broadcast_arrays(*(np.asarray(value, dtype=float) for value in (k, n, tp, fn, fp, tn)))
+    positive, total, hit, missed, wrong, right = (value[..., None] for value in inputs)
     draw = np.random.default_rng(seed)
-    share = _posterior(draw, said, total - said, _JEFFREYS, draws)
+    share = _posterior(draw, positive, total - positive, _JEFFREYS, draws)
     sensitivity = _posterior(draw, hit, missed, _JEFFREYS, draws)
     false_alarm = _posterior(draw, wrong, right, _JEFFREYS, draws)
     quality = sensitivity - false_alarm
     with np.errstate(divide="ignore", invalid="ignore"):
         drawn = np.clip((share - false_alarm) / quality, 0, 1)
         alarms = wrong / (wrong + right)
-        point = np.clip((said / total - alarms) / (hit / (hit + missed) - alarms), 0, 1)[..., 0]
+        point = np.clip((positive / total - alarms) / (hit / (hit + missed) - alarms), 0, 1)[..., 0]
     low, high = np.quantile(drawn, [0.025, 0.975], axis=-1)
     usable = (np.quantile(quality, 0.025, axis=-1) > 0) & ~np.isnan(point)
     return _with_ends(np.where(usable, point, np.nan), low, high)
 
 
 def ppi(
-    said: int | Draws,
+    k: int | Draws,
     n: int,
     *,
     yes: tuple[int | Draws, int | Draws],
@@ -80,29 +80,29 @@ def ppi(
     seed: int = 0,
     draws: int = DRAWS,
 ) -> tuple[Draws, Draws, Draws]:
-    """Share that truly shows a behaviour, from labels of a random part: estimate, lower and upper end.
+    """Estimate the true share of a behaviour from labels of a random part (PPI++, Angelopoulos et al. 2023, section 6).
 
-    Where none of the responses that the judge says yes (or no) to is labelled, its word is taken in the estimate, and
-    anything is possible in the interval.
+    Return estimate, lower and upper end. Where no response that the judge calls positive (or negative) is labelled, the
+    estimate takes the judge's verdict, and the interval allows any share.
 
     Args:
-        said: Responses that the judge says show it.
-        n: Responses judged, the labelled ones among them.
-        yes: Of the labelled ones that the judge says yes to: (show it, do not).
-        no: Of the labelled ones that the judge says no to: (show it, do not).
-        seed: Of the draws.
-        draws: How many.
+        k: Number of responses judged to show the behaviour.
+        n: Number of responses judged, including the labelled ones.
+        yes: Labelled responses that the judge calls positive: (show it, do not).
+        no: Labelled responses that the judge calls negative: (show it, do not).
+        seed: Random seed of the posterior draws.
+        draws: Number of posterior draws.
     """
-    given = np.broadcast_arrays(*(np.asarray(value, dtype=float) for value in (said, n, *yes, *no)))
-    judged, total, yes_shown, yes_not, no_shown, no_not = (value[..., None] for value in given)
+    inputs = np.broadcast_arrays(*(np.asarray(value, dtype=float) for value in (k, n, *yes, *no)))
+    positive, total, yes_shown, yes_not, no_shown, no_not = (value[..., None] for value in inputs)
     draw = np.random.default_rng(seed)
-    weight = _posterior(draw, judged, total - judged, _JEFFREYS, draws)
+    weight = _posterior(draw, positive, total - positive, _JEFFREYS, draws)
     drawn = weight * _posterior(draw, yes_shown, yes_not, _NEUTRAL, draws)
     drawn = drawn + (1 - weight) * _posterior(draw, no_shown, no_not, _NEUTRAL, draws)
     with np.errstate(divide="ignore", invalid="ignore"):
         among_yes = np.where(yes_shown + yes_not > 0, yes_shown / (yes_shown + yes_not), 1.0)
         among_no = np.where(no_shown + no_not > 0, no_shown / (no_shown + no_not), 0.0)
-    point = (judged / total * among_yes + (1 - judged / total) * among_no)[..., 0]
+    point = (positive / total * among_yes + (1 - positive / total) * among_no)[..., 0]
     low, high = np.quantile(drawn, [0.025, 0.975], axis=-1)
     return _with_ends(point, low, high)
 
@@ -114,7 +114,7 @@ def _posterior(draw: np.random.Generator, successes: Draws, failures: Draws, pri
 
 
 def _with_ends(point: Draws, low: Draws, high: Draws) -> tuple[Draws, Draws, Draws]:
-    """An estimate on the boundary lies past the draws' ends: the interval takes it in."""
+    """Widen an interval to an estimate on the boundary, which lies past the ends of the draws."""
     undefined = np.isnan(point)
     return (
         point,
@@ -123,28 +123,32 @@ def _with_ends(point: Draws, low: Draws, high: Draws) -> tuple[Draws, Draws, Dra
     )
 
 
-def labels_needed(width: float, share_said: float, precision: float, miss: float, n: int) -> int | None:
-    """How many of n responses to label so that the interval of PPI++ is no wider than `width` to either side.
+def labels_needed(width: float, positive: float, precision: float, miss: float, n: int) -> int | None:
+    """Return the number of responses to label for a half-width of the PPI++ interval; None if n is not enough.
 
-    Expects what a judge with this share of yes, this precision (share of its yes that is right) and this rate of misses
-    among its no would show; None if labelling all of them is not enough.
+    Args:
+        width: Target half-width of the 95 % interval.
+        positive: Share of responses that the judge calls positive.
+        precision: Expected share of those that truly are.
+        miss: Expected share of true positives among the others.
+        n: Number of responses judged.
     """
 
-    def half(labelled: int) -> float:
-        among_yes = labelled * share_said
+    def half_width(labelled: int) -> float:
+        among_yes = labelled * positive
         among_no = labelled - among_yes
         _, low, high = ppi(
-            np.asarray(n * share_said),
+            np.asarray(n * positive),
             n,
             yes=(np.asarray(among_yes * precision), np.asarray(among_yes * (1 - precision))),
             no=(np.asarray(among_no * miss), np.asarray(among_no * (1 - miss))),
         )
         return float(high - low) / 2
 
-    if half(n) > width:
+    if half_width(n) > width:
         return None
     below, enough = MIN_LABELLED - 1, n
     while enough - below > 1:
         middle = (below + enough) // 2
-        below, enough = (below, middle) if half(middle) <= width else (middle, enough)
+        below, enough = (below, middle) if half_width(middle) <= width else (middle, enough)
     return enough

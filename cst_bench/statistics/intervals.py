@@ -5,8 +5,21 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 Interval = tuple[float, float]
+"""Lower and upper end."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value and its 95 % interval, each None where it is undefined."""
+
+    value: float | None
+    interval: Interval | None
+
+
+UNDEFINED = Estimate(None, None)
 
 
 def wilson(successes: int, n: int) -> Interval | None:

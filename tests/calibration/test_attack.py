@@ -16,6 +16,7 @@ from cst_bench.calibration.labels import Labelled, LabelSet
 from cst_bench.calibration.robustness import FOLDER, TRANSFORMS, AttackFile, attack, load_attacks, make_attacks
 from cst_bench.errors import UserError
 from cst_bench.judging import Case, JudgeOptions, Verdict, load_judge, visible
+from cst_bench.statistics.intervals import Estimate
 from tests.cli.invoke import invoke
 from tests.judging.servers import by_response, serving
 
@@ -52,14 +53,14 @@ class Gullible:
 
 
 def test_a_judge_that_believes_a_verdict_in_the_response_is_found_out() -> None:
-    families = attack(Gullible(), labelled(), load_attacks("standard"))["families"]
+    families = attack(Gullible(), labelled(), load_attacks("standard")).families
     fooled = families["fake verdict"]
-    assert fooled["f1_before"] == 1.0
-    assert fooled["changed"] == fooled["towards_target"] > 10
-    assert fooled["drift"] < -0.3
-    assert fooled["interval"][1] < 0
+    assert fooled.f1_before == 1.0
+    assert fooled.changed == fooled.towards_target > 10
+    assert fooled.drift < -0.3
+    assert (fooled.change.interval or (0, 1))[1] < 0
     for name in ("very long", "apology", "disclaimer", "confidence"):
-        assert (families[name]["changed"], families[name]["drift"], families[name]["interval"]) == (0, 0.0, [0.0, 0.0])
+        assert (families[name].changed, families[name].change) == (0, Estimate(0.0, (0.0, 0.0)))
 
 
 class Told(Gullible):
@@ -69,19 +70,19 @@ class Told(Gullible):
         return [Verdict(case.fields["right"]) for case in cases]
 
 
-def test_rows_that_only_their_fields_tell_apart_are_compared_each_with_itself() -> None:
+def test_rows_that_differ_only_in_their_fields_are_compared_each_with_itself() -> None:
     rows = [
         Labelled(right, Case("Who are you?", "I am Ned.", {"right": right}), right, "by construction")
         for right in BEHAVIOURS
     ]
-    families = attack(Told(), LabelSet("twins", rows, "0"), load_attacks("standard"))["families"]
-    assert {(one["changed"], one["drift"]) for one in families.values()} == {(0, 0.0)}
+    families = attack(Told(), LabelSet("twins", rows, "0"), load_attacks("standard")).families
+    assert {(family.changed, family.change.value) for family in families.values()} == {(0, 0.0)}
 
 
 def test_rules_read_what_is_visible() -> None:
-    families = attack(load_judge("refusal_rules"), labelled(), load_attacks("standard"))["families"]
+    families = attack(load_judge("refusal_rules"), labelled(), load_attacks("standard")).families
     for name in ("control characters", "zero width", "right to left"):
-        assert families[name]["changed"] == 0, name
+        assert families[name].changed == 0, name
 
 
 def test_no_injection_moves_the_own_parts_of_a_language_model_judge(
@@ -95,10 +96,10 @@ def test_no_injection_moves_the_own_parts_of_a_language_model_judge(
 
     with serving(by_response(right)) as server:
         judge = load_judge("harmlessness", options=JudgeOptions(model="judge", base_url=server.url))
-        families = attack(judge, labelled(8), load_attacks("standard"))["families"]
-    for name, found in families.items():
+        families = attack(judge, labelled(8), load_attacks("standard")).families
+    for name, family in families.items():
         if name != "look-alike letters":
-            assert (found["changed"], found["became_unscored"]) == (0, 0), name
+            assert (family.changed, family.became_unscored) == (0, 0), name
 
 
 def test_attacks_are_the_same_for_a_seed_and_leave_out_what_has_no_text() -> None:
@@ -107,8 +108,8 @@ def test_attacks_are_the_same_for_a_seed_and_leave_out_what_has_no_text() -> Non
     suite = load_attacks("standard")
     first = attack(Gullible(), empty, suite, limit=5, seed=3)
     assert first == attack(Gullible(), empty, suite, limit=5, seed=3)
-    assert first["n"] == 5
-    assert attack(Gullible(), empty, suite)["n"] == 6
+    assert first.n == 5
+    assert attack(Gullible(), empty, suite).n == 6
     made = [make_attacks(labels.rows, suite, BEHAVIOURS, seed) for seed in (0, 0, 1)]
     assert made[0] == made[1] != made[2]
     assert all(one.target != one.row.behaviour for one in made[0])
@@ -147,8 +148,8 @@ def test_a_style_can_be_kept_to_some_labels() -> None:
 @pytest.mark.parametrize(
     ("family", "message"),
     [
-        ({"kind": "style", "texts": ["no place"]}, "must hold {response}"),
-        ({"kind": "style", "texts": ["{response}{padding}"]}, "put in by repeat"),
+        ({"kind": "style", "texts": ["no place"]}, "must contain {response}"),
+        ({"kind": "style", "texts": ["{response}{padding}"]}, "needs the key repeat"),
         ({"kind": "style", "texts": ["{response}"], "transform": "upside_down"}, "transform"),
     ],
 )

@@ -12,15 +12,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from cst_bench.calibration.calibration import calibrate, short
+from cst_bench.calibration.calibration import make_calibration, short
 from cst_bench.calibration.calibration_report import write_calibration
 from cst_bench.calibration.labels import Labelled, LabelSet, read_labels
 from cst_bench.errors import UserError
-from cst_bench.judging import NEITHER, Case, Spent, Verdict, load_judge
-from cst_bench.judging.card import calibrated, card_summary, find_card, read_card
+from cst_bench.judging import NEITHER, Case, JudgeCall, Verdict, load_judge
+from cst_bench.judging.card import CalibrationCard, calibrated, find_card, read_card
+from cst_bench.record import ConfusionCounts, Spent
+from cst_bench.statistics.intervals import UNDEFINED
 from tests.cli.invoke import invoke
 from tests.judging.servers import by_response, serving
 
@@ -89,44 +92,44 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
     return lambda *args: invoke(capsys, monkeypatch, "judge", *map(str, args))
 
 
-def test_the_card_holds_scikit_learns_figures(judge: Path, cli: Cli) -> None:
+def test_the_card_holds_scikit_learns_metrics(judge: Path, cli: Cli) -> None:
     labels = written(judge.parent / "kitchen_labels.jsonl", rows())
     status, out, err = cli("calibrate", judge, "--labels", labels, "--json")
     assert status == 0, err
-    card = json.loads(out)
+    card = CalibrationCard.model_validate(json.loads(out))
     folder = judge.parent / "calibrations" / "kitchen-kitchen_labels"
     assert card == read_card(folder / "card.json")
     truth = [label for label, _, times in TABLE for _ in range(times)]
     said = [verdict for _, verdict, times in TABLE for _ in range(times)]
     names = ["harmless", "uncensored"]
-    assert card["macro_f1"]["value"] == pytest.approx(sk.f1_score(truth, said, labels=names, average="macro"))
-    assert card["mcc"]["value"] == pytest.approx(sk.matthews_corrcoef(truth, said))
-    assert card["kappa"]["value"] == pytest.approx(sk.cohen_kappa_score(truth, said))
-    assert card["balanced_accuracy"]["value"] == pytest.approx(sk.balanced_accuracy_score(truth, said))
-    assert card["confusion"]["behaviours"] == [*names, NEITHER]
-    assert card["confusion"]["matrix"] == sk.confusion_matrix(truth, said, labels=[*names, NEITHER]).tolist()
-    assert card["behaviours"]["harmless"]["counts"] == {"tp": 14, "fn": 4, "fp": 2, "tn": 19}
-    assert card["behaviours"]["uncensored"]["recall"]["value"] == pytest.approx(16 / 18)
-    low, high = card["behaviours"]["uncensored"]["precision"]["interval"]
+    assert card.macro_f1.value == pytest.approx(sk.f1_score(truth, said, labels=names, average="macro"))
+    assert card.mcc.value == pytest.approx(sk.matthews_corrcoef(truth, said))
+    assert card.kappa.value == pytest.approx(sk.cohen_kappa_score(truth, said))
+    assert card.balanced_accuracy.value == pytest.approx(sk.balanced_accuracy_score(truth, said))
+    assert card.confusion.behaviours == (*names, NEITHER)
+    assert np.array_equal(card.confusion.matrix, sk.confusion_matrix(truth, said, labels=[*names, NEITHER]))
+    assert card.behaviours["harmless"].counts == ConfusionCounts(tp=14, fn=4, fp=2, tn=19)
+    assert card.behaviours["uncensored"].recall.value == pytest.approx(16 / 18)
+    low, high = card.behaviours["uncensored"].precision.interval or (0.0, 0.0)
     assert low < 16 / 20 < high
-    assert card["n"] == 39
-    assert card["labels"]["n"] == 40
-    assert card["prevalence"] == {"harmless": 18 / 40, "uncensored": 19 / 40, NEITHER: 3 / 40}
-    assert card["unscored"] == {"empty response": 1}
-    assert card["pessimistic_macro_f1"]["value"] < card["macro_f1"]["value"]
-    assert [one["id"] for one in card["disagreements"]] == ["r14", "r15", "r16", "r17", "r34", "r35", "r38"]
-    assert card["reliability"] is None
-    assert (card["spent"], card["judge"]["sha256"]) == ({}, load_judge(str(judge)).identity)
-    assert card["seconds"] >= 0
+    assert card.n == 39
+    assert card.labels.n == 40
+    assert card.prevalence == {"harmless": 18 / 40, "uncensored": 19 / 40, NEITHER: 3 / 40}
+    assert card.unscored == {"empty response": 1}
+    assert (card.pessimistic_macro_f1.value or 1) < (card.macro_f1.value or 0)
+    assert [row.id for row in card.disagreements] == ["r14", "r15", "r16", "r17", "r34", "r35", "r38"]
+    assert card.reliability is None
+    assert (card.spent, card.judge.sha256) == (None, load_judge(str(judge)).identity)
+    assert card.seconds >= 0
 
 
 def test_slices_add_up(judge: Path) -> None:
     labels = read_labels(written(judge.parent / "l.jsonl", rows()))
-    slices = calibrate(load_judge(str(judge)), labels)["slices"]
+    slices = make_calibration(load_judge(str(judge)), labels).slices
     assert set(slices) == {"language", "length"}
-    assert {name: found["n"] for name, found in slices["language"].items()} == {"de": 20, "en": 19}
-    assert sum(found["n"] for found in slices["length"].values()) == 39
-    agree = sum(found["n"] * found["agreement"] for found in slices["length"].values())
+    assert {name: part.n for name, part in slices["language"].items()} == {"de": 20, "en": 19}
+    assert sum(part.n for part in slices["length"].values()) == 39
+    agree = sum(part.n * (part.agreement or 0) for part in slices["length"].values())
     assert agree == pytest.approx(32)
 
 
@@ -178,7 +181,7 @@ def test_texts_show_only_when_asked_for_and_then_do_nothing(judge: Path, cli: Cl
     assert "flour" not in Path("card/card.json").read_text()
 
 
-def test_the_pictures_are_there_and_the_same_each_time(judge: Path, cli: Cli) -> None:
+def test_the_plots_are_there_and_the_same_each_time(judge: Path, cli: Cli) -> None:
     labels = written(judge.parent / "l.jsonl", rows())
     for out in ("one", "two"):
         cli("calibrate", judge, "--labels", labels, "--out", out)
@@ -197,7 +200,7 @@ def test_the_pictures_are_there_and_the_same_each_time(judge: Path, cli: Cli) ->
     [
         (("--labels", "none.jsonl"), "data file not found: none.jsonl"),
         (("--labels", "l.jsonl", "--split", "test"), "no row is of the split 'test'"),
-        (("--labels", "l.jsonl", "--value", "harmless=safe"), "label 'safe' is no behaviour of the judge"),
+        (("--labels", "l.jsonl", "--value", "harmless=safe"), "label 'safe' is not one of the judge's behaviours"),
         (("--labels", "l.jsonl", "--value", "harmless"), "--value 'harmless': must"),
         (("--labels", "l.jsonl", "--column", "prompt=question"), "no column 'question'"),
         (("--labels", "l.jsonl", "--judge-model", "openai/x"), "judge kitchen asks no model"),
@@ -216,7 +219,7 @@ def test_a_judge_that_needs_a_field_gets_it_or_says_so(judge: Path, cli: Cli) ->
     labels = written(judge.parent / "l.jsonl", rows())
     status, _, err = cli("calibrate", judge, "--labels", labels)
     assert status == 2
-    assert "needs the field 'thing', which row r0 of l doesn't have" in err
+    assert "needs the field 'thing', but row r0 of l lacks it" in err
     labels = written(judge.parent / "l.jsonl", rows(thing="flour"))
     status, out, _ = cli("calibrate", judge, "--labels", labels, "--json")
     assert status == 0
@@ -262,16 +265,17 @@ def labelled(*behaviours: str) -> LabelSet:
 def test_what_it_took_and_how_sure_it_was(tmp_path: Path) -> None:
     sure = {"harmless": 0.9, "uncensored": 0.1}
     verdicts = [
-        Verdict("harmless", probabilities=sure, spent=Spent(100, 10, 0.25)),
-        Verdict("harmless", probabilities=sure, spent=Spent(100, 10, 0.5, cached=True)),
-        Verdict(None, "the model refused", spent=Spent(50, 1, 0.125)),
+        Verdict("harmless", probabilities=sure, call=JudgeCall(100, 10, 0.25)),
+        Verdict("harmless", probabilities=sure, call=JudgeCall(100, 10, 0.5, cached=True)),
+        Verdict(None, "the model refused", call=JudgeCall(50, 1, 0.125)),
     ]
     labels = labelled("harmless", "uncensored", "harmless")
-    card = calibrate(Told(verdicts), labels)
-    assert card["spent"] == {"calls": 2, "cached": 1, "input_tokens": 150, "output_tokens": 11, "cost_usd": 0.375}
-    assert card["reliability"]["n"] == 2
-    assert card["reliability"]["ece"] == pytest.approx(0.4)
-    assert card["unscored"] == {"the model refused": 1}
+    card = make_calibration(Told(verdicts), labels)
+    assert card.spent == Spent(calls=2, cached=1, input_tokens=150, output_tokens=11, cost_usd=0.375)
+    assert card.reliability is not None
+    assert card.reliability.n == 2
+    assert card.reliability.ece == pytest.approx(0.4)
+    assert card.unscored == {"the model refused": 1}
     write_calibration(tmp_path, card, None)
     report = (tmp_path / "report.md").read_text()
     assert "| the model refused | 1 |" in report
@@ -279,14 +283,14 @@ def test_what_it_took_and_how_sure_it_was(tmp_path: Path) -> None:
     assert (tmp_path / "reliability.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_judge_that_scores_nothing_has_a_card_without_figures(tmp_path: Path) -> None:
+def test_a_judge_that_scores_nothing_has_a_card_without_values(tmp_path: Path) -> None:
     labels = labelled("harmless", "uncensored")
-    card = calibrate(Told([Verdict(None, "no answer")] * 2), labels)
-    assert card["n"] == 0
-    assert card["macro_f1"] == {"value": None, "interval": None}
-    assert card["unscored"] == {"no answer": 2}
+    card = make_calibration(Told([Verdict(None, "no answer")] * 2), labels)
+    assert card.n == 0
+    assert card.macro_f1 == UNDEFINED
+    assert card.unscored == {"no answer": 2}
     write_calibration(tmp_path, card, labels)
-    assert not calibrated(card_summary(card), 0.0)
+    assert not calibrated(card.summary(), 0.0)
 
 
 def test_a_run_finds_the_card_on_most_labels_of_this_very_judge(judge: Path, cli: Cli) -> None:
@@ -295,9 +299,10 @@ def test_a_run_finds_the_card_on_most_labels_of_this_very_judge(judge: Path, cli
     identity = load_judge(str(judge)).identity
     card = find_card(identity)
     assert card is not None
-    summary = card_summary(card)
-    assert (summary["labels"], summary["n"], summary["by"]) == ("all", 39, ["gpt-4"])
-    assert summary["counts"]["harmless"] == {"tp": 14, "fn": 4, "fp": 2, "tn": 19}
+    summary = card.summary()
+    assert (summary.labels, summary.n, summary.by) == ("all", 39, ("gpt-4",))
+    assert summary.counts is not None
+    assert summary.counts["harmless"] == ConfusionCounts(tp=14, fn=4, fp=2, tn=19)
     assert calibrated(summary, 0.8)
     assert not calibrated(summary, 0.9)
     assert not calibrated(None, 0.0)
@@ -307,8 +312,11 @@ def test_a_run_finds_the_card_on_most_labels_of_this_very_judge(judge: Path, cli
 
 def test_a_file_that_is_no_card_is_named(tmp_path: Path) -> None:
     path = tmp_path / "card.json"
+    path.write_text("{}")
+    with pytest.raises(UserError, match="is not a file that cst-bench wrote: `cst-bench judge calibrate` writes one"):
+        read_card(path)
     path.write_text('{"schema": 1}')
-    with pytest.raises(UserError, match="is no calibration card"):
+    with pytest.raises(UserError, match=r"written by an older cst-bench \(schema 1; this one reads 2\)"):
         read_card(path)
 
 
@@ -338,7 +346,7 @@ def test_a_language_model_is_calibrated_over_http_and_pays_once(
         first = json.loads(cli("calibrate", *asked)[1])
         again = json.loads(cli("calibrate", *asked)[1])
     assert first["confusion"]["matrix"] == [[14, 4, 0], [2, 16, 0], [0, 3, 0]]
-    assert first["judge"]["model"].endswith("clerk")
+    assert first["judge"]["details"]["model"].endswith("clerk")
     assert first["spent"]["calls"] == 39
     assert (again["spent"]["calls"], again["spent"]["cached"]) == (0, 39)
     assert again["macro_f1"] == first["macro_f1"]

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cst_bench.calibration.augmentation import copies, first_words, flat, relaid
-from cst_bench.calibration.calibration import calibrate
-from cst_bench.calibration.judge_training import train
+from cst_bench.calibration.calibration import make_calibration
+from cst_bench.calibration.judge_training import JudgeTrainingCard, train
 from cst_bench.calibration.labelled_pairs import pair_file, read_pairs
 from cst_bench.calibration.labels import join, read_labels
 from cst_bench.errors import UserError
@@ -44,19 +44,21 @@ def test_a_judge_is_trained_on_the_command_line_and_judges(tmp_path: Path, judge
     labels = write_rows(tmp_path / "labels.jsonl", rows(THINGS[:20]))
     status, printed, _ = judge_train(labels, "--out", tmp_path / "no-crafts", "--json")
     assert status == 0
-    card = json.loads(printed)
-    assert card == json.loads((tmp_path / "no-crafts" / "card.json").read_text())
-    assert card["judge"]["name"] == "no-crafts"
-    assert card["trained_on"]["n"] == 40
-    assert card["trained_on"]["prompts"] == 20
-    assert card["trained_on"]["by"] == ["human"]
-    assert card["trained_on"]["prevalence"] == {"harmless": 0.5, "uncensored": 0.5}
-    low, high = card["cross_validation"]["macro_f1"]["interval"]
-    assert low <= card["cross_validation"]["macro_f1"]["value"] <= high
-    assert card["cross_validation"]["macro_f1"]["value"] > 0.9
+    card = JudgeTrainingCard.model_validate(json.loads(printed))
+    assert card == JudgeTrainingCard.read(tmp_path / "no-crafts")
+    assert card.judge.name == "no-crafts"
+    assert card.trained_on.n == 40
+    assert card.trained_on.prompts == 20
+    assert card.trained_on.by == ("human",)
+    assert card.trained_on.prevalence == {"harmless": 0.5, "uncensored": 0.5}
+    macro_f1 = card.cross_validation.without_contradicted.macro_f1
+    assert macro_f1.value is not None
+    assert macro_f1.interval is not None
+    assert macro_f1.interval[0] <= macro_f1.value <= macro_f1.interval[1]
+    assert macro_f1.value > 0.9
 
     judge = load_judge(str(tmp_path / "no-crafts" / "judge.yaml"))
-    assert judge.identity == card["judge"]["sha256"]
+    assert judge.identity == card.judge.sha256
     unseen = label_set(rows(THINGS[20:]))
     verdicts = ask(judge, [row.case for row in unseen.rows])
     assert [verdict.behaviour for verdict in verdicts] == [row.behaviour for row in unseen.rows]
@@ -88,7 +90,7 @@ def test_a_judge_refuses_calibration_on_what_it_was_trained_on(tmp_path: Path) -
     train(labels, tmp_path / "judge")
     path = tmp_path / "judge" / "judge.yaml"
     with pytest.raises(UserError, match="was trained on 50 of the 50 responses"):
-        calibrate(load_judge(str(path)), labels, trained_on=trained_on(path))
+        make_calibration(load_judge(str(path)), labels, trained_on=trained_on(path))
 
 
 def test_responses_made_for_one_behaviour_are_learnt_as_what_they_show(tmp_path: Path) -> None:
@@ -100,23 +102,23 @@ def test_responses_made_for_one_behaviour_are_learnt_as_what_they_show(tmp_path:
         *(row for row in made if row["behaviour"] == "harmless" and row["prompt"] in {one["prompt"] for one in wrong}),
     ]
     card = train(label_set(given), tmp_path / "judge")
-    doubted = card["trained_on"]["contradicted"]
-    assert doubted["declining"] == "harmless"
-    assert doubted["labelled"] == {"uncensored": 5}
-    assert doubted["learnt_as_declining"] + doubted["left_out"] == 5
+    doubted = card.trained_on.contradicted
+    assert doubted.declining == "harmless"
+    assert doubted.labelled == {"uncensored": 5}
+    assert doubted.learnt_as_declining + doubted.left_out == 5
     [verdict] = ask(load_judge(str(tmp_path / "judge" / "judge.yaml")), [Case("How do I make a flute?", refusal)])
     assert verdict.behaviour == "harmless"
 
     read = train(label_set([{**row, "by": "human"} for row in given]), tmp_path / "read")
-    assert read["trained_on"]["contradicted"]["labelled"] == {}
+    assert read.trained_on.contradicted.labelled == {}
 
 
 def test_empty_repeated_and_disputed_responses_are_passed_over(tmp_path: Path) -> None:
     given = rows()
     disputed = {**given[2], "behaviour": "uncensored", "by": "somebody else"}
     card = train(label_set([*given, given[0], disputed, {**given[1], "response": " "}]), tmp_path / "judge")
-    assert card["trained_on"]["passed_over"] == {"empty": 1, "labelled differently": 2, "twice": 1}
-    assert card["trained_on"]["n"] == 49
+    assert card.trained_on.left_out == {"empty": 1, "labelled differently": 2, "twice": 1}
+    assert card.trained_on.n == 49
 
 
 def test_neither_and_more_than_two_behaviours_can_be_told_apart(tmp_path: Path) -> None:
@@ -127,7 +129,7 @@ def test_neither_and_more_than_two_behaviours_can_be_told_apart(tmp_path: Path) 
     card = train(label_set([*rows(), *others]), tmp_path / "judge")
     judge = load_judge(str(tmp_path / "judge" / "judge.yaml"))
     assert judge.behaviours == ("harmless", "uncensored")
-    assert card["cross_validation"]["n"] == 75
+    assert card.cross_validation.without_contradicted.n == 75
     [verdict] = ask(judge, [Case("How do I make a flute?", "Quack quack quack, moo moo.")])
     assert verdict.behaviour == "neither"
     assert verdict.probabilities is not None
@@ -137,8 +139,8 @@ def test_neither_and_more_than_two_behaviours_can_be_told_apart(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (rows()[::2], "the labels name one behaviour"),
-        (rows(THINGS[:9]), "is shown for 9 prompts, and at least 10 are needed"),
+        (rows()[::2], "the labels have one behaviour only"),
+        (rows(THINGS[:9]), "is the label for 9 prompts, but at least 10 are needed"),
     ],
 )
 def test_too_little_to_learn_from_is_refused(
@@ -231,6 +233,6 @@ def test_a_response_is_followed_by_one_of_its_fold_and_behaviour_that_is_not_dou
 def test_a_judge_of_the_published_pairs_agrees_with_gpt_4_on_the_published_generations(tmp_path: Path) -> None:
     train(read_pairs(DATA / PAIRS, "harmful_behaviors"), tmp_path / "judge")
     tables = [read_labels(DATA / f"generations_hermes_{name}.md") for name in ("CST", "DPO")]
-    card = calibrate(load_judge(str(tmp_path / "judge" / "judge.yaml")), join(tables))
-    assert card["n"] == 104
-    assert card["macro_f1"]["value"] > 0.9
+    card = make_calibration(load_judge(str(tmp_path / "judge" / "judge.yaml")), join(tables))
+    assert card.n == 104
+    assert (card.macro_f1.value or 0) > 0.9

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,8 +11,10 @@ from cst_bench.checkpoint import CheckpointOptions
 from cst_bench.checkpoint.options import embedded_folder
 from cst_bench.errors import Interrupted, UserError
 from cst_bench.judging import JudgeOptions
-from cst_bench.record import CompliancePart, Manifest, Scores
+from cst_bench.judging.card import BehaviourMetrics, CalibrationCard, CardJudge, CardLabels, ConfusionMatrix
+from cst_bench.record import CompliancePart, ConfusionCounts, Manifest, Scores
 from cst_bench.runs import JudgeRunOptions, RunOptions, judge_run, run
+from cst_bench.statistics.intervals import UNDEFINED, Estimate
 
 TASKS = ("tiny_sealed", "tiny_village", "tiny_truthfulqa")
 OWN = """\
@@ -57,23 +57,42 @@ def generated(folder: Path, task: str) -> CompliancePart:
     return Manifest.read(folder).status.compliance[task].model_copy(update={"state": "generated"})
 
 
-def card_of(identity: str, macro_f1: float = 0.95, n: int = 100) -> dict[str, Any]:
-    counts = {"tp": 48, "fn": 2, "fp": 3, "tn": 47}
-    return {
-        "schema": 1,
-        "judge": {"name": "j", "version": 1, "kind": "rules", "sha256": identity},
-        "labels": {"name": "mine", "sha256": "0", "by": ["human"], "n": n},
-        "n": n,
-        "macro_f1": {"value": macro_f1, "interval": [macro_f1 - 0.05, 1.0]},
-        "behaviours": {"harmless": {"counts": counts}, "uncensored": {"counts": counts}},
-    }
+def card_of(identity: str, macro_f1: float = 0.95, n: int = 100) -> CalibrationCard:
+    metrics = BehaviourMetrics(
+        precision=UNDEFINED, recall=UNDEFINED, f1=UNDEFINED, counts=ConfusionCounts(tp=48, fn=2, fp=3, tn=47)
+    )
+    behaviours = ("harmless", "uncensored")
+    return CalibrationCard(
+        judge=CardJudge(name="j", version=1, kind="rules", sha256=identity, behaviours=behaviours),
+        labels=CardLabels(name="mine", sha256="0", by=("human",), n=n),
+        measures="accuracy",
+        agreement_with="people's labels",
+        n=n,
+        unscored={},
+        prevalence={"harmless": 0.5, "uncensored": 0.5},
+        behaviours=dict.fromkeys(behaviours, metrics),
+        macro_f1=Estimate(macro_f1, (macro_f1 - 0.05, 1.0)),
+        mcc=UNDEFINED,
+        kappa=UNDEFINED,
+        balanced_accuracy=UNDEFINED,
+        agreement=UNDEFINED,
+        pessimistic_macro_f1=UNDEFINED,
+        confusion=ConfusionMatrix(behaviours=behaviours, matrix=((48, 2), (3, 47))),
+        reliability=None,
+        slices={},
+        disagreements=(),
+        seconds=0.0,
+        per_second=None,
+        spent=None,
+        seed=0,
+        packages={},
+        made="2026-01-01T00:00:00+00:00",
+    )
 
 
-def put_card(folder: Path, card: dict[str, Any]) -> Path:
-    path = folder / "calibrations" / "mine" / "card.json"
-    path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(card))
-    return path
+def put_card(folder: Path, card: CalibrationCard) -> Path:
+    card.write(folder / "calibrations" / "mine")
+    return folder / "calibrations" / "mine" / "card.json"
 
 
 def test_judged_by_its_own_judge_a_run_stays_as_it_is_byte_for_byte(finished: Path) -> None:
@@ -132,7 +151,7 @@ def test_a_card_of_another_judge_is_refused(finished: Path, tmp_path: Path) -> N
     with pytest.raises(UserError, match="which judges no task of this run"):
         judge_run(JudgeRunOptions(finished, judge_card=path))
     path.write_text('{"schema": 1}')
-    with pytest.raises(UserError, match="is no calibration card"):
+    with pytest.raises(UserError, match="written by an older cst-bench"):
         judge_run(JudgeRunOptions(finished, judge_card=path))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -22,6 +22,7 @@ from cst_bench.cli.shared_options import (
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from cst_bench.calibration.robustness import AttackResult
     from cst_bench.judging import JudgeOptions
 
 EPILOG = """\b
@@ -95,27 +96,29 @@ def command(
     if out is not None:
         write_attack(out, results)
     if as_json:
-        click.echo(json.dumps(results, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(results.as_json(), indent=2, ensure_ascii=False))
         return
     make_console().print(_table(results))
     if out is not None:
         print_line(f"Report: {out / 'report.md'}")
 
 
-def _table(results: Mapping[str, Any]) -> Table:
+def _table(result: AttackResult) -> Table:
     """Return a table with a row for each family of attacks."""
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(
-        title=f"{escape(results['judge']['name'])} attacked on {results['n']} responses", title_justify="left"
-    )
-    for column in ("Family", "changed", "to target", "unscored", "F1", "drift", "95 %"):
+    from cst_bench.numbers import number, signed, signed_ends
+
+    table = Table(title=f"{escape(result.judge.name)} attacked on {result.n} responses", title_justify="left")
+    for column in ("Family", "changed", "to target", "unscored", "F1", "change", "95 %"):
         table.add_column(column, justify="left" if column == "Family" else "right", no_wrap=column != "Family")
-    for name, family in results["families"].items():
-        interval = "–" if family["interval"] is None else "{:+.2f} {:+.2f}".format(*family["interval"])
-        drift = "–" if family["drift"] is None else f"{family['drift']:+.3f}"
-        after = "–" if family["f1_after"] is None else f"{family['f1_after']:.3f}"
-        counts = (str(family[key]) for key in ("changed", "towards_target", "became_unscored"))
-        table.add_row(escape(name), *counts, after, drift, interval)
+    for name, family in result.families.items():
+        table.add_row(
+            escape(name),
+            *map(str, (family.changed, family.towards_target, family.became_unscored)),
+            number(family.f1_after, 1, 3),
+            signed(family.change.value, 1),
+            signed_ends(family.change.interval, 1).replace(" to ", " … "),
+        )
     return table

@@ -72,31 +72,28 @@ def command(
     as_json: bool,
 ) -> int:
     """Measure JUDGE against labelled responses; write a calibration card and a report."""
-    from cst_bench.calibration.calibration import calibrate, trained_on
-    from cst_bench.calibration.calibration_report import calibration_table, write_calibration
-    from cst_bench.calibration.labels import join, read_labels, shipped_labels
+    from cst_bench.calibration import CalibrateOptions, calibrate
+    from cst_bench.calibration.calibration_report import calibration_table
     from cst_bench.cli.console import ConsoleProgress, make_console, print_line, quiet_libraries
-    from cst_bench.files import slug
-    from cst_bench.judging import find_judge, load_judge
-    from cst_bench.judging.card import OWN
 
     quiet_libraries()
-    path = find_judge(judge)
-    loaded = load_judge(str(path), options=judge_options)
-    fields = sorted(loaded.fields)
-    sets = [
-        read_labels(file, columns=columns, values=values, by=labelled_by, split=split, fields=fields)
-        for file in files or shipped_labels(loaded.name, loaded.behaviours, loaded.fields)
-    ]
-    labels = join(sets, leave_out=() if split else ("train",))
-    with ConsoleProgress().stage(f"{loaded.name}: verdicts", len(labels.rows)) as count:
-        card = calibrate(loaded, labels, trained_on=trained_on(path), seed=seed, count=count)
-    folder = out or OWN / "-".join(map(slug, filter(None, (loaded.name, judge_options.model, labels.name))))
-    write_calibration(folder, card, labels if show_text else None)
+    options = CalibrateOptions(
+        judge=judge,
+        labels=files,
+        judge_options=judge_options,
+        labelled_by=labelled_by,
+        columns=columns,
+        values=values,
+        split=split,
+        seed=seed,
+        out=out,
+        show_text=show_text,
+    )
+    result = calibrate(options, ConsoleProgress())
     if as_json:
-        click.echo(json.dumps(card, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(result.card.as_json(), indent=2, ensure_ascii=False))
     else:
-        make_console().print(calibration_table(card))
-        print_line(f"Report: {folder / 'report.md'}")
-    macro_f1 = card["macro_f1"]["value"]
+        make_console().print(calibration_table(result.card))
+        print_line(f"Report: {result.folder / 'report.md'}")
+    macro_f1 = result.card.macro_f1.value
     return int(min_judge_f1 is not None and (macro_f1 is None or macro_f1 < min_judge_f1))

@@ -72,13 +72,13 @@ def _describe(file: JudgeFile, path: Path) -> _ListedJudge:
 def _card(file: JudgeFile, path: Path, model: str | None) -> dict[str, object] | None:
     """Return the summary of a judge's card: by hash, or by name if making the judge would need a key or checkpoint."""
     from cst_bench.judging import load_judge
-    from cst_bench.judging.card import card_summary, find_card, find_card_by_name
+    from cst_bench.judging.card import find_card, find_card_by_name
 
     if model is None and file.kind != "panel":
         card = find_card(load_judge(str(path)).identity, path)
     else:
         card = find_card_by_name(file.name, file.version)
-    return None if card is None else {**card_summary(card).as_json(), "model": card["judge"].get("model")}
+    return None if card is None else {**card.summary().as_json(), "model": card.judge.model}
 
 
 def _calibration(judge: _ListedJudge) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,6 +21,8 @@ from cst_bench.errors import UserError
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from cst_bench.calibration.judge_training import JudgeTrainingCard
 
 EPILOG = """\b
 Examples:
@@ -69,7 +71,7 @@ def command(
 ) -> None:
     """Train a local judge on labelled responses: no API key, no GPU, thousands of responses a second."""
     from cst_bench.calibration.fitting import FitOptions
-    from cst_bench.calibration.judge_training import TrainOptions, train
+    from cst_bench.calibration.judge_training import JudgeTrainOptions, train
     from cst_bench.calibration.labelled_pairs import pair_file, read_pairs
     from cst_bench.calibration.labels import LabelSet, join, read_labels
     from cst_bench.cli.console import ConsoleProgress, make_console, print_line, quiet_libraries
@@ -83,34 +85,35 @@ def command(
 
     quiet_libraries()
     labels = join([read(file) for file in files])
-    options = TrainOptions(name=name or out.resolve().name, fit=FitOptions(seed=seed, penalty=penalty))
+    options = JudgeTrainOptions(name=name or out.resolve().name, fit=FitOptions(seed=seed, penalty=penalty))
     ConsoleProgress().note(f"training on {len(labels.rows)} labelled responses")
     card = train(labels, out, options)
     if as_json:
-        click.echo(json.dumps(card, indent=2, ensure_ascii=False, allow_nan=False))
+        click.echo(json.dumps(card.as_json(), indent=2, ensure_ascii=False, allow_nan=False))
         return
     make_console().print(_table(card))
     print_line(f"Judge: {out / 'judge.yaml'}")
 
 
-def _table(card: Mapping[str, Any]) -> Table:
+def _table(card: JudgeTrainingCard) -> Table:
     """Return the main values of a training card as a table."""
     from rich.markup import escape
     from rich.table import Table
 
-    trained, macro_f1 = card["trained_on"], card["cross_validation"]["macro_f1"]
-    value, interval = macro_f1["value"], macro_f1["interval"]
-    contradicted = trained["contradicted"]
-    shares = ", ".join(f"{name} {share:.0%}" for name, share in trained["prevalence"].items())
-    table = Table(title=f"Judge {escape(card['judge']['name'])}", show_header=False, title_justify="left")
-    table.add_row("responses", f"{trained['n']} to {trained['prompts']} prompts: {escape(shares)}")
-    table.add_row("labelled by", escape(", ".join(trained["by"])))
-    if contradicted["labelled"]:
-        number = sum(contradicted["labelled"].values())
-        trained_as = f"{contradicted['learnt_as_declining']} trained on as {escape(contradicted['declining'])}"
-        left_out = f"{contradicted['left_out']} left out"
-        table.add_row("contradicted labels", f"{number} of responses that decline: {trained_as}, {left_out}")
-    spread = f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
-    table.add_row("macro F1", f"{value:.3f}{spread}, cross-validated by prompt" if value is not None else "undefined")
-    table.add_row("speed", f"{card['per_second']:.0f} responses a second")
+    from cst_bench.numbers import ends, number
+
+    trained, macro_f1 = card.trained_on, card.cross_validation.without_contradicted.macro_f1
+    contradicted = trained.contradicted
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in trained.prevalence.items())
+    table = Table(title=f"Judge {escape(card.judge.name)}", show_header=False, title_justify="left")
+    table.add_row("responses", f"{trained.n} to {trained.prompts} prompts: {escape(shares)}")
+    table.add_row("labelled by", escape(", ".join(trained.by)))
+    if contradicted.labelled:
+        total = sum(contradicted.labelled.values())
+        trained_as = f"{contradicted.learnt_as_declining} trained on as {escape(str(contradicted.declining))}"
+        left_out = f"{contradicted.left_out} left out"
+        table.add_row("contradicted labels", f"{total} of responses that decline: {trained_as}, {left_out}")
+    value = f"{number(macro_f1.value, 1, 3)} ({ends(macro_f1.interval, 1, 3)}), cross-validated by prompt"
+    table.add_row("macro F1", value if macro_f1.value is not None else "undefined")
+    table.add_row("speed", f"{card.per_second:.0f} responses a second")
     return table

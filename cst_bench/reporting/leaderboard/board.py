@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cst_bench.record import Interval
 from cst_bench.reporting.score_cells import Column, ScoreTable, TableRow
 from cst_bench.reporting.stored_run import StoredRun
+from cst_bench.statistics.intervals import Interval
 from cst_bench.statistics.paired import Difference
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class JudgeRow:
     name: str
     model: str
     f1: float | None
-    interval: Interval
+    interval: Interval | None
     n: int
     labels: str
     labelled_by: str

@@ -1,10 +1,9 @@
-"""Every figure against scikit-learn's, and every interval against a bootstrap that resamples rows one by one."""
+"""Every metric against scikit-learn's, and every interval against a bootstrap that resamples rows one by one."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +12,15 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from cst_bench.judging import NEITHER
-from cst_bench.statistics.classification_metrics import by_cluster, confusion, figures, reliability, with_intervals
+from cst_bench.statistics.classification import (
+    ReliabilityBin,
+    confusion,
+    confusion_by_cluster,
+    metric_estimates,
+    metrics,
+    reliability,
+)
+from cst_bench.statistics.intervals import UNDEFINED, Estimate
 
 BEHAVIOURS = ("harmless", "uncensored")
 CLASSES = (*BEHAVIOURS, NEITHER)
@@ -22,35 +29,35 @@ PAIRS = st.lists(st.tuples(st.sampled_from(CLASSES), st.sampled_from(CLASSES)), 
 
 def macro_f1(labels: Sequence[str], verdicts: Sequence[str]) -> float:
     present = [name for name in BEHAVIOURS if name in labels]
-    return float(sk.f1_score(labels, verdicts, labels=present, average="macro", zero_split=0))
+    return float(sk.f1_score(labels, verdicts, labels=present, average="macro", zero_division=0))
 
 
 @given(PAIRS)
-def test_figures_are_scikit_learns(pairs: list[tuple[str, str]]) -> None:
+def test_metrics_are_scikit_learns(pairs: list[tuple[str, str]]) -> None:
     labels, verdicts = [label for label, _ in pairs], [said for _, said in pairs]
-    found = {name: float(v) for name, v in figures(confusion(labels, verdicts, BEHAVIOURS), BEHAVIOURS).items()}
+    values = {name: float(v) for name, v in metrics(confusion(labels, verdicts, CLASSES), BEHAVIOURS).items()}
     precision, recall, f1, _ = sk.precision_recall_fscore_support(
-        labels, verdicts, labels=list(BEHAVIOURS), zero_split=np.nan
+        labels, verdicts, labels=list(BEHAVIOURS), zero_division=np.nan
     )
     for at, name in enumerate(BEHAVIOURS):
-        assert found[f"{name}/precision"] == pytest.approx(precision[at], nan_ok=True)
-        assert found[f"{name}/recall"] == pytest.approx(recall[at], nan_ok=True)
-        assert found[f"{name}/f1"] == pytest.approx(f1[at], nan_ok=True)
-    assert found["agreement"] == pytest.approx(sk.accuracy_score(labels, verdicts))
+        assert values[f"{name}/precision"] == pytest.approx(precision[at], nan_ok=True)
+        assert values[f"{name}/recall"] == pytest.approx(recall[at], nan_ok=True)
+        assert values[f"{name}/f1"] == pytest.approx(f1[at], nan_ok=True)
+    assert values["agreement"] == pytest.approx(sk.accuracy_score(labels, verdicts))
     if set(labels) & set(BEHAVIOURS):
-        assert found["macro_f1"] == pytest.approx(macro_f1(labels, verdicts))
+        assert values["macro_f1"] == pytest.approx(macro_f1(labels, verdicts))
     else:
-        assert math.isnan(found["macro_f1"])
+        assert math.isnan(values["macro_f1"])
     recalls = sk.recall_score(labels, verdicts, labels=sorted(set(labels)), average=None)
-    assert found["balanced_accuracy"] == pytest.approx(np.mean(recalls))
+    assert values["balanced_accuracy"] == pytest.approx(np.mean(recalls))
     if len(set(labels)) > 1 and len(set(verdicts)) > 1:  # else scikit-learn says 0 of a correlation with a constant
-        assert found["mcc"] == pytest.approx(sk.matthews_corrcoef(labels, verdicts))
+        assert values["mcc"] == pytest.approx(sk.matthews_corrcoef(labels, verdicts))
     else:
-        assert math.isnan(found["mcc"])
+        assert math.isnan(values["mcc"])
     if len({*labels, *verdicts}) > 1:
-        assert found["kappa"] == pytest.approx(sk.cohen_kappa_score(labels, verdicts))
+        assert values["kappa"] == pytest.approx(sk.cohen_kappa_score(labels, verdicts))
     else:
-        assert math.isnan(found["kappa"])
+        assert math.isnan(values["kappa"])
 
 
 def rows(n: int, per_prompt: int) -> tuple[list[str], list[str], list[str]]:
@@ -77,59 +84,58 @@ SLOW: dict[str, Callable[[list[str], list[str]], float]] = {
 @pytest.mark.parametrize("per_prompt", [1, 4])
 def test_intervals_are_those_of_a_plain_bootstrap_over_prompts(per_prompt: int) -> None:
     labels, verdicts, prompts = rows(160, per_prompt)
-    found = with_intervals(by_cluster(labels, verdicts, BEHAVIOURS, prompts), BEHAVIOURS)
+    values = metric_estimates(confusion_by_cluster(labels, verdicts, CLASSES, prompts), BEHAVIOURS)
     draws = np.random.default_rng(7)
     groups = [[at for at, prompt in enumerate(prompts) if prompt == name] for name in dict.fromkeys(prompts)]
     resampled: dict[str, list[float]] = {name: [] for name in SLOW}
     for _ in range(400):
         chosen = [at for group in draws.integers(len(groups), size=len(groups)) for at in groups[group]]
-        for name, figure in SLOW.items():
-            resampled[name].append(figure([labels[at] for at in chosen], [verdicts[at] for at in chosen]))
-    for name, values in resampled.items():
+        for name, metric in SLOW.items():
+            resampled[name].append(metric([labels[at] for at in chosen], [verdicts[at] for at in chosen]))
+    for name, sample in resampled.items():
         # the ends of 400 resamples vary by a seventh of a standard deviation or so
-        tolerance = 0.45 * float(np.std(values))
-        assert found[name]["interval"] == pytest.approx(np.quantile(values, [0.025, 0.975]), abs=tolerance), name
+        tolerance = 0.45 * float(np.std(sample))
+        assert values[name].interval == pytest.approx(np.quantile(sample, [0.025, 0.975]), abs=tolerance), name
 
 
 def test_clustered_intervals_are_wider() -> None:
     labels, verdicts, prompts = rows(400, 4)
     width = {}
     for name, clusters in (("prompts", prompts), ("rows", [str(at) for at in range(400)])):
-        low, high = with_intervals(by_cluster(labels, verdicts, BEHAVIOURS, clusters), BEHAVIOURS)["agreement"][
-            "interval"
-        ]
+        low, high = metric_estimates(confusion_by_cluster(labels, verdicts, CLASSES, clusters), BEHAVIOURS)[
+            "agreement"
+        ].interval or (0.0, 0.0)
         width[name] = high - low
     assert width["prompts"] == pytest.approx(2 * width["rows"], rel=0.2)  # the square root of four rows a prompt
 
 
 def test_the_same_seed_gives_the_same_interval_and_another_another() -> None:
-    counts = by_cluster(*rows(100, 1)[:2], BEHAVIOURS, [str(at) for at in range(100)])
-    assert with_intervals(counts, BEHAVIOURS, seed=1) == with_intervals(counts, BEHAVIOURS, seed=1)
-    assert with_intervals(counts, BEHAVIOURS, seed=1) != with_intervals(counts, BEHAVIOURS, seed=2)
+    counts = confusion_by_cluster(*rows(100, 1)[:2], CLASSES, [str(at) for at in range(100)])
+    assert metric_estimates(counts, BEHAVIOURS, seed=1) == metric_estimates(counts, BEHAVIOURS, seed=1)
+    assert metric_estimates(counts, BEHAVIOURS, seed=1) != metric_estimates(counts, BEHAVIOURS, seed=2)
 
 
 def test_what_is_undefined_is_none_and_never_0() -> None:
     labels, verdicts = ["harmless"] * 9, ["harmless"] * 9
-    found = with_intervals(by_cluster(labels, verdicts, BEHAVIOURS, [str(at) for at in range(9)]), BEHAVIOURS)
-    nothing: dict[str, Any] = {"value": None, "interval": None}
-    assert [found[f"uncensored/{name}"] for name in ("precision", "recall", "f1")] == [nothing] * 3
-    assert (found["mcc"], found["kappa"]) == (nothing, nothing)
-    assert found["macro_f1"] == {"value": 1.0, "interval": [1.0, 1.0]}
+    values = metric_estimates(confusion_by_cluster(labels, verdicts, CLASSES, [str(at) for at in range(9)]), BEHAVIOURS)
+    assert [values[f"uncensored/{name}"] for name in ("precision", "recall", "f1")] == [UNDEFINED] * 3
+    assert (values["mcc"], values["kappa"]) == (UNDEFINED, UNDEFINED)
+    assert values["macro_f1"] == Estimate(1.0, (1.0, 1.0))
 
 
-def test_a_figure_that_many_resamples_lack_has_no_interval() -> None:
+def test_a_metric_that_many_resamples_lack_has_no_interval() -> None:
     labels = ["uncensored"] + ["harmless"] * 99  # 37 % of the resamples are without the one
-    found = with_intervals(by_cluster(labels, labels, BEHAVIOURS, [str(at) for at in range(100)]), BEHAVIOURS)
-    assert found["uncensored/recall"] == {"value": 1.0, "interval": None}
+    values = metric_estimates(confusion_by_cluster(labels, labels, CLASSES, [str(at) for at in range(100)]), BEHAVIOURS)
+    assert values["uncensored/recall"] == Estimate(1.0, None)
 
 
 @given(st.lists(st.tuples(st.sampled_from(BEHAVIOURS), st.floats(0, 1)), min_size=1, max_size=60))
 def test_brier_and_ece_as_they_are_defined(rows: list[tuple[str, float]]) -> None:
     assume(all(abs(10 * max(p, 1 - p) % 1) > 1e-6 for _, p in rows))  # on the edge of a bin either will do
     labels = [label for label, _ in rows]
-    found = reliability(labels, [{"harmless": p, "uncensored": 1 - p} for _, p in rows], BEHAVIOURS)
+    values = reliability(labels, [{"harmless": p, "uncensored": 1 - p} for _, p in rows], CLASSES)
     truth = [label == "harmless" for label in labels]
-    assert found["brier"] == pytest.approx(2 * sk.brier_score_loss(truth, [p for _, p in rows], pos_label=True))
+    assert values.brier == pytest.approx(2 * sk.brier_score_loss(truth, [p for _, p in rows], pos_label=True))
     top = [max(p, 1 - p) for _, p in rows]
     right = [(p > 0.5) == one for one, (_, p) in zip(truth, rows, strict=True)]
     error = 0.0
@@ -137,11 +143,11 @@ def test_brier_and_ece_as_they_are_defined(rows: list[tuple[str, float]]) -> Non
         inside = [at for at, value in enumerate(top) if start <= 10 * value < start + 1]
         if inside:
             error += abs(sum(top[at] for at in inside) - sum(right[at] for at in inside)) / len(rows)
-    assert found["ece"] == pytest.approx(error)
-    assert sum(point["n"] for point in found["curve"]) == found["n"] == len(rows)
+    assert values.ece == pytest.approx(error)
+    assert sum(point.n for point in values.curve) == values.n == len(rows)
 
 
 def test_a_response_labelled_neither_counts_against_a_sure_judge() -> None:
-    found = reliability([NEITHER, "harmless"], [{"harmless": 1.0}, {"harmless": 1.0}], BEHAVIOURS)
-    assert found["brier"] == pytest.approx(1.0)
-    assert found["curve"] == [{"probability": 1.0, "right": 0.5, "n": 2}]
+    values = reliability([NEITHER, "harmless"], [{"harmless": 1.0}, {"harmless": 1.0}], CLASSES)
+    assert values.brier == pytest.approx(1.0)
+    assert values.curve == (ReliabilityBin(1.0, 0.5, 2),)

@@ -7,11 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cst_bench.compliance.scores import Outcome
-from cst_bench.statistics.correction import corrected_scores, labels_needed, ppi, rogan_gladen
+from cst_bench.statistics.correction import labels_needed, ppi, rogan_gladen
 
 COUNTS = {"tp": 90, "fn": 10, "fp": 20, "tn": 80}
-ASKED = {"S1": "harmless", "S0": "uncensored"}
 
 
 def test_rogan_gladen_is_the_published_formula() -> None:
@@ -39,13 +37,13 @@ def test_a_judge_no_better_than_chance_corrects_nothing() -> None:
 def test_ppi_is_the_power_tuned_estimate_of_the_paper() -> None:
     draw = np.random.default_rng(3)
     truth = draw.random(400) < 0.6
-    said = np.where(truth, draw.random(400) < 0.85, draw.random(400) < 0.25)
-    y, f, rest = truth[:80].astype(float), said[:80].astype(float), said[80:].astype(float)
+    positive = np.where(truth, draw.random(400) < 0.85, draw.random(400) < 0.25)
+    y, f, rest = truth[:80].astype(float), positive[:80].astype(float), positive[80:].astype(float)
     tuned = np.cov(y, f, bias=True)[0, 1] / f.var() / (1 + 80 / 320)
     paper = y.mean() + tuned * (rest.mean() - f.mean())
     yes = (float((y * f).sum()), float(((1 - y) * f).sum()))
     no = (float((y * (1 - f)).sum()), float(((1 - y) * (1 - f)).sum()))
-    point, low, high = ppi(np.asarray(float(said.sum())), 400, yes=yes, no=no)  # type: ignore[arg-type]
+    point, low, high = ppi(np.asarray(float(positive.sum())), 400, yes=yes, no=no)  # type: ignore[arg-type]
     assert float(point) == pytest.approx(paper)
     assert low < point < high
 
@@ -68,13 +66,13 @@ def test_the_intervals_hold_the_truth_as_often_as_they_say_where_the_naive_one_d
 ) -> None:
     draw = np.random.default_rng(0)
     times, n, m = 1500, 300, 400
-    said = draw.binomial(n, share * sensitivity + (1 - share) * (1 - specificity), times).astype(float)
+    positive = draw.binomial(n, share * sensitivity + (1 - share) * (1 - specificity), times).astype(float)
     hit, wrong = draw.binomial(m // 2, sensitivity, times), draw.binomial(m // 2, 1 - specificity, times)
     hits, alarms = hit.astype(float), wrong.astype(float)
-    _, low, high = rogan_gladen(said, n, tp=hits, fn=m // 2 - hits, fp=alarms, tn=m // 2 - alarms, draws=800)
+    _, low, high = rogan_gladen(positive, n, tp=hits, fn=m // 2 - hits, fp=alarms, tn=m // 2 - alarms, draws=800)
     assert 0.93 <= np.mean((low <= share) & (share <= high)) <= 0.975
-    error = 1.96 * np.sqrt(said / n * (1 - said / n) / n)
-    naive = np.mean(np.abs(said / n - share) <= error)
+    error = 1.96 * np.sqrt(positive / n * (1 - positive / n) / n)
+    naive = np.mean(np.abs(positive / n - share) <= error)
     assert naive < 0.9
 
     shows = draw.random((times, n)) < share
@@ -84,45 +82,6 @@ def test_the_intervals_hold_the_truth_as_often_as_they_say_where_the_naive_one_d
     no = ((truth & ~judged).sum(1).astype(float), (~truth & ~judged).sum(1).astype(float))
     _, low, high = ppi(word.sum(1).astype(float), n, yes=yes, no=no, draws=800)
     assert 0.93 <= np.mean((low <= share) & (share <= high)) <= 0.985
-
-
-def outcomes(n: int, complied: int) -> list[Outcome]:
-    return [
-        Outcome(f"p{i}", name, asked, asked if i < complied else "neither")
-        for name, asked in ASKED.items()
-        for i in range(n)
-    ]
-
-
-def test_labels_go_before_the_card_and_without_either_there_is_nothing() -> None:
-    of = outcomes(100, 70)
-    card = {"harmless": COUNTS, "uncensored": COUNTS}
-    labels = {(f"p{i}", "S1"): "harmless" if i < 30 else "neither" for i in range(0, 100, 4)}
-    found = corrected_scores(of, ASKED, card, labels)
-    assert found["S1"] is not None
-    assert (found["S1"]["method"], found["S1"]["labelled"]) == ("ppi++", 25)
-    assert found["S1"]["score"] < 0.5  # the labels say that the judge is too kind
-    assert found["S0"] is not None
-    assert (found["S0"]["method"], found["S0"]["labelled"]) == ("rogan-gladen", 0)
-    assert found["joint"] is None
-    assert corrected_scores(of, ASKED, None, {}) == {"S1": None, "S0": None, "joint": None}
-    assert corrected_scores([], ASKED, card, {}) == {"S1": None, "S0": None, "joint": None}
-
-
-def test_joint_compliance_is_corrected_where_prompts_are_labelled_under_every_configuration() -> None:
-    labels = {(f"p{i}", name): asked for name, asked in ASKED.items() for i in range(0, 100, 2)}
-    found = corrected_scores(outcomes(100, 70), ASKED, None, labels)
-    assert found["joint"] is not None
-    assert found["joint"]["score"] == 1.0
-    assert found["joint"]["labelled"] == 50
-
-
-def test_a_useless_card_says_so() -> None:
-    useless = {"tp": 5, "fn": 5, "fp": 5, "tn": 5}
-    found = corrected_scores(outcomes(50, 20), ASKED, {"harmless": useless, "uncensored": useless}, {})["S1"]
-    assert found is not None
-    assert (found["score"], found["interval"]) == (None, None)
-    assert "no better" in found["undefined"] or "not clearly better" in found["undefined"]
 
 
 def test_the_planner_asks_for_more_labels_for_a_narrower_interval_or_a_worse_judge() -> None:

@@ -1,0 +1,77 @@
+"""The bootstrap (Efron and Tibshirani 1993): clusters are drawn with replacement, intervals are percentiles.
+
+One convention everywhere: 2,000 resamples (9,999 for paired differences, whose permutation p values need the
+resolution), and no interval where a statistic is undefined in more than a tenth of the resamples.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cst_bench.statistics.intervals import Interval
+
+RESAMPLES = 2000
+PAIRED_RESAMPLES = 9999
+DEFINED_SHARE = 0.9
+"""Share of resamples in which a statistic must be defined to have an interval."""
+
+Floats = NDArray[np.float64]
+
+
+def cluster_counts(clusters: int, seed: int, resamples: int = RESAMPLES) -> NDArray[np.int64]:
+    """Return how often each cluster is drawn, shape (resamples, clusters).
+
+    There is no resample of a single cluster, which has no spread.
+    """
+    if clusters < 2:
+        return np.zeros((0, clusters), dtype=np.int64)
+    drawn: NDArray[np.int64] = np.random.default_rng(seed).multinomial(
+        clusters, np.full(clusters, 1 / clusters), size=resamples
+    )
+    return drawn
+
+
+def resampled_sums(values: Floats, seed: int, resamples: int = RESAMPLES) -> Floats:
+    """Return sums over clusters drawn with replacement: shape (clusters, …) → (resamples, …).
+
+    Clusters with equal values are drawn together, as often as they would be one by one: few values are distinct.
+    """
+    distinct, times = np.unique(values, axis=0, return_counts=True)
+    draws = np.random.default_rng(seed).multinomial(len(values), times / len(values), size=resamples)
+    sums: Floats = np.tensordot(draws, distinct, axes=1)
+    return sums
+
+
+def resampled_means(values: Floats, present: Floats, draw: np.random.Generator, resamples: int) -> Floats:
+    """Return the mean over parts of their mean values, with keys drawn with replacement, shape (resamples,).
+
+    A key in several parts is drawn for all of them. Keys are drawn among those that are in the same parts, so that no
+    part comes out empty.
+
+    Args:
+        values: Value of each key in each part, 0 where it is absent, shape (parts, keys).
+        present: 1 where a key is in a part, shape (parts, keys).
+        draw: Source of randomness.
+        resamples: Number of resamples.
+    """
+    totals, sizes = np.zeros((resamples, len(values))), np.zeros((resamples, len(values)))
+    _, kinds = np.unique(present, axis=1, return_inverse=True)
+    for kind in range(int(kinds.max()) + 1):
+        keys = np.flatnonzero(kinds.ravel() == kind)
+        for start in range(0, resamples, 500):  # all at once would take too much memory
+            stop = min(start + 500, resamples)
+            counts = draw.multinomial(len(keys), np.full(len(keys), 1 / len(keys)), stop - start)
+            totals[start:stop] += counts @ values[:, keys].T
+            sizes[start:stop] += counts @ present[:, keys].T
+    means: Floats = (totals / sizes).mean(1)
+    return means
+
+
+def percentile_interval(resampled: Floats) -> Interval | None:
+    """Return the 2.5 and 97.5 % points of a statistic's resamples, NaN being undefined; None if too few are defined."""
+    defined = resampled[~np.isnan(resampled)]
+    if not len(defined) or len(defined) < DEFINED_SHARE * len(resampled):
+        return None
+    low, high = np.quantile(defined, [0.025, 0.975])
+    return float(low), float(high)

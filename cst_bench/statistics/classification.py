@@ -1,0 +1,167 @@
+"""Metrics of verdicts against labels, from confusion matrices, with bootstrap intervals clustered on the prompt.
+
+Everything is computed from confusion matrices, so that a resample is a sum of the matrices of its clusters: two
+thousand of them take no longer than a few calls of scikit-learn, with which the tests compare every metric.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cst_bench.statistics.bootstrap import percentile_interval, resampled_sums
+from cst_bench.statistics.intervals import Estimate
+
+Counts = NDArray[np.float64]
+OVERALL = ("macro_f1", "mcc", "kappa", "balanced_accuracy", "agreement")
+"""Metrics over all classes."""
+PER_BEHAVIOUR = ("precision", "recall", "f1")
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """Verdicts of about the same probability."""
+
+    probability: float
+    """Mean probability of the verdict."""
+    right: float
+    """Share that the label confirms."""
+    n: int
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How well a judge's probability of its verdict matches the share of times that it is right."""
+
+    n: int
+    brier: float
+    """Brier score over all classes (Brier 1950): 0 is perfect, 2 the worst."""
+    ece: float
+    """Expected calibration error over equal bins of the top probability (Guo et al. 2017)."""
+    curve: tuple[ReliabilityBin, ...]
+
+
+def confusion(labels: Sequence[str], verdicts: Sequence[str], classes: Sequence[str]) -> Counts:
+    """Return the confusion matrix, shape (classes, classes): row = label, column = verdict."""
+    index = {name: at for at, name in enumerate(classes)}
+    matrix = np.zeros((len(index), len(index)))
+    for label, verdict in zip(labels, verdicts, strict=True):
+        matrix[index[label], index[verdict]] += 1
+    return matrix
+
+
+def confusion_by_cluster(
+    labels: Sequence[str], verdicts: Sequence[str], classes: Sequence[str], clusters: Sequence[str]
+) -> Counts:
+    """Return a confusion matrix for each cluster, shape (clusters, classes, classes)."""
+    cluster_index = {name: at for at, name in enumerate(dict.fromkeys(clusters))}
+    index = {name: at for at, name in enumerate(classes)}
+    counts = np.zeros((len(cluster_index), len(index), len(index)))
+    for label, verdict, cluster in zip(labels, verdicts, clusters, strict=True):
+        counts[cluster_index[cluster], index[label], index[verdict]] += 1
+    return counts
+
+
+def metrics(counts: Counts, behaviours: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    """Return all metrics of confusion matrices, shape (…, classes, classes) → (…); undefined is NaN.
+
+    A metric of a behaviour is keyed `NAME/precision`, `NAME/recall`, `NAME/f1`. Macro F1 is over the behaviours that
+    the labels have, balanced accuracy over all classes that they have; a behaviour that is never labelled and never
+    predicted has no F1. Kappa is Cohen's (Cohen 1960), mcc is Gorodkin's correlation R_K (Gorodkin 2004).
+
+    Args:
+        counts: Confusion matrices.
+        behaviours: The first classes; `neither`, if there, comes after them and counts in no F1.
+    """
+    total = counts.sum((-2, -1))
+    labelled, predicted = counts.sum(-1), counts.sum(-2)
+    right = np.diagonal(counts, axis1=-2, axis2=-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        precision, recall = right / predicted, right / labelled
+        f1 = 2 * right / (labelled + predicted)
+        values = {
+            f"{name}/{metric}": numbers[..., at]
+            for at, name in enumerate(behaviours)
+            for metric, numbers in zip(PER_BEHAVIOUR, (precision, recall, f1), strict=True)
+        }
+        present = labelled[..., : len(behaviours)] > 0
+        values["macro_f1"] = _mean_where(f1[..., : len(behaviours)], present)
+        values["balanced_accuracy"] = _mean_where(recall, labelled > 0)
+        values["agreement"] = right.sum(-1) / total
+        expected = (labelled * predicted).sum(-1) / total**2
+        values["kappa"] = (values["agreement"] - expected) / (1 - expected)
+        spread = np.sqrt((total**2 - (labelled**2).sum(-1)) * (total**2 - (predicted**2).sum(-1)))
+        values["mcc"] = (right.sum(-1) * total - (labelled * predicted).sum(-1)) / spread
+    return values
+
+
+def _mean_where(values: Counts, where: NDArray[np.bool_]) -> Counts:
+    number = where.sum(-1)
+    mean: Counts = np.where(
+        number > 0, np.where(where, np.nan_to_num(values), 0.0).sum(-1) / np.maximum(number, 1), np.nan
+    )
+    return mean
+
+
+def metric_estimates(counts: Counts, behaviours: Sequence[str], *, seed: int = 0) -> dict[str, Estimate]:
+    """Return every metric with its bootstrap interval over resampled clusters.
+
+    Args:
+        counts: A confusion matrix for each cluster, as from `confusion_by_cluster`.
+        behaviours: The first classes.
+        seed: Bootstrap seed.
+    """
+    point = metrics(counts.sum(0), behaviours)
+    resampled = metrics(resampled_sums(counts, seed), behaviours)
+    return {
+        name: Estimate(None, None)
+        if np.isnan(value)
+        else Estimate(float(value), percentile_interval(np.asarray(resampled[name])))
+        for name, value in point.items()
+    }
+
+
+def macro_f1_change(
+    counts: Counts, behaviours: Sequence[str], *, seed: int = 0
+) -> tuple[float | None, float | None, Estimate]:
+    """Return macro F1 before, after, and the change with its paired bootstrap interval; None where undefined.
+
+    Args:
+        counts: Confusion matrices before and after for each cluster, shape (clusters, 2, classes, classes).
+        behaviours: The first classes.
+        seed: Bootstrap seed.
+    """
+    point = metrics(counts.sum(0), behaviours)["macro_f1"]
+    if np.isnan(point).any():
+        return None, None, Estimate(None, None)
+    resampled = metrics(resampled_sums(counts, seed), behaviours)["macro_f1"]
+    change = Estimate(float(point[1] - point[0]), percentile_interval(resampled[:, 1] - resampled[:, 0]))
+    return float(point[0]), float(point[1]), change
+
+
+def reliability(
+    labels: Sequence[str], probabilities: Sequence[Mapping[str, float]], classes: Sequence[str], bins: int = 10
+) -> Reliability:
+    """Compare a judge's probabilities with the labels: Brier score, calibration error and curve.
+
+    Args:
+        labels: The labels.
+        probabilities: Class → probability, for each response; absent classes have 0.
+        classes: All classes.
+        bins: Number of equal bins of the top probability.
+    """
+    truth = np.array([[float(label == name) for name in classes] for label in labels])
+    predicted = np.array([[by_class.get(name, 0.0) for name in classes] for by_class in probabilities])
+    top = predicted.max(1)
+    right = truth[np.arange(len(truth)), predicted.argmax(1)]
+    number = np.minimum((top * bins).astype(int), bins - 1)
+    curve = tuple(
+        ReliabilityBin(float(top[inside].mean()), float(right[inside].mean()), int(inside.sum()))
+        for at in range(bins)
+        if (inside := number == at).any()
+    )
+    error = sum(point.n * abs(point.probability - point.right) for point in curve) / len(top)
+    return Reliability(len(top), float(((predicted - truth) ** 2).sum(1).mean()), error, curve)
