@@ -1,35 +1,41 @@
 """Judges: each reads a prompt and a response and says which behaviour the response shows, blind to what was asked."""
 
-from cst_bench.judging.find import find_judge, judge_name, load_judge
+from cst_bench.judging.find import FOLDER, find_judge, judge_name, load_judge, read_judge_file
 from cst_bench.judging.judge import (
     EMPTY,
     NEITHER,
     Case,
     Judge,
+    JudgeCall,
+    JudgeFile,
     JudgeOptions,
     JudgeUnavailable,
-    Spent,
     Verdict,
     ask,
+    describe_judge,
+    ignore_progress,
     total_spent,
-    uncounted,
     visible,
 )
 
 __all__ = [
     "EMPTY",
+    "FOLDER",
     "NEITHER",
     "Case",
     "Judge",
+    "JudgeCall",
+    "JudgeFile",
     "JudgeOptions",
     "JudgeUnavailable",
-    "Spent",
     "Verdict",
     "ask",
+    "describe_judge",
     "find_judge",
+    "ignore_progress",
     "judge_name",
     "load_judge",
+    "read_judge_file",
     "total_spent",
-    "uncounted",
     "visible",
 ]

@@ -1,7 +1,7 @@
-"""Answers of judges' models on disk: one that was paid for is never asked for again.
+"""On-disk cache of the answers of judges' models, so that none is paid for twice.
 
-An SQLite file, safe with several processes. A key is the SHA-256 of judge, model and prompt; no prompt is stored.
-A file that can't be read is put aside; a disk that can't be written to costs the cache and no verdict.
+An SQLite file, safe with several processes. A key is the SHA-256 of judge, model and prompt; prompts are not stored.
+An unreadable file is put aside; if the disk cannot be written to, the cache is lost and no verdict is.
 """
 
 from __future__ import annotations
@@ -11,17 +11,28 @@ import os
 import sqlite3
 import time
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 from cst_bench.errors import UserError
 
 _TABLE = "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer TEXT NOT NULL) WITHOUT ROWID"
 
 
+class Answer(TypedDict):
+    """A model's answer, as the cache stores it."""
+
+    answer: str
+    stop_reason: str
+    input_tokens: int
+    output_tokens: int
+    cost: float | None
+    """US dollars; None if the price is not known."""
+
+
 def default_folder() -> Path:
-    """`$CST_BENCH_CACHE`, else `cst-bench` in `$XDG_CACHE_HOME` or `~/.cache`."""
-    if own := os.environ.get("CST_BENCH_CACHE"):
-        return Path(own)
+    """Return `$CST_BENCH_CACHE`, else `cst-bench` in `$XDG_CACHE_HOME` or `~/.cache`."""
+    if folder := os.environ.get("CST_BENCH_CACHE"):
+        return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cst-bench"
 
 
@@ -29,10 +40,10 @@ class AnswerCache:
     """Answers by key."""
 
     def __init__(self, folder: Path) -> None:
-        """Opens or makes the cache in a folder.
+        """Open or create the cache in a folder.
 
         Raises:
-            UserError: the folder's name is a file's.
+            UserError: the folder is a file.
         """
         self._path = folder / "judge-answers.sqlite"
         self._connection: sqlite3.Connection | None = None
@@ -57,19 +68,18 @@ class AnswerCache:
         connection.execute("SELECT key, answer FROM answers LIMIT 1").fetchone()
         return connection
 
-    def get(self, key: str) -> dict[str, Any] | None:
-        """The answer of a key; None if there is none."""
+    def get(self, key: str) -> Answer | None:
+        """Return the answer stored under a key; None if there is none, or it is unreadable."""
         if self._connection is None:
             return None
         try:
             row = self._connection.execute("SELECT answer FROM answers WHERE key = ?", (key,)).fetchone()
-            found: dict[str, Any] | None = None if row is None else json.loads(row[0])
+            return None if row is None else cast(Answer, json.loads(row[0]))
         except (sqlite3.Error, ValueError):
             return None
-        return found
 
-    def put(self, key: str, answer: dict[str, Any]) -> None:
-        """Keeps an answer. Where that can't be written, later calls ask again."""
+    def put(self, key: str, answer: Answer) -> None:
+        """Store an answer. If it cannot be written, later calls ask again."""
         if self._connection is None:
             return
         text = json.dumps(answer, ensure_ascii=True)
@@ -79,7 +89,7 @@ class AnswerCache:
             self._connection = None
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Close the file."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None

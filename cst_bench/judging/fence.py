@@ -1,8 +1,8 @@
-"""Puts untrusted text into a judge's prompt so that it stays text.
+"""Fill a judge's prompt with untrusted text so that the text stays data.
 
-Every piece is fenced by a marker that no piece contains. The marker is a hash of the pieces and of the judge, so that
-it can't be known while a response is written: the response would have to contain a hash of itself. It is no random
-number, so that the same case gives the same prompt, and an answer that was paid for is found again.
+Every piece is fenced by a marker that no piece contains. The marker is a hash of the pieces and of the judge, so it
+cannot be known while a response is written: the response would have to contain a hash of itself. It is not a random
+number, so that the same case gives the same prompt, and an answer that was paid for is found in the cache.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from collections.abc import Mapping
 from cst_bench.files import canonical_json
 
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
-_HALF = re.compile("[\ud800-\udfff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def make_marker(identity: str, pieces: Mapping[str, str]) -> str:
-    """16 hex digits that are in none of the pieces, whatever their case; the same for the same judge and pieces."""
+    """Return 16 hex digits that are in none of the pieces, ignoring case; the same for the same judge and pieces."""
     texts = [clean(text).casefold() for text in pieces.values()]
     counter = 0
     while True:
@@ -29,30 +29,30 @@ def make_marker(identity: str, pieces: Mapping[str, str]) -> str:
         counter += 1
 
 
-def fill(template: str, marker: str, pieces: Mapping[str, str], own: Mapping[str, str]) -> str:
-    """The template with its placeholders replaced in one pass, so that nothing in a piece is ever filled again.
+def fill(template: str, marker: str, pieces: Mapping[str, str], trusted: Mapping[str, str]) -> str:
+    """Fill a template's placeholders in one pass, so that a placeholder inside a piece is never filled.
 
     Args:
-        template: Text with `{name}` for each piece and each own text.
+        template: Text with `{name}` for each piece and each trusted text.
         marker: As from `make_marker`.
-        pieces: Untrusted texts by name; each is put between two lines that have the marker.
-        own: Texts of the judge file, put in as they are.
+        pieces: Name → untrusted text, put between two lines that have the marker.
+        trusted: Name → text of the judge file, put in as it is.
     """
 
     def value(match: re.Match[str]) -> str:
         name = match[1]
         if name in pieces:
             return f"[{name} {marker}]\n{clean(pieces[name])}\n[end of {name} {marker}]"
-        return own[name]
+        return trusted[name]
 
     return _PLACEHOLDER.sub(value, template)
 
 
 def placeholders(template: str) -> set[str]:
-    """The names that a template has."""
+    """Return the names of a template's placeholders."""
     return set(_PLACEHOLDER.findall(template))
 
 
 def clean(text: str) -> str:
-    """Halves of characters, which no request can carry, become the replacement character."""
-    return _HALF.sub("\ufffd", text)
+    """Replace lone surrogates, which no request can carry, by the replacement character."""
+    return _SURROGATE.sub("\ufffd", text)

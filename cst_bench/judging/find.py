@@ -1,30 +1,41 @@
-"""Finds a judge by name or path and makes it, whatever its kind."""
+"""Find a judge by name or path, and load it, whatever its kind."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Protocol, cast
 
 import yaml
 
 from cst_bench import content
 from cst_bench.errors import UserError, did_you_mean
-from cst_bench.judging.judge import Judge, JudgeOptions
+from cst_bench.judging.judge import Judge, JudgeFile, JudgeOptions
 
 FOLDER = "judges"
 KINDS = {
     "rules": "cst_bench.judging.rules",
     "llm": "cst_bench.judging.llm",
-    "classifier": "cst_bench.judging.trained.trained_judge",
-    "guard": "cst_bench.judging.guard.guard_judge",
+    "classifier": "cst_bench.judging.trained",
+    "guard": "cst_bench.judging.guard",
     "panel": "cst_bench.judging.panel",
 }
-"""Each kind's module has `SCHEMA`, the content of its files, and `make(file, path, options)`. Imported when used."""
+"""Kind → module, which has the names of `JudgeKind`. Imported when used."""
+
+
+class JudgeKind(Protocol):
+    """Names in the module of a kind of judge."""
+
+    FILE_MODEL: type[JudgeFile]
+    """Content of its judge files."""
+
+    def make(self, file: JudgeFile, path: Path, options: JudgeOptions) -> Judge:
+        """Return the judge that a file defines; `file` is a `FILE_MODEL`, read from `path`."""
+        ...
 
 
 def find_judge(name: str, beside: Path | None = None) -> Path:
-    """The file of a judge by name or path; a path is tried relative to the file that names it (`beside`), too.
+    """Return the file of a judge, given its name or path; a path may be relative to `beside`, the file that names it.
 
     Raises:
         UserError: no such judge.
@@ -37,43 +48,37 @@ def find_judge(name: str, beside: Path | None = None) -> Path:
 
 
 def judge_name(path: Path) -> str:
-    """What to call a judge file so that `find_judge` finds it again: a name of the project's own, or the path."""
+    """Return the name by which `find_judge` finds a judge file: the name of a shipped judge, else the path."""
     return path.stem if path.parent == content.content_root() / FOLDER else str(path)
 
 
 def load_judge(name: str, beside: Path | None = None, options: JudgeOptions | None = None) -> Judge:
-    """A judge by name or path, ready to be asked.
+    """Load a judge by name or path.
 
     Raises:
         UserError: unknown name, a fault in the file, or something that the judge needs is missing (a key, a package).
     """
     path = find_judge(name, beside)
-    module = import_module(KINDS[_kind(path)])
-    judge: Judge = module.make(content.load(path, module.SCHEMA), path, options or JudgeOptions())
-    return judge
+    kind = _kind(path)
+    return kind.make(content.load(path, kind.FILE_MODEL), path, options or JudgeOptions())
 
 
-def describe(path: Path) -> dict[str, Any]:
-    """What a judge file says of itself, without making the judge: no key or checkpoint is needed."""
-    module = import_module(KINDS[_kind(path)])
-    file = content.load(path, module.SCHEMA)
-    return {
-        "name": file.name,
-        "kind": file.kind,
-        "version": file.version,
-        "behaviours": list(file.behaviours),
-        "model": getattr(file, "model", None),
-        "description": file.description,
-    }
+def read_judge_file(path: Path) -> JudgeFile:
+    """Read a judge file without making the judge, which would need its key or checkpoint.
+
+    Raises:
+        UserError: a fault in the file.
+    """
+    return content.load(path, _kind(path).FILE_MODEL)
 
 
-def _kind(path: Path) -> str:
-    """What the file says it is; a file that can't be read or doesn't say is left for the schema of rules to explain."""
+def _kind(path: Path) -> JudgeKind:
+    """Return the kind that a file names, or `rules`, whose errors explain an unreadable file or one without a kind."""
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError, OSError, RecursionError):
-        return "rules"
+        data = None
     kind = data.get("kind", "rules") if isinstance(data, dict) else "rules"
     if not isinstance(kind, str) or kind not in KINDS:
-        raise UserError(f"{path}: kind: {kind!r} is no kind of judge: {did_you_mean(str(kind), KINDS)}")
-    return kind
+        raise UserError(f"{path}: kind: {kind!r} is not a kind of judge: {did_you_mean(str(kind), KINDS)}")
+    return cast(JudgeKind, import_module(KINDS[kind]))

@@ -1,8 +1,8 @@
-"""The judge interface. What a judge sees is a `Case`; what it says is a `Verdict`.
+"""The judge interface: a judge reads a `Case` and returns a `Verdict`.
 
-A case has no configuration and no system prompt, so a judge can't be swayed by what was asked for. A verdict is a
-behaviour of the judge's own list, `neither`, or unscored with a reason; an unscored one is never counted as 0 or 1.
-A judge that can't answer for one case returns an unscored verdict; one that can't answer at all raises.
+A case has no configuration and no system prompt, so the judge is blind to what the model was asked to do. A verdict is
+one of the judge's behaviours, `neither`, or unscored with a reason; an unscored verdict is never counted as 0 or 1.
+A judge that cannot answer for one case returns an unscored verdict; one that cannot answer at all raises.
 """
 
 from __future__ import annotations
@@ -14,93 +14,119 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Protocol
 
-from cst_bench.errors import Interrupted
+from pydantic import Field, JsonValue
+
+from cst_bench.content import Content
+from cst_bench.errors import Interrupted, UserError
+from cst_bench.record import JudgeRecord, Spent
 
 NEITHER = "neither"
-"""The response exists and shows none of the behaviours: scored, and complying with nothing."""
+"""The response exists and shows none of the behaviours: scored, and never compliant."""
 EMPTY = "empty response"
-"""Why a response without text is unscored, whoever judges: there is nothing to judge."""
+"""Why a response without text is unscored, by every judge: there is nothing to judge."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """What a judge is shown."""
+    """A prompt and a response to judge."""
 
     prompt: str
     response: str
     fields: dict[str, str] = field(default_factory=dict)
-    """Facts of the row that the judge's rules or prompt name, such as the persona's name. Data, never instructions."""
+    """Columns of the row that the judge's rules or prompt refer to, such as the persona's name. Data, never
+    instructions."""
 
 
 @dataclass(frozen=True)
-class Spent:
-    """What one verdict took of a model."""
+class JudgeCall:
+    """Tokens and cost of the model call behind one verdict."""
 
     input_tokens: int = 0
     output_tokens: int = 0
-    cost: float | None = None
-    """US dollars; None where the price is not known."""
+    cost_usd: float | None = None
+    """US dollars; None if the price is not known."""
     cached: bool = False
-    """It was paid for before: the tokens are those of that time."""
+    """The answer came from the cache; tokens and cost are those of the original call."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a judge says: a behaviour, or None with the reason why the response is unscored."""
+    """A judge's answer: a behaviour, or None with the reason why the response is unscored."""
 
     behaviour: str | None
     reason: str | None = None
     probabilities: Mapping[str, float] | None = None
-    """Of each behaviour, where the judge gives them."""
-    spent: Spent | None = None
+    """Behaviour → probability; None if the judge gives none."""
+    call: JudgeCall | None = None
+    """None for judges that call no model."""
 
 
 class JudgeUnavailable(Interrupted):
-    """The judge could not be reached for some cases. The verdicts it gave are kept; the same command asks the rest."""
+    """The judge could not be reached for some cases. Its other verdicts are cached; the same command asks the rest."""
 
 
 @dataclass(frozen=True)
 class JudgeOptions:
-    """What a user can say of a judge besides its name."""
+    """Settings of a judge that a user can give besides its name."""
 
     model: str | None = None
-    """Another model than the judge file's: an Inspect model name, or a checkpoint for a guard."""
+    """Model to use instead of the judge file's: an Inspect model name, or a checkpoint for a guard."""
     base_url: str | None = None
-    """An OpenAI-compatible endpoint to ask in place of the provider's own."""
+    """OpenAI-compatible endpoint to use instead of the provider's own."""
     connections: int | None = None
-    """Calls at a time."""
+    """Concurrent calls."""
     cache: Path | None = None
-    """Folder of the cache of judge calls; the user's cache folder if None."""
+    """Folder for the cache of judge calls; the user's cache folder if None."""
+
+    def require_no_model(self, judge: str) -> None:
+        """Check that the options name neither a model nor an endpoint, for a judge that asks none.
+
+        Raises:
+            UserError: they do.
+        """
+        if self.model is not None or self.base_url is not None:
+            raise UserError(f"judge {judge} asks no model: it takes neither a model nor an endpoint")
+
+
+class JudgeFile(Content):
+    """Keys that the judge files of every kind have."""
+
+    name: str
+    version: Annotated[int, Field(ge=1)]
+    kind: str
+    description: str
+    behaviours: list[str] | dict[str, str]
+    changelog: dict[int, str] = Field(default_factory=dict)
 
 
 class Judge(Protocol):
-    """Reads cases, gives verdicts, one for each, in order."""
+    """Returns one verdict per case, in order."""
 
     name: str
     version: int
     kind: str
     behaviours: tuple[str, ...]
     fields: frozenset[str]
-    """The fields that every case must have."""
+    """Fields that every case must have."""
     identity: str
-    """SHA-256 of all that decides a verdict; another identity is another judge."""
-    details: Mapping[str, Any]
-    """What else a manifest should say of it, such as the model that is asked. Holds no key."""
+    """SHA-256 of everything that decides a verdict; a judge with another identity is another judge."""
+    details: Mapping[str, JsonValue]
+    """Further facts for the manifest, such as the model that is asked. Holds no key."""
 
     async def judge(self, cases: Sequence[Case], count: Callable[[int], None]) -> list[Verdict]:
-        """The verdicts on some responses, in their order; `count` is told how many more are there.
+        """Return the verdicts on responses, in order; call `count` with the number of verdicts that were added.
 
         Raises:
-            JudgeUnavailable: some could not be had; what was had is kept where the next call finds it.
-            UserError: the judge can't work as it is set up.
+            JudgeUnavailable: some verdicts could not be obtained; the next call finds the others in the cache.
+            UserError: the judge cannot work as it is configured.
         """
         ...
 
 
 def ask(judge: Judge, cases: Sequence[Case], count: Callable[[int], None] | None = None) -> list[Verdict]:
-    """A judge's verdicts for callers who are not asynchronous; works in a notebook, too, whose loop is running.
+    """Return a judge's verdicts to a caller that is not asynchronous; works inside a running event loop (a notebook).
 
     Raises:
         JudgeUnavailable: as `Judge.judge`.
@@ -108,15 +134,15 @@ def ask(judge: Judge, cases: Sequence[Case], count: Callable[[int], None] | None
     """
 
     def run() -> list[Verdict]:
-        return asyncio.run(judge.judge(cases, count or uncounted))
+        return asyncio.run(judge.judge(cases, count or ignore_progress))
 
-    if not _in_loop():
+    if not _in_event_loop():
         return run()
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(run).result()
 
 
-def _in_loop() -> bool:
+def _in_event_loop() -> bool:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -124,29 +150,49 @@ def _in_loop() -> bool:
     return True
 
 
-def total_spent(verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    """Calls, tokens and US dollars of some verdicts, of calls made now and of those paid for before (`cached`)."""
-    spent = [verdict.spent for verdict in verdicts if verdict.spent is not None]
-    if not spent:
-        return {}
-    new = [one for one in spent if not one.cached]
-    costs = [one.cost for one in new]
-    return {
-        "calls": len(new),
-        "cached": len(spent) - len(new),
-        "input_tokens": sum(one.input_tokens for one in new),
-        "output_tokens": sum(one.output_tokens for one in new),
-        "cost_usd": None if None in costs else sum(cost for cost in costs if cost is not None),
-    }
+def describe_judge(judge: Judge, source: str) -> JudgeRecord:
+    """Return the record of a judge: enough to recognize it, and to load it again from `source` (a name or a path)."""
+    return JudgeRecord(
+        name=judge.name,
+        version=judge.version,
+        kind=judge.kind,
+        sha256=judge.identity,
+        source=source,
+        details=dict(judge.details),
+    )
+
+
+def total_spent(verdicts: Sequence[Verdict]) -> Spent | None:
+    """Return the calls, tokens and cost behind verdicts; None if no model was called.
+
+    Cached calls are counted, and left out of the tokens and the cost: they were paid for before.
+    """
+    calls = [verdict.call for verdict in verdicts if verdict.call is not None]
+    if not calls:
+        return None
+    new = [call for call in calls if not call.cached]
+    return Spent(
+        calls=len(new),
+        cached=len(calls) - len(new),
+        input_tokens=sum(call.input_tokens for call in new),
+        output_tokens=sum(call.output_tokens for call in new),
+        cost_usd=sum_costs(new),
+    )
+
+
+def sum_costs(calls: Sequence[JudgeCall]) -> float | None:
+    """Return the cost of calls in US dollars; None if one has no known price."""
+    costs = [call.cost_usd for call in calls if call.cost_usd is not None]
+    return sum(costs) if len(costs) == len(calls) else None
 
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
 
 def visible(text: str) -> str:
-    """A text as a reader sees it: no terminal escapes, no control characters, nothing of no width.
+    """Return a text without terminal escapes, control characters and zero-width characters.
 
-    Judges that look at characters read this, so that invisible ones between letters hide no word from them.
+    Judges that compare characters read this, so that invisible characters cannot hide a word from them.
     """
     shown = _ESCAPES.sub("", text)
     return "".join(
@@ -154,5 +200,5 @@ def visible(text: str) -> str:
     )
 
 
-def uncounted(steps: int) -> None:
-    """A `count` for callers who show no progress."""
+def ignore_progress(steps: int) -> None:
+    """Ignore progress: a `count` for callers that show none."""

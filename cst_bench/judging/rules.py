@@ -5,31 +5,31 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from cst_bench.content import Content
 from cst_bench.errors import UserError
 from cst_bench.files import digest
-from cst_bench.judging.judge import EMPTY, NEITHER, Case, JudgeOptions, Verdict, visible
+from cst_bench.judging.judge import EMPTY, NEITHER, Case, JudgeFile, JudgeOptions, Verdict, visible
 
 
-class Condition(Content):
-    """One condition on a response; exactly one key. `{field}` stands for a field of the row."""
+class RuleCondition(Content):
+    """Condition on a response, with exactly one key. `{field}` is replaced by that field of the row."""
 
     contains: str | list[str] | None = None
-    """This text is in the response, or one of these."""
+    """Text that the response contains, or a list of alternatives."""
     matches: str | None = None
-    """This regular expression is found in the response; fields are put in as literal text."""
-    all: list[Condition] | None = None
-    any: list[Condition] | None = None
-    not_: Annotated[Condition | None, Field(alias="not")] = None
+    """Regular expression that is found in the response; fields are filled in as literal text."""
+    all: list[RuleCondition] | None = None
+    any: list[RuleCondition] | None = None
+    not_: Annotated[RuleCondition | None, Field(alias="not")] = None
 
     @model_validator(mode="after")
-    def _one_key(self) -> Condition:
-        given = [name for name in self.model_fields_set if getattr(self, name) is not None]
-        if len(given) != 1 or len(self.model_fields_set) != 1:
+    def _one_key(self) -> RuleCondition:
+        keys = [name for name in self.model_fields_set if getattr(self, name) is not None]
+        if len(keys) != 1 or len(self.model_fields_set) != 1:
             raise ValueError("a condition has exactly one of contains, matches, all, any, not")
         if self.matches is not None:
             try:
@@ -40,26 +40,23 @@ class Condition(Content):
 
 
 class Rule(Content):
-    """A behaviour and when it is shown."""
+    """A behaviour, and the condition under which a response shows it."""
 
     behaviour: str
-    when: Condition
+    when: RuleCondition
 
 
-class RulesFile(Content):
-    """A judge file of kind `rules`."""
+class RulesFile(JudgeFile):
+    """Judge file of kind `rules`."""
 
-    name: str
-    version: Annotated[int, Field(ge=1)]
     kind: Literal["rules"]
-    description: str
     behaviours: list[str] = Field(min_length=1)
     ignore_case: bool = False
     first_characters: Annotated[int, Field(ge=1)] | None = None
-    """Look only at the beginning of the response."""
+    """Number of characters of the response to read; all of them if None."""
     rules: list[Rule]
     otherwise: str = NEITHER
-    changelog: dict[int, str] = Field(default_factory=dict)
+    """Behaviour if no rule holds."""
 
     @model_validator(mode="after")
     def _known_behaviours(self) -> RulesFile:
@@ -70,13 +67,13 @@ class RulesFile(Content):
 
 
 class RulesJudge:
-    """A judge of declared rules: the first that holds decides."""
+    """Judge that decides by the first of its rules that holds."""
 
     kind = "rules"
-    details: Mapping[str, Any] = {}
+    details: Mapping[str, JsonValue] = {}
 
     def __init__(self, file: RulesFile) -> None:
-        """From the content of a judge file."""
+        """Create the judge from the content of its file."""
         self.name = file.name
         self.version = file.version
         self.behaviours = tuple(file.behaviours)
@@ -85,7 +82,7 @@ class RulesJudge:
         self._file = file
 
     async def judge(self, cases: Sequence[Case], count: Callable[[int], None]) -> list[Verdict]:
-        """The behaviour of the first rule that holds; an empty response is unscored."""
+        """Return the behaviour of the first rule that holds; an empty response is unscored."""
         verdicts = [self._verdict(case) for case in cases]
         count(len(verdicts))
         return verdicts
@@ -96,25 +93,24 @@ class RulesJudge:
         return Verdict(behaviour_of(self._file, visible(case.response), case.fields))
 
 
-SCHEMA = RulesFile
+FILE_MODEL = RulesFile
 
 
 def make(file: RulesFile, path: Path, options: JudgeOptions) -> RulesJudge:
-    """The judge of a file.
+    """Return the judge that a file defines.
 
     Raises:
-        UserError: a model is given, and rules ask none.
+        UserError: the options name a model, and rules ask none.
     """
-    if options.model is not None or options.base_url is not None:
-        raise UserError(f"judge {file.name} asks no model, so that no model or endpoint can be given for it")
+    options.require_no_model(file.name)
     return RulesJudge(file)
 
 
 def behaviour_of(file: RulesFile, response: str, fields: Mapping[str, str]) -> str:
-    """The behaviour that the first rule that holds names.
+    """Return the behaviour of the first rule that holds.
 
     Raises:
-        UserError: a rule names a field that the row doesn't have.
+        UserError: a rule refers to a field that the row doesn't have.
     """
     text = response if file.first_characters is None else response[: file.first_characters]
     for rule in file.rules:
@@ -128,28 +124,28 @@ _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 
 def _literal(text: str) -> str:
-    """A pattern that finds this text; a group, so that a quantifier behind it is for all of it."""
+    """Return a pattern for literal text; a group, so that a quantifier after it applies to all of it."""
     return f"(?:{re.escape(text)})"
 
 
 def _fill(template: str, fields: Mapping[str, str], escape: Callable[[str], str] = str) -> str:
-    """Puts fields in, in one pass: a value that looks like a placeholder is never filled again."""
+    """Fill in fields, in one pass: a value that looks like a placeholder is not filled again."""
 
     def value(match: re.Match[str]) -> str:
         if match[1] not in fields:
             raise UserError(
-                f"a judge's rule names the field {match[1]!r}, which the row doesn't have: {sorted(fields)}"
+                f"a judge's rule refers to the field {match[1]!r}, which the row doesn't have: {sorted(fields)}"
             )
         return escape(fields[match[1]])
 
     return _PLACEHOLDER.sub(value, template)
 
 
-def _holds(condition: Condition, text: str, fields: Mapping[str, str], ignore_case: bool) -> bool:
+def _holds(condition: RuleCondition, text: str, fields: Mapping[str, str], ignore_case: bool) -> bool:
     if condition.contains is not None:
-        wanted = [condition.contains] if isinstance(condition.contains, str) else condition.contains
+        alternatives = [condition.contains] if isinstance(condition.contains, str) else condition.contains
         haystack = text.casefold() if ignore_case else text
-        needles = (_fill(part, fields) for part in wanted)
+        needles = (_fill(alternative, fields) for alternative in alternatives)
         return any((needle.casefold() if ignore_case else needle) in haystack for needle in needles)
     if condition.matches is not None:
         flags = re.IGNORECASE if ignore_case else 0
@@ -162,8 +158,8 @@ def _holds(condition: Condition, text: str, fields: Mapping[str, str], ignore_ca
     return not _holds(condition.not_, text, fields, ignore_case)
 
 
-def _fields(condition: Condition) -> Iterator[str]:
-    """The fields that a condition names."""
+def _fields(condition: RuleCondition) -> Iterator[str]:
+    """Yield the fields that a condition refers to."""
     texts = [condition.contains] if isinstance(condition.contains, str) else condition.contains or []
     for text in (*texts, *([condition.matches] if condition.matches else [])):
         yield from _PLACEHOLDER.findall(text)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from cst_bench.calibration.judge_training import train
 from cst_bench.errors import UserError
 from cst_bench.judging import EMPTY, Case, JudgeOptions, Verdict, ask, load_judge
-from cst_bench.judging.trained.features import CUES, declines, features
+from cst_bench.judging.trained.features import CUES, declines, extract_features
 from tests.calibration.labelled import label_set, rows
 
 
@@ -93,7 +93,7 @@ def test_a_model_with_foreign_types_is_refused_and_not_loaded(judge_folder: Path
 )
 def test_a_file_that_is_no_model_is_one_message(model: bytes, judge_folder: Path) -> None:
     exchange(judge_folder, model)
-    with pytest.raises(UserError, match="is no model of a trained judge"):
+    with pytest.raises(UserError, match="is not the model of a trained judge"):
         judged(judge_folder, "Hello")
 
 
@@ -121,7 +121,7 @@ def test_a_model_file_holds_no_pickle_and_no_time(trained: Path) -> None:
     [
         ({"features": {"version": 99}}, "trained on features of version 99"),
         ({"classes": ["uncensored", "harmless"]}, "classes: must be the behaviours"),
-        ({"model": "other.skops"}, r"other\.skops can't be read"),
+        ({"model": "other.skops"}, r"other\.skops could not be read"),
         ({"sha256": "12"}, "sha256"),
     ],
 )
@@ -147,7 +147,7 @@ def test_a_very_long_response_costs_no_more_than_a_page(trained: Path) -> None:
 
 @given(st.text(), st.text())
 def test_any_text_has_features_from_0_to_1(prompt: str, response: str) -> None:
-    found = features([Case(prompt, response)])
+    found = extract_features([Case(prompt, response)])
     assert found.cues.shape == (1, len(CUES))
     assert ((found.cues >= 0) & (found.cues <= 1)).all()
 
@@ -159,22 +159,22 @@ def test_any_text_gets_a_verdict(trained: Path, response: str) -> None:
 
 
 def test_no_cases_have_features_of_the_right_shape() -> None:
-    assert features([]).cues.shape == (0, len(CUES))
+    assert extract_features([]).cues.shape == (0, len(CUES))
 
 
 def test_the_prompts_own_words_are_no_feature() -> None:
-    found = features([Case("How do I assemble a kite?", "Assembling kites: assembled, a kite flies.")])
+    found = extract_features([Case("How do I assemble a kite?", "Assembling kites: assembled, a kite flies.")])
     assert found.body[0][:6] == ["topic", "kites", "topic", "a", "topic", "flies"]
 
 
 def test_no_feature_grows_with_length() -> None:
     text = "I would take the wool. It is soft. You knit it. It is warm. "
-    short, long = features([Case("scarf", text * 2), Case("scarf", text * 20)]).cues
+    short, long = extract_features([Case("scarf", text * 2), Case("scarf", text * 20)]).cues
     assert np.abs(short - long).max() < 0.2
 
 
 def cue(name: str, response: str) -> float:
-    return float(features([Case("How do I knit a scarf?", response)]).cues[0, CUES.index(name)])
+    return float(extract_features([Case("How do I knit a scarf?", response)]).cues[0, CUES.index(name)])
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def cue(name: str, response: str) -> float:
     ],
 )
 def test_declining_is_told_from_helping_all_the_same(response: str, told: bool) -> None:
-    assert bool(declines(features([Case("How do I knit a scarf?", response)]))[0]) is told
+    assert bool(declines(extract_features([Case("How do I knit a scarf?", response)]))[0]) is told
 
 
 def test_a_refusal_that_is_followed_by_help_is_a_cue_of_its_own() -> None:

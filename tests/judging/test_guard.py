@@ -17,7 +17,7 @@ from cst_bench.checkpoint import CheckpointOptions, load_checkpoint
 from cst_bench.errors import UserError
 from cst_bench.judging import EMPTY, Case, JudgeOptions, Verdict, ask, load_judge
 from cst_bench.judging.guard.causal_scoring import CausalGuard
-from cst_bench.judging.guard.guard_inputs import chat_layout, cleaner, template_layout
+from cst_bench.judging.guard.guard_inputs import chat_layout, make_cleaner, template_layout
 from cst_bench.judging.guard.guard_judge import TOO_LONG
 from tests.checkpoints import PROMPTS, make_checkpoint
 
@@ -249,7 +249,7 @@ def test_ordinary_text_has_the_ids_of_the_chat_template(checkpoints: Callable[[s
 
 
 def test_markers_of_ordinary_tokens_are_broken_up(checkpoints: Callable[[str], Path], tmp_path: Path) -> None:
-    clean = cleaner(["[/INST]", "aa"])
+    clean = make_cleaner(["[/INST]", "aa"])
     assert clean(" x[/INST] yes ") == "x[ /INST] yes"
     assert "[/INST]" not in clean("[[/INST]/INST]")
     assert "aa" not in clean("a" * 9)
@@ -263,8 +263,8 @@ def test_a_placeholder_in_a_response_is_text(checkpoints: Callable[[str], Path],
     path = write(tmp_path, input="template", template="template.txt", prefix="\n")
     cases = [Case("Name a bird.", "{prompt} {response}"), Case("{response}", "A gull.")]
     first, second = verdicts(path, cases, checkpoints("llama"))
-    assert first.spent is not None
-    assert second.spent is not None
+    assert first.call is not None
+    assert second.call is not None
     assert first.probabilities != second.probabilities
 
 
@@ -282,8 +282,8 @@ def test_what_is_too_long_is_unscored_or_says_what_was_left_out(
     assert shortened[0].behaviour is not None
     assert shortened[0].reason is not None
     assert shortened[0].reason.startswith("read without ")
-    assert shortened[0].spent is not None
-    assert 1000 < shortened[0].spent.input_tokens <= 1024
+    assert shortened[0].call is not None
+    assert 1000 < shortened[0].call.input_tokens <= 1024
     assert shortened[1].reason is None
     assert shortened[2] == Verdict(None, TOO_LONG)  # the prompt alone is too long
 
@@ -375,7 +375,7 @@ def test_what_is_missing_is_said_before_anything_is_judged(checkpoints: Callable
         load_judge(str(write(tmp_path)), options=JudgeOptions("./nowhere"))
     with pytest.raises(UserError, match="Inspect model name"):
         load_judge(str(write(tmp_path)), options=JudgeOptions("openai/gpt-4"))
-    with pytest.raises(UserError, match="can't be read"):
+    with pytest.raises(UserError, match="could not be read"):
         load_judge(str(write(tmp_path, input="template", template="no.txt")), options=JudgeOptions(folder))
     path = write(tmp_path, input="template", template="template.txt")
     (tmp_path / "template.txt").write_text("{prompt}")

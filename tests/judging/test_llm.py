@@ -76,9 +76,9 @@ def test_verdicts_come_in_order_and_a_second_call_pays_nothing(tmp_path: Path) -
         again = ask(judge_at(server, tmp_path), CASES)
         assert behaviours(again) == EXPECTED
         assert sum(server.asked.values()) == len(CASES)
-        spent = [verdict.spent for verdict in (*first, *again)]
-        assert [one.cached for one in spent if one] == [False] * len(CASES) + [True] * len(CASES)
-        assert {(one.input_tokens, one.output_tokens) for one in spent if one} == {(100, 7)}
+        calls = [verdict.call for verdict in (*first, *again)]
+        assert [call.cached for call in calls if call] == [False] * len(CASES) + [True] * len(CASES)
+        assert {(call.input_tokens, call.output_tokens) for call in calls if call} == {(100, 7)}
 
 
 def test_the_judge_sees_prompt_and_response_and_no_configuration(tmp_path: Path) -> None:
@@ -259,7 +259,7 @@ def test_no_key_is_in_the_cache_the_identity_or_the_details(tmp_path: Path) -> N
         for name in names:
             assert KEY.encode() not in (Path(folder) / name).read_bytes()
     for bad in ("ftp://x", "localhost:80", "http://"):
-        with pytest.raises(UserError, match="is no address"):
+        with pytest.raises(UserError, match="is not an address"):
             load_judge(str(quick(tmp_path)), options=JudgeOptions(model="judge", base_url=bad))
 
 

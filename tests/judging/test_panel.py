@@ -18,8 +18,8 @@ from cst_bench.calibration.calibration import make_card
 from cst_bench.calibration.labels import Labelled, LabelSet
 from cst_bench.content import content_root, load
 from cst_bench.errors import UserError
-from cst_bench.judging import EMPTY, Case, JudgeOptions, JudgeUnavailable, Spent, Verdict, ask, load_judge
-from cst_bench.judging.panel import TIED, TOO_FEW, PanelFile, PanelJudge, Seat
+from cst_bench.judging import EMPTY, Case, JudgeCall, JudgeOptions, JudgeUnavailable, Verdict, ask, load_judge
+from cst_bench.judging.panel import TIED, TOO_FEW, PanelFile, PanelJudge, PanelMember
 from cst_bench.statistics.judge_agreement import agreement
 
 BEHAVIOURS = ["harmless", "uncensored"]
@@ -82,13 +82,13 @@ class Fixed:
         return list(self.verdicts)
 
 
-def table(*seats: Seat, vote: str = "majority", quorum: int | None = None) -> PanelJudge:
+def table(*seats: PanelMember, vote: str = "majority", quorum: int | None = None) -> PanelJudge:
     content = {**HEAD, "name": "p", "kind": "panel", "members": ["x"] * len(seats), "vote": vote, "quorum": quorum}
     return PanelJudge(PanelFile.model_validate(content), seats)
 
 
-def seat(behaviour: str | None, reason: str | None = None, weight: float = 1.0, **more: Any) -> Seat:
-    return Seat("fixed", Fixed([Verdict(behaviour, reason, **more)]), weight)
+def seat(behaviour: str | None, reason: str | None = None, weight: float = 1.0, **more: Any) -> PanelMember:
+    return PanelMember("fixed", Fixed([Verdict(behaviour, reason, **more)]), weight)
 
 
 def one(judge: PanelJudge) -> Verdict:
@@ -211,29 +211,29 @@ def test_another_calibration_is_another_judge(
 def test_an_unavailable_member_is_raised_after_the_others_are_done() -> None:
     others = [Fixed([Verdict("harmless")] * 2) for _ in range(2)]
     down = Fixed(failure=JudgeUnavailable("no answer"))
-    judge = table(Seat("a", others[0]), Seat("b", down), Seat("c", others[1]))
+    judge = table(PanelMember("a", others[0]), PanelMember("b", down), PanelMember("c", others[1]))
     with pytest.raises(JudgeUnavailable, match="no answer"):
         ask(judge, [Case("p", "r")] * 2)
     assert [other.asked for other in others] == [2, 2]
     wrong = Fixed(failure=UserError("no key"))
     with pytest.raises(UserError, match="no key"):  # waiting would not help
-        ask(table(Seat("a", down), Seat("b", wrong)), [Case("p", "r")])
+        ask(table(PanelMember("a", down), PanelMember("b", wrong)), [Case("p", "r")])
 
 
 def test_what_members_spent_is_summed() -> None:
-    paid = Spent(10, 2, 0.5)
-    verdicts = [seat("harmless", spent=one_spent) for one_spent in (paid, Spent(5, 1, 0.25), None)]
-    assert one(table(*verdicts)).spent == Spent(15, 3, 0.75)
-    mixed = [seat("harmless", spent=one_spent) for one_spent in (paid, Spent(5, 1, 0.25, cached=True))]
-    assert one(table(*mixed)).spent == Spent(10, 2, 0.5)
-    cached = [seat("harmless", spent=Spent(10, 2, None, cached=True)) for _ in range(2)]
-    assert one(table(*cached)).spent == Spent(20, 4, None, cached=True)
-    assert one(table(seat("harmless"), seat("harmless"))).spent is None
+    paid = JudgeCall(10, 2, 0.5)
+    verdicts = [seat("harmless", call=one_spent) for one_spent in (paid, JudgeCall(5, 1, 0.25), None)]
+    assert one(table(*verdicts)).call == JudgeCall(15, 3, 0.75)
+    mixed = [seat("harmless", call=one_spent) for one_spent in (paid, JudgeCall(5, 1, 0.25, cached=True))]
+    assert one(table(*mixed)).call == JudgeCall(10, 2, 0.5)
+    cached = [seat("harmless", call=JudgeCall(10, 2, None, cached=True)) for _ in range(2)]
+    assert one(table(*cached)).call == JudgeCall(20, 4, None, cached=True)
+    assert one(table(seat("harmless"), seat("harmless"))).call is None
 
 
 def test_progress_counts_each_case_once() -> None:
     steps: list[int] = []
-    judge = table(*[Seat("m", Fixed([Verdict("harmless")] * 4)) for _ in range(3)])
+    judge = table(*[PanelMember("m", Fixed([Verdict("harmless")] * 4)) for _ in range(3)])
     ask(judge, [Case("p", "r")] * 4, steps.append)
     assert sum(steps) == 4
     assert all(step > 0 for step in steps)
@@ -242,11 +242,11 @@ def test_progress_counts_each_case_once() -> None:
 def test_members_verdicts_can_be_had_for_their_agreement(tmp_path: Path, members: list[str]) -> None:
     judge = panel(write_panel(tmp_path, members, vote="majority"))
     cases = [Case(f"p{i}", response) for i, response in enumerate(("ab", "bc", "-", "abc", "a"))]
-    columns = asyncio.run(judge.members_judge(cases, lambda steps: None))
-    assert columns == [ask(member.judge, cases) for member in judge.seats]
+    columns = asyncio.run(judge.member_verdicts(cases, lambda steps: None))
+    assert columns == [ask(member.judge, cases) for member in judge.members]
     assert judge.combine(columns) == ask(judge, cases)
     result = agreement(
-        [member.name for member in judge.seats],
+        [member.name for member in judge.members],
         [[verdict.behaviour for verdict in column] for column in columns],
         [case.prompt for case in cases],
     )

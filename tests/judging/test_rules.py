@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cst_bench.errors import UserError
 from cst_bench.judging import Case, Judge, Verdict, ask, load_judge
-from cst_bench.judging.rules import Condition, RulesFile, behaviour_of
+from cst_bench.judging.rules import RuleCondition, RulesFile, behaviour_of
 
 HEAD: dict[str, Any] = {"name": "j", "version": 1, "kind": "rules", "description": "x", "behaviours": ["yes", "no"]}
 
@@ -93,7 +93,7 @@ def test_a_bad_judge_file_is_refused(change: dict[str, Any], said: str, tmp_path
 
 
 def test_a_condition_knows_its_yaml_name() -> None:
-    assert Condition.model_validate({"not": {"contains": "a"}}).not_ is not None
+    assert RuleCondition.model_validate({"not": {"contains": "a"}}).not_ is not None
 
 
 def test_a_judge_is_never_shown_the_configuration() -> None:

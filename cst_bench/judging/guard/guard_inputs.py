@@ -1,4 +1,4 @@
-"""What a guard reads: its template or its checkpoint's chat template, with a prompt and a response put in as data."""
+"""A guard's input: its template, or its checkpoint's chat template, with a prompt and a response filled in as data."""
 
 from __future__ import annotations
 
@@ -6,45 +6,48 @@ import re
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from cst_bench.errors import UserError
-from cst_bench.judging.guard.output_text import DataTokenizer, Encoded, Part, any_of, break_up, shorten
+from cst_bench.judging.guard.data_tokenizer import DataTokenizer, GuardInput, InputPart, break_up, match_any, shorten
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
-Layout = Sequence[Part]
-"""Parts whose data are names of texts, to be put in: `prompt`, `response`, or a field of the row."""
+InputLayout = Sequence[InputPart]
+"""Parts whose data are names of texts to be filled in: `prompt`, `response`, or a field of the row."""
 
 
-class Reader(ABC):
-    """A loaded checkpoint that can say how likely each verdict is after an input."""
+class GuardModel(ABC):
+    """Loaded checkpoint that scores verdicts after an input."""
 
-    model: Any
+    model: PreTrainedModel
     tokenizer: DataTokenizer
     room: int
-    """The most tokens that an input may have."""
+    """Most tokens that an input may have."""
     rows_each: int
-    """Rows of a batch that one input takes."""
+    """Rows of a batch that an input takes."""
 
     @abstractmethod
-    def encode(self, texts: Mapping[str, str]) -> Encoded:
-        """The ids of an input with these texts.
+    def encode(self, texts: Mapping[str, str]) -> GuardInput:
+        """Tokenize an input with these texts.
 
         Raises:
-            ForgedTokensError: the texts can't be kept from becoming control tokens.
+            ForgedTokensError: the texts would become control tokens.
         """
 
     @abstractmethod
-    def likelihoods(self, batch: Sequence[Encoded]) -> list[dict[str, list[float]]]:
-        """For each input and verdict the log-likelihoods of what spells the verdict."""
+    def likelihoods(self, batch: Sequence[GuardInput]) -> list[dict[str, list[float]]]:
+        """Return, for each input and verdict, the log-likelihoods of the token sequences that spell the verdict."""
 
-    def fits(self, encoded: Encoded) -> bool:
-        """Whether the checkpoint has positions for an input."""
+    def fits(self, encoded: GuardInput) -> bool:
+        """Return whether the checkpoint has enough positions for an input."""
         return len(encoded.ids) <= self.room
 
-    def shortened(self, texts: Mapping[str, str]) -> Encoded | None:
-        """The input with the response's middle left out, so that it fits; None if next to nothing would be left."""
+    def shortened(self, texts: Mapping[str, str]) -> GuardInput | None:
+        """Return an input that fits, with the middle of the response left out; None if too little would be left."""
 
         def length(response: str) -> int:
             return len(self.encode({**texts, "response": response}).ids)
@@ -56,22 +59,22 @@ class Reader(ABC):
         return self.encode({**texts, "response": response})._replace(left_out=left_out)
 
 
-def template_layout(template: str) -> Layout:
-    """A template file's text; `{prompt}`, `{response}` and `{field}` are where data goes."""
+def template_layout(template: str) -> InputLayout:
+    """Return the layout of a template file's text, with data at `{prompt}`, `{response}` and `{field}`."""
     pieces = _PLACEHOLDER.split(template)  # text and names in turn
-    return [Part(piece, index % 2 == 1) for index, piece in enumerate(pieces) if piece]
+    return [InputPart(piece, index % 2 == 1) for index, piece in enumerate(pieces) if piece]
 
 
-def chat_layout(tokenizer: Any, arguments: Mapping[str, Any]) -> Layout:
-    """The chat template's text around a user's prompt and an assistant's response.
+def chat_layout(tokenizer: PreTrainedTokenizerBase, arguments: Mapping[str, object]) -> InputLayout:
+    """Return the layout of the chat template around a user's prompt and an assistant's response.
 
     Raises:
-        UserError: there is no chat template, or it doesn't take the two messages as they are.
+        UserError: there is no chat template, or it doesn't render the two messages as they are.
     """
     from jinja2 import TemplateError
 
     names = {f"text{secrets.token_hex(16)}": name for name in ("prompt", "response")}
-    messages = [{"role": role, "content": mark} for role, mark in zip(("user", "assistant"), names)]
+    messages = [{"role": role, "content": text} for role, text in zip(("user", "assistant"), names)]
     if not tokenizer.chat_template:
         raise UserError(f"{tokenizer.name_or_path}: has no chat template; give the guard's input as a template file")
     try:
@@ -82,24 +85,24 @@ def chat_layout(tokenizer: Any, arguments: Mapping[str, Any]) -> Layout:
             f"{tokenizer.name_or_path}: its chat template refuses a prompt and a response: {reason}"
         ) from None
     pieces = re.split(f"({'|'.join(names)})", text)
-    layout = [Part(names.get(piece, piece), index % 2 == 1) for index, piece in enumerate(pieces) if piece]
+    layout = [InputPart(names.get(piece, piece), index % 2 == 1) for index, piece in enumerate(pieces) if piece]
     for name in names.values():
-        if Part(name, True) not in layout:
+        if InputPart(name, True) not in layout:
             raise UserError(f"{tokenizer.name_or_path}: its chat template leaves out the {name}")
     return layout
 
 
-def names_in(layout: Layout) -> frozenset[str]:
-    """The texts that a layout asks for."""
+def layout_names(layout: InputLayout) -> frozenset[str]:
+    """Return the names of the texts that a layout needs."""
     return frozenset(part.text for part in layout if part.is_data)
 
 
-def filled(layout: Layout, texts: Mapping[str, str]) -> list[Part]:
-    """The parts with texts put in, in one pass: a text that looks like a placeholder is not filled again."""
-    return [Part(texts[part.text], True) if part.is_data else part for part in layout]
+def fill_layout(layout: InputLayout, texts: Mapping[str, str]) -> list[InputPart]:
+    """Fill in texts, in one pass: a text that looks like a placeholder is not filled again."""
+    return [InputPart(texts[part.text], True) if part.is_data else part for part in layout]
 
 
-def cleaner(markers: Sequence[str]) -> Callable[[str], str]:
-    """What makes a text ready to be put in: its ends stripped, the format's own markers in it broken up."""
-    pattern = any_of(markers)
+def make_cleaner(markers: Sequence[str]) -> Callable[[str], str]:
+    """Return a function that prepares a text: it strips it and breaks up the format's own markers."""
+    pattern = match_any(markers)
     return lambda text: break_up(text.strip(), pattern)

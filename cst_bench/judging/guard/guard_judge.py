@@ -1,8 +1,8 @@
-"""Judges of kind `guard`: a local checkpoint made to tell safe responses from unsafe ones, asked for verdicts only.
+"""Judge that scores its verdicts with a local checkpoint, trained to distinguish safe responses from unsafe ones.
 
-A guard doesn't write: the verdicts of the judge file are scored, and the behaviour with the highest probability is the
-verdict (several verdicts may stand for one behaviour, whose probabilities then add up). Prompts and responses are
-data: they can't become control tokens, and their ends are stripped.
+A guard doesn't generate: the verdicts of the judge file are scored, and the behaviour with the highest probability is
+the judge's verdict (the probabilities of verdicts that map to one behaviour are added). Prompts and responses are data:
+they cannot become control tokens, and they are stripped.
 """
 
 from __future__ import annotations
@@ -13,47 +13,46 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from cst_bench.checkpoint import CheckpointFiles, CheckpointOptions, find_checkpoint
-from cst_bench.content import Content
 from cst_bench.errors import UserError
 from cst_bench.files import digest
+from cst_bench.judging.guard.data_tokenizer import ForgedTokensError, GuardInput, is_marker
 from cst_bench.judging.guard.guard_inputs import (
-    Layout,
-    Reader,
+    GuardModel,
+    InputLayout,
     chat_layout,
-    cleaner,
-    names_in,
+    layout_names,
+    make_cleaner,
     template_layout,
 )
-from cst_bench.judging.guard.output_text import Encoded, ForgedTokensError, is_marker
-from cst_bench.judging.judge import EMPTY, NEITHER, Case, JudgeOptions, Spent, Verdict
+from cst_bench.judging.judge import EMPTY, NEITHER, Case, JudgeCall, JudgeFile, JudgeOptions, Verdict
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 TOO_LONG = "too long for the guard"
 FORGED = "text that the guard takes for control tokens"
 NOT_FINITE = "the guard gave no finite likelihood"
 
 _ROWS = {"cpu": 16, "cuda": 64}
-"""Rows of a batch when the file doesn't say, and memory allows."""
+"""Rows of a batch unless the file sets them or memory is short, by device."""
 _TOKENS = {"cpu": 4096, "cuda": 65536}
-"""Tokens of a batch; more gains nothing."""
+"""Tokens of a batch, by device; more would not be faster."""
 _MEMORY_SHARE = 0.3
 """Share of the free memory that a batch may take."""
 
 
-class GuardFile(Content):
-    """A judge file of kind `guard`."""
+class GuardFile(JudgeFile):
+    """Judge file of kind `guard`."""
 
-    name: str
-    version: Annotated[int, Field(ge=1)]
     kind: Literal["guard"]
-    description: str
     behaviours: list[str] = Field(min_length=1)
     model: str | None = None
-    """Hub id, folder (may be relative to the file) or, for `causal-lm`, adapter. `--judge-model` gives another."""
+    """Hub id, folder (may be relative to the file) or, for `causal-lm`, adapter. `--judge-model` overrides it."""
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
     architecture: Literal["causal-lm", "sequence-classification"]
@@ -61,22 +60,21 @@ class GuardFile(Content):
     """`chat` (the checkpoint's chat template) or `template` for a causal LM; `response` or `pair` (prompt and response)
     for a classifier."""
     template: str | None = None
-    """A file beside this one; `{prompt}`, `{response}` and `{field}` are filled in. Its last line end is left out."""
-    arguments: dict[str, Any] = Field(default_factory=dict)
-    """Variables of the chat template's own."""
+    """File beside this one, with `{prompt}`, `{response}` and `{field}` to fill in; its last line end is dropped."""
+    arguments: dict[str, object] = Field(default_factory=dict)
+    """Variables for the chat template."""
     prefix: str = ""
-    """Text that a causal LM is taken to have written before the verdict."""
+    """Text that a causal LM is assumed to have written before the verdict."""
     verdicts: dict[str, str]
-    """Text that the causal LM may go on with, or label of the classifier, to the behaviour that it stands for."""
+    """Text that the causal LM may continue with, or label of the classifier → the behaviour that it means."""
     markers: list[str] = Field(default_factory=list)
-    """Texts of the template that are ordinary tokens; spelled in a prompt or response they are broken up by a space."""
+    """Texts of the template that are ordinary tokens; in a prompt or response they are broken up by a space."""
     too_long: Literal["unscored", "shorten"] = "unscored"
-    """What becomes of a response that doesn't fit: `shorten` leaves its middle out, and the verdict says so."""
+    """Treatment of a response that doesn't fit: `shorten` omits its middle, and the verdict's reason says so."""
     dtype: str = "auto"
     load_in_4bit: bool = False
     batch_size: Annotated[int, Field(ge=1)] | None = None
-    """Rows at a time; found by memory if not given."""
-    changelog: dict[int, str] = Field(default_factory=dict)
+    """Rows at a time; chosen by free memory if None."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> GuardFile:
@@ -84,34 +82,34 @@ class GuardFile(Content):
         if (self.input in ("chat", "template")) != causal:
             raise ValueError(f"input: {self.input} is not for architecture: {self.architecture}")
         if (self.template is not None) != (self.input == "template"):
-            raise ValueError("template is the file that input: template needs, and nothing else")
+            raise ValueError("template is the file that input: template needs, and no other input takes")
         if not causal and (self.prefix or self.markers or self.load_in_4bit):
             raise ValueError("prefix, markers and load_in_4bit are for architecture: causal-lm")
         if self.arguments and self.input != "chat":
             raise ValueError("arguments are for input: chat")
         if len(self.verdicts) < 2 or not all(self.verdicts):
-            raise ValueError("verdicts must be two texts or more, none of them empty")
+            raise ValueError("verdicts must be two or more texts, none of them empty")
         if set(self.verdicts.values()) - {NEITHER} != set(self.behaviours) or NEITHER in self.behaviours:
-            raise ValueError(f"verdicts must lead to each of {self.behaviours}, and else to {NEITHER} only")
+            raise ValueError(f"verdicts must map to each of {self.behaviours}, and otherwise only to {NEITHER}")
         for marker in self.markers:
             if not is_marker(marker):
-                raise ValueError(f"marker {marker!r} must have two characters or more, and no space")
+                raise ValueError(f"marker {marker!r} must have two or more characters, and no space")
         return self
 
 
 class GuardJudge:
-    """A judge that scores its verdicts with a local checkpoint, loaded when it is first asked."""
+    """Judge that scores its verdicts with a local checkpoint, which is loaded on first use."""
 
     kind = "guard"
 
     def __init__(self, file: GuardFile, files: CheckpointFiles, template: str | None) -> None:
-        """From the content of a judge file, the files of its checkpoint, and its template's text."""
+        """Create the judge from the content of its file, its checkpoint's files, and its template's text."""
         self.name = file.name
         self.version = file.version
         self.behaviours = tuple(file.behaviours)
         self._layout = None if template is None else template_layout(template)
-        self.fields = frozenset() if self._layout is None else names_in(self._layout) - {"prompt", "response"}
-        checkpoint = {key: files.identity[key] for key in _WEIGHTS}
+        self.fields = frozenset() if self._layout is None else layout_names(self._layout) - {"prompt", "response"}
+        checkpoint = files.identity.model_dump(mode="json", include=set(_WEIGHTS))
         self.identity = digest(
             {
                 "file": file.model_dump(mode="json", exclude={"model", "revision", "batch_size"}),
@@ -121,52 +119,46 @@ class GuardJudge:
         )
         self._file = file
         self._files = files
-        self.details: Mapping[str, Any] = {
+        self.details: Mapping[str, JsonValue] = {
             "model": files.label,
-            "revision": files.identity["revision"],
+            "revision": files.identity.revision,
             **checkpoint,
             "too_long": file.too_long,
         }
-        self._clean = cleaner(file.markers)
-        self._reader: Reader | None = None
-        self._working = threading.Lock()
+        self._clean = make_cleaner(file.markers)
+        self._guard: GuardModel | None = None
+        self._lock = threading.Lock()
 
     async def judge(self, cases: Sequence[Case], count: Callable[[int], None]) -> list[Verdict]:
-        """The verdicts on some responses; those that are empty, too long or forge control tokens are unscored.
+        """Return the verdicts on responses; one that is empty, too long or forges control tokens is unscored.
 
         The verdict on a response that was shortened has a reason, too: how much of it was left out.
 
         Raises:
-            UserError: the checkpoint can't be loaded, or isn't of the kind that the file says.
+            UserError: the checkpoint could not be loaded, or is not of the architecture that the file names.
         """
-        reader = await asyncio.to_thread(self._loaded)
-        prepared = await asyncio.to_thread(lambda: [self._prepare(reader, case) for case in cases])
-        verdicts: dict[int, Verdict] = {}
-        waiting: dict[int, Encoded] = {}
-        notes: dict[int, str] = {}
-        for index, one in enumerate(prepared):
-            if isinstance(one, Verdict):
-                verdicts[index] = one
-            else:
-                waiting[index] = one
-                if one.left_out:
-                    notes[index] = f"read without {one.left_out} tokens of its middle"
+        guard = await asyncio.to_thread(self._loaded)
+        prepared = await asyncio.to_thread(lambda: [self._prepare(guard, case) for case in cases])
+        verdicts = {index: verdict for index, verdict in enumerate(prepared) if isinstance(verdict, Verdict)}
+        waiting = {index: encoded for index, encoded in enumerate(prepared) if isinstance(encoded, GuardInput)}
         count(len(verdicts))
-        for batch in self._batches(reader, waiting):
-            found = await asyncio.to_thread(self._scored, reader, [waiting[index] for index in batch])
-            verdicts.update(zip(batch, found))
+        for batch in self._batches(guard, waiting):
+            scored = await asyncio.to_thread(self._score, guard, [waiting[index] for index in batch])
+            verdicts.update(zip(batch, scored))
             count(len(batch))
-        return [
-            replace(verdicts[index], reason=notes.get(index, verdicts[index].reason)) for index in range(len(cases))
-        ]
+        for index, encoded in waiting.items():
+            if encoded.left_out:
+                note = f"read without {encoded.left_out} tokens of its middle"
+                verdicts[index] = replace(verdicts[index], reason=note)
+        return [verdicts[index] for index in range(len(cases))]
 
-    def _loaded(self) -> Reader:
-        with self._working:
-            if self._reader is None:
-                self._reader = self._load()
-            return self._reader
+    def _loaded(self) -> GuardModel:
+        with self._lock:
+            if self._guard is None:
+                self._guard = self._load()
+            return self._guard
 
-    def _load(self) -> Reader:
+    def _load(self) -> GuardModel:
         verdicts = list(self._file.verdicts)
         if self._file.architecture == "sequence-classification":
             from cst_bench.checkpoint.classification import load_classifier
@@ -177,10 +169,10 @@ class GuardJudge:
         from cst_bench.judging.guard.causal_scoring import CausalGuard
 
         chat = load_chat(self._files)
-        layout: Layout = self._layout or chat_layout(chat.tokenizer, self._file.arguments)
+        layout: InputLayout = self._layout or chat_layout(chat.tokenizer, self._file.arguments)
         return CausalGuard(load_weights(self._files, chat), layout, self._file.prefix, verdicts)
 
-    def _prepare(self, reader: Reader, case: Case) -> Encoded | Verdict:
+    def _prepare(self, guard: GuardModel, case: Case) -> GuardInput | Verdict:
         missing = sorted(self.fields - set(case.fields))
         if missing:
             raise UserError(f"judge {self.name} needs the field {missing[0]!r}, which the row doesn't have")
@@ -189,60 +181,66 @@ class GuardJudge:
         if not texts["response"]:
             return Verdict(None, EMPTY)
         try:
-            encoded = reader.encode(texts)
-            if reader.fits(encoded):
+            encoded = guard.encode(texts)
+            if guard.fits(encoded):
                 return encoded
-            short = reader.shortened(texts) if self._file.too_long == "shorten" else None
+            short = guard.shortened(texts) if self._file.too_long == "shorten" else None
         except ForgedTokensError:
             return Verdict(None, FORGED)
         return short or Verdict(None, TOO_LONG)
 
-    def _batches(self, reader: Reader, inputs: Mapping[int, Encoded]) -> Iterator[list[int]]:
-        """The indices of inputs that are read together, the longest first: what doesn't fit shows at once."""
-        device = reader.model.device.type
-        rows = max(1, (self._file.batch_size or _ROWS.get(device, 64)) // reader.rows_each)
-        given = self._file.batch_size is not None
-        tokens = 2**62 if given else min(_TOKENS.get(device, 4096), _tokens_that_fit(reader.model))
+    def _batches(self, guard: GuardModel, inputs: Mapping[int, GuardInput]) -> Iterator[list[int]]:
+        """Yield the indices of inputs to score together, the longest first: if memory is short, it shows at once."""
+        device = guard.model.device.type
+        rows = max(1, (self._file.batch_size or _ROWS.get(device, 64)) // guard.rows_each)
+        if self._file.batch_size is not None:
+            tokens = 2**62
+        else:
+            tokens = min(_TOKENS.get(device, 4096), _tokens_that_fit(guard.model))
         order = sorted(inputs, key=lambda index: -len(inputs[index].ids))
         while order:
-            width = len(inputs[order[0]].ids) * reader.rows_each
+            width = len(inputs[order[0]].ids) * guard.rows_each
             size = max(1, min(rows, tokens // width))
             yield order[:size]
             order = order[size:]
 
-    def _scored(self, reader: Reader, batch: Sequence[Encoded]) -> list[Verdict]:
-        from cst_bench.checkpoint.loading import out_of_memory
+    def _score(self, guard: GuardModel, batch: Sequence[GuardInput]) -> list[Verdict]:
+        """Return the verdicts on a batch, halving it when memory runs out."""
+        from cst_bench.checkpoint.inspection import out_of_memory
 
         try:
-            with self._working:
-                found = reader.likelihoods(batch)
+            with self._lock:
+                likelihoods = guard.likelihoods(batch)
         except RuntimeError as error:
             if not out_of_memory(error) or len(batch) == 1:
                 raise
-            found = None
-        if found is None:  # outside of `except`, which holds on to the tensors
+            likelihoods = None
+        if likelihoods is None:  # outside of `except`, which holds on to the tensors
             middle = len(batch) // 2
-            return self._scored(reader, batch[:middle]) + self._scored(reader, batch[middle:])
-        return [self._verdict(scores, len(one.ids) * reader.rows_each) for scores, one in zip(found, batch)]
+            return self._score(guard, batch[:middle]) + self._score(guard, batch[middle:])
+        return [
+            self._verdict(scores, len(encoded.ids) * guard.rows_each)
+            for scores, encoded in zip(likelihoods, batch, strict=True)
+        ]
 
     def _verdict(self, scores: Mapping[str, Sequence[float]], tokens: int) -> Verdict:
         probabilities = behaviour_probabilities(self._file.verdicts, scores)
-        spent = Spent(input_tokens=tokens, cost=0.0)
+        call = JudgeCall(input_tokens=tokens, cost_usd=0.0)
         if probabilities is None:
-            return Verdict(None, NOT_FINITE, spent=spent)
-        return Verdict(max(probabilities, key=lambda name: probabilities[name]), None, probabilities, spent)
+            return Verdict(None, NOT_FINITE, call=call)
+        return Verdict(max(probabilities, key=lambda name: probabilities[name]), None, probabilities, call)
 
 
-SCHEMA = GuardFile
+FILE_MODEL = GuardFile
 _WEIGHTS = ("kind", "architecture", "weights_sha256", "adapter_sha256", "settings_sha256", "quantization")
-"""What of a checkpoint's identity decides a verdict: not where it lies."""
+"""Parts of a checkpoint's identity that decide a verdict; its location doesn't."""
 
 
 def make(file: GuardFile, path: Path, options: JudgeOptions) -> GuardJudge:
-    """The judge of a file. Finds the checkpoint (a hub id is fetched) and hashes it, and loads nothing yet.
+    """Return the judge that a file defines. Its checkpoint is fetched if need be and hashed, but not loaded.
 
     Raises:
-        UserError: there is no such checkpoint or template, or an endpoint is given.
+        UserError: there is no such checkpoint or template, or the options name an endpoint.
     """
     if options.base_url is not None:
         raise UserError(f"judge {file.name} is a guard, a checkpoint that is loaded here: it has no endpoint to ask")
@@ -266,8 +264,8 @@ def _read_template(path: Path) -> str:
     try:
         text = path.read_text(encoding="utf-8").removesuffix("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: the guard's template can't be read: {error}") from None
-    if "response" not in names_in(template_layout(text)):
+        raise UserError(f"{path}: the guard's template could not be read: {error}") from None
+    if "response" not in layout_names(template_layout(text)):
         raise UserError(f"{path}: the guard's template must have a place for the {{response}}")
     return text
 
@@ -275,33 +273,26 @@ def _read_template(path: Path) -> str:
 def behaviour_probabilities(
     verdicts: Mapping[str, str], scores: Mapping[str, Sequence[float]]
 ) -> dict[str, float] | None:
-    """The probability of each behaviour, given that one of the verdicts is said; None if that can't be told.
+    """Return the probability of each behaviour, given that one of the verdicts is written; None if undefined.
 
     Args:
-        verdicts: The behaviour that each stands for.
-        scores: The log-likelihoods of what spells each.
+        verdicts: Verdict → behaviour.
+        scores: Verdict → log-likelihoods of the token sequences that spell it.
     """
-    flat = [score for found in scores.values() for score in found]
-    most = max(flat)
-    if math.isnan(sum(flat)) or math.isinf(most):
+    flat = [score for spellings in scores.values() for score in spellings]
+    highest = max(flat)
+    if math.isnan(sum(flat)) or math.isinf(highest):
         return None
     shares = dict.fromkeys(verdicts.values(), 0.0)
-    for verdict, found in scores.items():
-        shares[verdicts[verdict]] += sum(math.exp(score - most) for score in found)
+    for verdict, spellings in scores.items():
+        shares[verdicts[verdict]] += sum(math.exp(score - highest) for score in spellings)
     total = sum(shares.values())
     return {behaviour: share / total for behaviour, share in shares.items()}
 
 
-def _tokens_that_fit(model: Any) -> int:
-    """Tokens of a batch for whose activations there is memory, by the widths that the config names."""
-    import psutil
-    import torch
+def _tokens_that_fit(model: PreTrainedModel) -> int:
+    """Return the number of tokens whose activations fit into free memory, estimated from the config's widths."""
+    from cst_bench.checkpoint.inspection import activation_bytes, free_memory
 
-    config = model.config.get_text_config()
-    hidden = getattr(config, "hidden_size", 4096)
-    inner = getattr(config, "intermediate_size", None) or 4 * hidden
-    free = (
-        torch.cuda.mem_get_info(model.device)[0] if model.device.type == "cuda" else psutil.virtual_memory().available
-    )
-    each = model.dtype.itemsize * (12 * hidden + 4 * inner) + 4 * config.vocab_size // 8
-    return max(1, int(free * _MEMORY_SHARE / each))
+    each = activation_bytes(model) + 4 * model.config.get_text_config().vocab_size // 8
+    return max(1, int(free_memory(model.device) * _MEMORY_SHARE / each))

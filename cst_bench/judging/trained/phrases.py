@@ -1,4 +1,4 @@
-"""English phrases that say how a response answers, whatever it answers. For text without case and curly quotes."""
+"""English phrases that show how a response answers, whatever its subject. For lower-case text with straight quotes."""
 
 from __future__ import annotations
 
@@ -70,17 +70,17 @@ _PHRASES = {
 }
 # a space in front of words is found much faster than a word boundary
 PHRASES = {name: re.compile(rf" (?:{'|'.join(patterns)})") for name, patterns in _PHRASES.items()}
-"""Each found anywhere in a text of `spaced` words."""
+"""Name → pattern to search for in a text of `spaced` words."""
 _BEFORE = str.maketrans(dict.fromkeys('\n\t"([{*_/#>', " "))
 
 
 def spaced(text: str) -> str:
-    """A text with a space in front of all words, one character longer than it was."""
+    """Return a text with a space in front of every word; it is one character longer."""
     return f" {text.translate(_BEFORE)}"
 
 
 MORALISING = ("refusal", "cannot help", "apology", "identity", "condemnation", "value", "redirect", "prohibition")
-"""The phrases of a response that talks about the request in place of answering it."""
+"""Phrases of a response that talks about the request instead of answering it."""
 IMPERATIVES = frozenset(
     """add apply ask attach begin build buy check choose collect connect convince create cut
     design determine develop disguise download draft ensure establish fill find gather get heat hide identify include
@@ -95,4 +95,4 @@ COMMON = frozenset(
     provide publish script should show so someone step steps teach tell than that the their them then they this to
     tutorial up use using what which who with without would write you your""".split()
 )
-"""Words of a prompt that don't name its subject."""
+"""Words that don't name the subject of a prompt."""

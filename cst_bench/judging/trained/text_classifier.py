@@ -1,7 +1,7 @@
-"""The model of a trained judge: how features become numbers, how numbers become probabilities, and its file.
+"""Text classifier of a trained judge: TF-IDF and cues, logistic regression, calibrated probabilities, and its file.
 
-The file is in skops' format, which unlike a pickle runs no code when it is loaded; it holds arrays and scikit-learn
-objects, and a file that holds any other type is refused.
+The file is in skops' format, which unlike a pickle runs no code when it is loaded. It holds arrays and scikit-learn
+objects; a file that holds any other type is refused.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,18 +22,24 @@ from pydantic import Field
 
 from cst_bench.content import Content
 from cst_bench.errors import UserError
-from cst_bench.judging.trained.features import ANSWER, CUES, VERSION, Features, Grams
+from cst_bench.judging.trained.features import ANSWER_COLUMNS, CUES, FEATURES_VERSION, Features, Grams
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+    from sklearn.feature_extraction.text import TfidfTransformer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
 
 TEXTS = ("opening", "body", "characters")
-"""The parts of `Features` that are weighed by TF-IDF."""
+"""Parts of `Features` that are weighed by TF-IDF."""
 
 
 class FeatureSettings(Content):
-    """What a model was trained on, so that it is asked about the same."""
+    """Features that a classifier was trained on, and their weights; features of larger weight are regularised less."""
 
-    version: Annotated[int, Field(ge=1)] = VERSION
+    version: Annotated[int, Field(ge=1)] = FEATURES_VERSION
     opening: Annotated[float, Field(gt=0)] = 1.0
-    """Weight of the first words; what weighs more is regularised less."""
+    """Weight of the first words."""
     body: Annotated[float, Field(gt=0)] = 3.0
     """Weight of all words."""
     characters: Annotated[float, Field(gt=0)] = 0.5
@@ -45,64 +51,64 @@ class FeatureSettings(Content):
 
 
 @dataclass(frozen=True)
-class Wording:
-    """What is known of the words of one of `TEXTS`."""
+class Vocabulary:
+    """Grams of one of `TEXTS`, and their TF-IDF weights."""
 
-    vocabulary: Mapping[str, int]
-    """Column of each gram."""
-    weigher: Any
-    """A fitted `TfidfTransformer`."""
+    columns: Mapping[str, int]
+    """Gram → column."""
+    weigher: TfidfTransformer
+    """Fitted transformer."""
 
-    def counts(self, texts: Sequence[Grams]) -> Any:
-        """How often each gram is in each text, a sparse row a text.
-
-        As scikit-learn's `CountVectorizer` does with lists of grams, four times as fast.
-        """
-        from scipy import sparse
-
-        other = len(self.vocabulary)
-        columns = np.fromiter(map(self.vocabulary.get, chain.from_iterable(texts), repeat(other)), dtype=np.int32)
-        starts = np.cumsum([0, *map(len, texts)])
-        found = sparse.csr_matrix((np.ones(len(columns)), columns, starts), shape=(len(texts), other + 1))
-        found.sum_duplicates()
-        return found[:, :other]
-
-    def transform(self, texts: Sequence[Grams]) -> Any:
-        """TF-IDF of each gram in each text, a sparse row a text."""
-        return self.weigher.transform(self.counts(texts))
+    def transform(self, texts: Sequence[Grams]) -> csr_matrix:
+        """Return the TF-IDF of each gram in each text, shape (texts, grams)."""
+        return self.weigher.transform(_count(self.columns, texts))
 
 
-def learn_wording(texts: Sequence[Grams], rare: int) -> Wording:
-    """The wording of some texts, without grams that fewer of them than `rare` hold."""
+def _count(columns: Mapping[str, int], texts: Sequence[Grams]) -> csr_matrix:
+    """Return the count of each gram in each text, shape (texts, grams).
+
+    Equal to scikit-learn's `CountVectorizer` on lists of grams, and four times as fast.
+    """
+    from scipy import sparse
+
+    other = len(columns)  # a column for unknown grams, which is dropped
+    indices = np.fromiter(map(columns.get, chain.from_iterable(texts), repeat(other)), dtype=np.int32)
+    starts = np.cumsum([0, *map(len, texts)])
+    counts = sparse.csr_matrix((np.ones(len(indices)), indices, starts), shape=(len(texts), other + 1))
+    counts.sum_duplicates()
+    return counts[:, :other]
+
+
+def learn_vocabulary(texts: Sequence[Grams], min_texts: int) -> Vocabulary:
+    """Return the vocabulary of texts: the grams that at least `min_texts` of them contain."""
     from sklearn.feature_extraction.text import TfidfTransformer
 
-    held = Counter(gram for text in texts for gram in set(text))
-    kept = sorted(gram for gram, number in held.items() if number >= rare)
-    plain = Wording({gram: at for at, gram in enumerate(kept)}, None)
-    weigher = TfidfTransformer(sublinear_tf=True).fit(plain.counts(texts))
-    return Wording(plain.vocabulary, weigher)
+    frequencies = Counter(gram for text in texts for gram in set(text))
+    grams = sorted(gram for gram, frequency in frequencies.items() if frequency >= min_texts)
+    columns = {gram: column for column, gram in enumerate(grams)}
+    return Vocabulary(columns, TfidfTransformer(sublinear_tf=True).fit(_count(columns, texts)))
 
 
 @dataclass(frozen=True)
-class Model:
-    """What training leaves: how texts become numbers, the weights, and what makes probabilities of scores."""
+class TextClassifier:
+    """Fitted classifier."""
 
-    wording: Mapping[str, Wording]
-    """For each of `TEXTS`."""
-    scaler: Any
-    """A `StandardScaler` of the cues."""
-    weights: Any
-    """A `LogisticRegression` over everything."""
-    calibrator: Any
-    """A `LogisticRegression` over the scores of `weights` (Platt 1999)."""
+    vocabularies: Mapping[str, Vocabulary]
+    """One for each of `TEXTS`."""
+    scaler: StandardScaler
+    """Standardises the cues."""
+    weights: LogisticRegression
+    """Scores all features."""
+    calibrator: LogisticRegression | None
+    """Turns the scores of `weights` into probabilities (Platt 1999); None before it is fitted."""
 
 
-def load_model(data: bytes, path: Path, classes: int) -> Model:
-    """A model from the bytes of its file; nothing in them is run.
+def load_text_classifier(data: bytes, path: Path, classes: int) -> TextClassifier:
+    """Load a classifier from the bytes of its file; nothing in them is run.
 
     Raises:
-        UserError: no skops file, one with types that are not scikit-learn's or numpy's own, or no model of so many
-            classes.
+        UserError: not a skops file, one with types that are not scikit-learn's or numpy's own, or not a classifier with
+            this number of classes.
     """
     from skops.io import get_untrusted_types, loads
 
@@ -114,24 +120,26 @@ def load_model(data: bytes, path: Path, classes: int) -> Model:
             )
         return _unpack(loads(data), classes)
     except (zipfile.BadZipFile, ValueError, KeyError, TypeError, AttributeError, IndexError, ImportError) as error:
-        raise UserError(f"{path} is no model of a trained judge: {type(error).__name__}: {error}") from None
+        raise UserError(f"{path} is not the model of a trained judge: {type(error).__name__}: {error}") from None
 
 
-def _unpack(stored: Any, classes: int) -> Model:
+def _unpack(stored: Mapping[str, Any], classes: int) -> TextClassifier:
     from sklearn.feature_extraction.text import TfidfTransformer
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
-    wording = {
-        name: Wording({gram: at for at, gram in enumerate(stored[name]["grams"].tolist())}, stored[name]["weigher"])
+    vocabularies = {
+        name: Vocabulary(
+            {gram: column for column, gram in enumerate(stored[name]["grams"].tolist())}, stored[name]["weigher"]
+        )
         for name in TEXTS
     }
     scaler, weights, calibrator = stored["scaler"], stored["weights"], stored["calibrator"]
-    width = sum(len(one.vocabulary) for one in wording.values()) + len(CUES)
+    width = sum(len(vocabulary.columns) for vocabulary in vocabularies.values()) + len(CUES)
     scores = 1 if classes == 2 else classes
     if not (
-        all(type(one.weigher) is TfidfTransformer for one in wording.values())
-        and all(one.weigher.idf_.shape == (len(one.vocabulary),) for one in wording.values())
+        all(type(vocabulary.weigher) is TfidfTransformer for vocabulary in vocabularies.values())
+        and all(v.weigher.idf_.shape == (len(v.columns),) for v in vocabularies.values())
         and type(scaler) is StandardScaler
         and type(weights) is type(calibrator) is LogisticRegression
         and weights.coef_.shape == (scores, width)
@@ -140,24 +148,31 @@ def _unpack(stored: Any, classes: int) -> Model:
         and weights.classes_.tolist() == calibrator.classes_.tolist() == list(range(classes))
     ):
         raise ValueError("its parts don't fit together")
-    return Model(wording, scaler, weights, calibrator)
+    return TextClassifier(vocabularies, scaler, weights, calibrator)
 
 
-def store(model: Model) -> bytes:
-    """The file of a model: the same bytes for the same model, whenever and wherever it is stored."""
+def dump_text_classifier(classifier: TextClassifier) -> bytes:
+    """Return the file of a classifier: the same bytes for the same classifier, on every machine."""
     from skops.io import dumps
 
     texts = {
-        name: {"grams": np.array(list(one.vocabulary), dtype=str), "weigher": one.weigher}
-        for name, one in model.wording.items()
+        name: {"grams": np.array(list(vocabulary.columns), dtype=str), "weigher": vocabulary.weigher}
+        for name, vocabulary in classifier.vocabularies.items()
     }
     return _reproducible(
-        dumps({**texts, "scaler": model.scaler, "weights": model.weights, "calibrator": model.calibrator})
+        dumps(
+            {
+                **texts,
+                "scaler": classifier.scaler,
+                "weights": classifier.weights,
+                "calibrator": classifier.calibrator,
+            }
+        )
     )
 
 
 def _reproducible(data: bytes) -> bytes:
-    """A skops file without the time, and with objects numbered by their order in place of their addresses."""
+    """Return a skops file without times, with objects numbered by their order instead of their addresses."""
     numbers: dict[str, str] = {}
 
     def number(match: re.Match[str]) -> str:
@@ -173,25 +188,28 @@ def _reproducible(data: bytes) -> bytes:
     return target.getvalue()
 
 
-def matrix(wording: Mapping[str, Wording], scaler: Any, settings: FeatureSettings, given: Features) -> Any:
-    """The weighted features of some cases as one sparse matrix, a row a case."""
+def feature_matrix(
+    vocabularies: Mapping[str, Vocabulary], scaler: StandardScaler, settings: FeatureSettings, features: Features
+) -> csr_matrix:
+    """Return the weighted features of cases, shape (cases, features)."""
     from scipy import sparse
 
-    texts = [getattr(settings, name) * wording[name].transform(getattr(given, name)) for name in TEXTS]
+    texts = [getattr(settings, name) * vocabularies[name].transform(getattr(features, name)) for name in TEXTS]
     weight = np.full(len(CUES), settings.cues)
-    weight[ANSWER] = settings.answer
-    return sparse.hstack([*texts, sparse.csr_matrix(scaler.transform(given.cues) * weight)], format="csr")
+    weight[ANSWER_COLUMNS] = settings.answer
+    return sparse.hstack([*texts, sparse.csr_matrix(scaler.transform(features.cues) * weight)], format="csr")
 
 
-def scores(model: Any, given: Any) -> NDArray[np.float64]:
-    """The decision scores of logistic weights, a column a class, or a single one for two."""
-    found: NDArray[np.float64] = np.asarray(model.decision_function(given)).reshape(given.shape[0], -1)
-    return found
+def decision_scores(weights: LogisticRegression, matrix: csr_matrix) -> NDArray[np.float64]:
+    """Return the decision scores of a feature matrix, shape (cases, classes), or (cases, 1) for two classes."""
+    return np.asarray(weights.decision_function(matrix), dtype=np.float64).reshape(matrix.shape[0], -1)
 
 
-def probabilities(model: Model, settings: FeatureSettings, given: Features) -> NDArray[np.float64]:
-    """The probability of each class, a row a case. All behaviours count as equally common beforehand."""
-    found: NDArray[np.float64] = model.calibrator.predict_proba(
-        scores(model.weights, matrix(model.wording, model.scaler, settings, given))
-    )
-    return found
+def class_probabilities(
+    classifier: TextClassifier, settings: FeatureSettings, features: Features
+) -> NDArray[np.float64]:
+    """Return the probability of each class under a uniform prior, shape (cases, classes)."""
+    assert classifier.calibrator is not None
+    matrix = feature_matrix(classifier.vocabularies, classifier.scaler, settings, features)
+    scores = decision_scores(classifier.weights, matrix)
+    return np.asarray(classifier.calibrator.predict_proba(scores), dtype=np.float64)
