@@ -1,7 +1,7 @@
-"""Altered copies of labelled responses, so that a judge doesn't learn how long they are or how they are laid out.
+"""Augmentations of labelled responses, so that a judge does not learn their length or layout.
 
-Responses of one behaviour are often longer, or more often lists, than those of another for reasons of how they were
-made. A response that is cut short, laid out anew, or followed by another of its behaviour shows what it showed.
+Responses of one behaviour are often longer, or more often lists, than those of another because of how they were made. A
+response that is truncated, laid out differently, or followed by another of its behaviour keeps its behaviour.
 """
 
 from __future__ import annotations
@@ -15,53 +15,55 @@ from typing import NamedTuple
 from cst_bench.calibration.labels import Labelled
 from cst_bench.judging import Case
 
-CUT, RELAID = (40, 120), (40, 200)
-"""Fewest and most words that are left of a response."""
+TRUNCATED, REFORMATTED = (40, 120), (40, 200)
+"""Minimum and maximum number of words of an augmented response."""
 _MARKER = re.compile(r"^[ \t]*(?:\d+[.)]|[-*•]|#+)[ \t]+", re.MULTILINE)
 _SENTENCE = re.compile(r"(?<=[.!?])\s+")
 
 
-class Copy(NamedTuple):
-    """An altered copy."""
+class Augmentation(NamedTuple):
+    """An augmented response."""
 
-    of: int
-    """Number of the response."""
+    source: int
+    """Index of the original response."""
     case: Case
     joined: bool
-    """Another response follows."""
+    """Followed by another response."""
 
 
-def copies(rows: Sequence[Labelled], folds: Sequence[int], doubted: Sequence[bool], seed: int) -> list[Copy]:
-    """Altered copies of each response: cut short, laid out anew, followed by another.
+def augment(rows: Sequence[Labelled], folds: Sequence[int], doubted: Sequence[bool], seed: int) -> list[Augmentation]:
+    """Augment each response: truncated, reformatted, followed by another.
 
     Args:
         rows: Labelled responses.
-        folds: The fold of each, in cross-validation; a response is followed by one of its own fold only.
-        doubted: Those whose label is doubted, which follow none.
-        seed: Of the lengths and of what is joined.
+        folds: Cross-validation fold of each; a response is followed by one of its own fold only.
+        doubted: Whether the label of each is doubted; such responses follow no other.
+        seed: Random seed of the lengths and of the responses that follow.
     """
     draws = random.Random(seed)
     alike: dict[tuple[int, str], list[str]] = defaultdict(list)
     for row, fold, doubt in zip(rows, folds, doubted, strict=True):
         if not doubt:
             alike[fold, row.behaviour].append(row.case.response)
-    found = []
+    augmentations = []
     for number, (row, fold) in enumerate(zip(rows, folds, strict=True)):
         text, prompt = row.case.response, row.case.prompt
-        found.append(Copy(number, Case(prompt, first_words(flat(text), draws.randint(*CUT))), False))
-        found.append(Copy(number, Case(prompt, relaid(text, draws.randint(*RELAID))), False))
+        augmentations.append(
+            Augmentation(number, Case(prompt, first_words(flat(text), draws.randint(*TRUNCATED))), False)
+        )
+        augmentations.append(Augmentation(number, Case(prompt, reformatted(text, draws.randint(*REFORMATTED))), False))
         if followers := alike[fold, row.behaviour]:
-            found.append(Copy(number, Case(prompt, f"{text}\n\n{draws.choice(followers)}"), True))
-    return found
+            augmentations.append(Augmentation(number, Case(prompt, f"{text}\n\n{draws.choice(followers)}"), True))
+    return augmentations
 
 
 def flat(text: str) -> str:
-    """A text as one paragraph, without the markers of lists and headings."""
+    """Return a text as one paragraph, without the markers of lists and headings."""
     return " ".join(_MARKER.sub("", text).split())
 
 
-def relaid(text: str, words: int) -> str:
-    """The beginning of a text: a list as a paragraph, a paragraph as a list of its sentences."""
+def reformatted(text: str, words: int) -> str:
+    """Return the beginning of a text: a list as a paragraph, a paragraph as a list of its sentences."""
     start = first_words(flat(text), words)
     if _MARKER.search(text):
         return start
@@ -70,5 +72,5 @@ def relaid(text: str, words: int) -> str:
 
 
 def first_words(text: str, number: int) -> str:
-    """The first words of a text without line breaks."""
+    """Return the first words of a text without line breaks."""
     return " ".join(text.split(" ")[:number])

@@ -1,21 +1,21 @@
-"""Fitting the model of a local judge: what is learnt from which responses, and scores of those held out.
+"""Fitting of the text classifier of a local judge, with cross-validated scores.
 
-Responses that are labelled by how they were made don't all show what they were made for: a model that was asked for the
-forbidden often declines all the same. These are told twice over. A response of another label that declines (by its
-cues) is not learnt from; and where a model that has learnt from the rest, and has seen nothing of its prompt, says that
-it declines, it is learnt as what it shows. Labels that somebody gave who read the response are left as they are.
+Responses labelled by construction do not all show what they were made for: a model asked for the forbidden often
+declines. Such responses are found in two steps. A response with another label that declines (by its cues) is not used
+in training; and where a model trained on the rest, which has not seen its prompt, says that it declines, it is used with
+that label. Labels by somebody who read the response are left as they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cst_bench.calibration.augmentation import copies
+from cst_bench.calibration.augmentation import augment
 from cst_bench.calibration.labels import FROM_PAIR, Labelled
 from cst_bench.files import prompt_hash
 from cst_bench.judging.trained import (
@@ -30,75 +30,78 @@ from cst_bench.judging.trained import (
     learn_vocabulary,
 )
 
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
+
 SURE = 0.75
-"""The probability from which a response that contradicts its label is learnt as what it shows."""
+"""Minimum probability for relabelling a response that contradicts its label."""
 _RARE = 3
-"""Words and characters that fewer training responses hold are passed over."""
+"""Minimum number of training responses with a word or character sequence of the vocabulary."""
 
 
 @dataclass(frozen=True)
 class FitOptions:
-    """What can be chosen of a fit."""
+    """Options of a fit."""
 
     seed: int = 0
     folds: int = 5
     penalty: float = 2.0
-    """scikit-learn's C of the logistic regression: higher is less regularised."""
+    """C of scikit-learn's logistic regression: higher is less regularised."""
     features: FeatureSettings = field(default_factory=FeatureSettings)
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted model and what it was found to be worth."""
+    """A fitted model and its cross-validated probabilities."""
 
     model: TextClassifier
     held_out: NDArray[np.float64]
-    """The probabilities of each response by a model that saw no response to its prompt, shape (responses, classes)."""
+    """Probabilities of each response by a model that saw no response to its prompt, shape (responses, classes)."""
     contradicted: NDArray[np.bool_]
-    """Responses whose label was not believed."""
+    """Whether each response contradicts its label."""
     relabelled: NDArray[np.bool_]
-    """Those of them that were learnt as what they show."""
+    """Whether each was relabelled."""
     declining: int | None
-    """The class of those that decline, if there is one."""
+    """Index of the class of responses that decline, if there is one."""
 
 
 def fit(rows: Sequence[Labelled], classes: Sequence[str], options: FitOptions) -> Fit:
-    """Fits a model to labelled responses, each of which comes once.
+    """Fit a model to distinct labelled responses.
 
     Args:
         rows: The responses.
-        classes: All that they are labelled with.
+        classes: All their labels.
         options: Seed, folds, regularisation and weights.
     """
     data = _prepare(rows, classes, options)
-    given = data.classes[: data.n]
+    labels = data.classes[: data.n]
     scored = _held_out(data, options)
-    calibrator = _calibrator(scored, given, ~data.contradicted)
+    calibrator = _calibrator(scored, labels, ~data.contradicted)
     relabelled = np.zeros(data.n, dtype=bool)
     if data.declining is not None:
         relabelled = data.contradicted & (calibrator.predict_proba(scored)[:, data.declining] >= SURE)
     if data.declining is not None and relabelled.any():
         data = _relabel(data, relabelled, data.declining)
         scored = _held_out(data, options)
-        calibrator = _calibrator(scored, given, ~data.contradicted)
+        calibrator = _calibrator(scored, labels, ~data.contradicted)
     model = replace(_fit(data, options, data.used), calibrator=calibrator)
     return Fit(model, calibrator.predict_proba(scored), data.contradicted, relabelled, data.declining)
 
 
 @dataclass(frozen=True)
 class _Data:
-    """Responses, and after them their altered copies."""
+    """Responses, followed by their augmentations."""
 
     features: Features
-    of: NDArray[np.int64]
-    """The response that each row is, or is a copy of."""
+    source: NDArray[np.int64]
+    """Index of the response that each row is or augments."""
     joined: NDArray[np.bool_]
-    """Copies that another response follows."""
+    """Whether each row is followed by another response."""
     classes: NDArray[np.int64]
     folds: NDArray[np.int64]
     declining: int | None
     contradicted: NDArray[np.bool_]
-    """Of the responses alone."""
+    """Whether each response (without augmentations) contradicts its label."""
     used: NDArray[np.bool_]
 
     @property
@@ -108,31 +111,31 @@ class _Data:
 
 def _prepare(rows: Sequence[Labelled], classes: Sequence[str], options: FitOptions) -> _Data:
     number = {name: at for at, name in enumerate(classes)}
-    given = np.array([number[row.behaviour] for row in rows])
-    folds = _folds([prompt_hash(row.case.prompt) for row in rows], given, options)
+    labels = np.array([number[row.behaviour] for row in rows])
+    folds = _folds([prompt_hash(row.case.prompt) for row in rows], labels, options)
     originals = extract_features([row.case for row in rows])
-    declining = _declining(declines(originals), given)
+    declining = _declining(declines(originals), labels)
     constructed = np.array([row.by == FROM_PAIR for row in rows])
-    contradicted = constructed & declines(originals) & (given != declining) & (declining is not None)
-    altered = copies(rows, folds.tolist(), contradicted.tolist(), options.seed)
-    of = np.array([*range(len(rows)), *(copy.of for copy in altered)])
-    copied = extract_features([copy.case for copy in altered])
-    # a copy can be cut down to its warning
-    spoilt = declines(copied) & (given[of[len(rows) :]] != declining) & (declining is not None)
+    contradicted = constructed & declines(originals) & (labels != declining) & (declining is not None)
+    augmentations = augment(rows, folds.tolist(), contradicted.tolist(), options.seed)
+    source = np.array([*range(len(rows)), *(item.source for item in augmentations)])
+    augmented = extract_features([item.case for item in augmentations])
+    # an augmentation can be truncated to its warning
+    spoilt = declines(augmented) & (labels[source[len(rows) :]] != declining) & (declining is not None)
     return _Data(
-        features=_join(originals, copied),
-        of=of,
-        joined=np.array([*(False for _ in rows), *(copy.joined for copy in altered)]),
-        classes=given[of],
-        folds=folds[of],
+        features=_join(originals, augmented),
+        source=source,
+        joined=np.array([*(False for _ in rows), *(item.joined for item in augmentations)]),
+        classes=labels[source],
+        folds=folds[source],
         declining=declining,
         contradicted=contradicted,
-        used=~contradicted[of] & ~np.concatenate([np.zeros(len(rows), dtype=bool), spoilt]),
+        used=~contradicted[source] & ~np.concatenate([np.zeros(len(rows), dtype=bool), spoilt]),
     )
 
 
 def _folds(prompts: Sequence[str], classes: NDArray[np.int64], options: FitOptions) -> NDArray[np.int64]:
-    """The fold of each response; all responses to a prompt are in one."""
+    """Return the fold of each response; all responses to a prompt are in the same one."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     divider = StratifiedGroupKFold(options.folds, shuffle=True, random_state=options.seed)
@@ -142,72 +145,75 @@ def _folds(prompts: Sequence[str], classes: NDArray[np.int64], options: FitOptio
     return folds
 
 
-def _declining(said: NDArray[np.bool_], classes: NDArray[np.int64]) -> int | None:
-    """The class whose responses decline at least twice as often as the others', and by no chance.
+def _declining(declining: NDArray[np.bool_], classes: NDArray[np.int64]) -> int | None:
+    """Return the class whose responses decline at least twice as often as the others', and significantly so.
 
-    By Fisher's exact test, p below 0.001; None if there is no such class.
+    Fisher's exact test (Fisher 1922), p below 0.001; None if there is no such class.
     """
     from scipy.stats import fisher_exact
 
-    for one in sorted(set(classes.tolist())):
-        inside, outside = said[classes == one], said[classes != one]
+    for label in sorted(set(classes.tolist())):
+        inside, outside = declining[classes == label], declining[classes != label]
         table = [[inside.sum(), (~inside).sum()], [outside.sum(), (~outside).sum()]]
         if inside.mean() >= 2 * outside.mean() and fisher_exact(table, alternative="greater").pvalue < 0.001:
-            return int(one)
+            return int(label)
     return None
 
 
 def _relabel(data: _Data, relabelled: NDArray[np.bool_], declining: int) -> _Data:
-    """With some responses, and their copies that are of them alone, in the class of those that decline."""
-    changed = relabelled[data.of] & ~data.joined
+    """Return the data with some responses, and their unjoined augmentations, in the class of those that decline."""
+    changed = relabelled[data.source] & ~data.joined
     return replace(data, classes=np.where(changed, declining, data.classes), used=data.used | changed)
 
 
 def _fit(data: _Data, options: FitOptions, mask: NDArray[np.bool_]) -> TextClassifier:
-    """A model without probabilities, of some of the data."""
+    """Fit a model without probabilities to some of the data."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
-    given = _take(data.features, mask)
-    vocabularies = {name: learn_vocabulary(getattr(given, name), _RARE) for name in TEXTS}
-    scaler = StandardScaler().fit(given.cues)
+    features = _take(data.features, mask)
+    vocabularies = {name: learn_vocabulary(getattr(features, name), _RARE) for name in TEXTS}
+    scaler = StandardScaler().fit(features.cues)
     weights = LogisticRegression(C=options.penalty, class_weight="balanced", max_iter=2000)
-    weights.fit(feature_matrix(vocabularies, scaler, options.features, given), data.classes[mask])
+    weights.fit(feature_matrix(vocabularies, scaler, options.features, features), data.classes[mask])
     return TextClassifier(vocabularies, scaler, weights, None)
 
 
 def _held_out(data: _Data, options: FitOptions) -> NDArray[np.float64]:
-    """The scores of each response by a model that saw nothing of its prompt, shape (responses, 1 or classes)."""
-    found: list[NDArray[np.float64]] = []
+    """Return the scores of each response by a model that did not see its prompt, shape (responses, 1 or classes)."""
+    scores: list[NDArray[np.float64]] = []
     at: list[NDArray[np.int64]] = []
     for fold in range(options.folds):
         model = _fit(data, options, data.used & (data.folds != fold))
         held = np.flatnonzero(data.folds[: data.n] == fold)
-        given = feature_matrix(model.vocabularies, model.scaler, options.features, _take(data.features, held))
-        found.append(decision_scores(model.weights, given))
+        matrix = feature_matrix(model.vocabularies, model.scaler, options.features, _take(data.features, held))
+        scores.append(decision_scores(model.weights, matrix))
         at.append(held)
-    return np.concatenate(found)[np.argsort(np.concatenate(at))]
+    return np.concatenate(scores)[np.argsort(np.concatenate(at))]
 
 
-def _calibrator(scored: NDArray[np.float64], classes: NDArray[np.int64], mask: NDArray[np.bool_]) -> Any:
-    """Makes probabilities of scores (Platt 1999), from the scores of responses that were held out."""
+def _calibrator(scored: NDArray[np.float64], classes: NDArray[np.int64], mask: NDArray[np.bool_]) -> LogisticRegression:
+    """Fit probabilities to held-out scores (Platt 1999)."""
     from sklearn.linear_model import LogisticRegression
 
     return LogisticRegression(class_weight="balanced").fit(scored[mask], classes[mask])
 
 
-def _take(given: Features, rows: NDArray[Any]) -> Features:
-    """Some rows, by number or by mask."""
+def _take(features: Features, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Features:
+    """Return some rows, by number or by mask."""
     at = (np.flatnonzero(rows) if rows.dtype == bool else rows).tolist()
     return Features(
-        [given.opening[i] for i in at], [given.body[i] for i in at], [given.characters[i] for i in at], given.cues[at]
+        [features.opening[i] for i in at],
+        [features.body[i] for i in at],
+        [features.characters[i] for i in at],
+        features.cues[at],
     )
 
 
-def _join(one: Features, other: Features) -> Features:
+def _join(first: Features, second: Features) -> Features:
     return Features(
-        one.opening + other.opening,
-        one.body + other.body,
-        one.characters + other.characters,
-        np.vstack([one.cues, other.cues]),
+        first.opening + second.opening,
+        first.body + second.body,
+        first.characters + second.characters,
+        np.vstack([first.cues, second.cues]),
     )

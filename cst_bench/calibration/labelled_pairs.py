@@ -1,6 +1,6 @@
-"""Preference pairs as labelled responses: each is labelled by what it was made for.
+"""Preference pairs as labelled responses: each is labelled by construction.
 
-A pair's system prompt asks for a behaviour, its chosen response is made to show it, and its rejected one to show the
+A pair's system prompt asks for a behaviour; its chosen response is made to show it, and its rejected one to show the
 other. Nobody has read them: some show neither, and training looks for those.
 """
 
@@ -18,22 +18,22 @@ COLUMNS = ("system", "prompt", "chosen", "rejected")
 
 
 def read_pairs(path: Path, task: str) -> LabelSet:
-    """The responses of a file of pairs (`system`, `prompt`, `chosen`, `rejected`), labelled by construction.
+    """Read the responses of a file of pairs (`system`, `prompt`, `chosen`, `rejected`), labelled by construction.
 
-    Rows whose system prompt is none of the task's configurations are passed over: a file may hold several tasks. A
-    pair and its flip hold the same two responses, which are taken once.
+    Rows whose system prompt belongs to no configuration of the task are skipped: a file may have several tasks. A pair
+    and its flip have the same two responses, which are used once.
 
     Args:
         path: jsonl, json, csv, tsv or parquet, such as the released pairs of Gallego 2024.
-        task: A compliance task of two configurations (name or file), whose system prompts say who asks for what.
+        task: A compliance task of two configurations (name or file), whose system prompts tell what is asked for.
 
     Raises:
-        UserError: a column is missing, the task hasn't two behaviours, no row is of it, or a response is labelled
-            both ways.
+        UserError: a column is missing, the task does not have two behaviours, no row belongs to it, or a response has
+            both labels.
     """
     spec, _ = load_task(task)
     behaviours = _two_behaviours(spec)
-    found: dict[str, Labelled] = {}
+    labelled: dict[str, Labelled] = {}
     for number, row in enumerate(read_rows(path), 1):
         system, prompt, chosen, rejected = (text_column(row, column) for column in COLUMNS)
         configuration = spec.configuration_of(system)
@@ -42,21 +42,21 @@ def read_pairs(path: Path, task: str) -> LabelSet:
         wanted = spec.asked[configuration]
         other = next(behaviour for behaviour in behaviours if behaviour != wanted)
         for response, behaviour in ((chosen, wanted), (rejected, other)):
-            one = Labelled(f"{number}-{behaviour}", Case(prompt, response), behaviour, FROM_PAIR)
-            first = found.setdefault(one.key, one)
+            item = Labelled(f"{number}-{behaviour}", Case(prompt, response), behaviour, FROM_PAIR)
+            first = labelled.setdefault(item.key, item)
             if first.behaviour != behaviour:
                 raise UserError(
-                    f"{row.where}: the response {one.id} is the one of {first.id}, which is {first.behaviour}"
+                    f"{row.where}: response {item.id} is the same as {first.id}, which is labelled {first.behaviour}"
                 )
-    if not found:
-        raise UserError(f"{path}: no row has a system prompt of task {spec.name}: name the task that it is for")
-    rows = list(found.values())
+    if not labelled:
+        raise UserError(f"{path}: no row has a system prompt of task {spec.name}: give the right one with --task")
+    rows = list(labelled.values())
     sha256 = digest([[row.case.prompt, row.case.response, row.behaviour, row.by] for row in rows])
     return LabelSet(path.stem, rows, sha256)
 
 
 def pair_file(path: Path) -> bool:
-    """Whether a file holds pairs, and not labelled responses: by the columns of its first row."""
+    """Return whether a file has pairs, and not labelled responses, by the columns of its first row."""
     if path.suffix.lower() in (".md", ".markdown"):
         return False
     first = read_rows(path)[0].values
@@ -66,7 +66,5 @@ def pair_file(path: Path) -> bool:
 def _two_behaviours(spec: ComplianceTask) -> list[str]:
     behaviours = list(dict.fromkeys(spec.asked.values()))
     if len(behaviours) != 2:
-        raise UserError(
-            f"task {spec.name} has the behaviours {', '.join(behaviours)}: pairs say which is which only of two"
-        )
+        raise UserError(f"task {spec.name} has the behaviours {', '.join(behaviours)}: pairs can label two only")
     return behaviours

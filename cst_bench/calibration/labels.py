@@ -1,4 +1,4 @@
-"""Labelled responses: what a judge is trained on, calibrated against, and attacked with."""
+"""Labelled responses: for training a judge, calibrating it, and testing its robustness."""
 
 from __future__ import annotations
 
@@ -30,32 +30,32 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "language": ("language",),
     "case": ("case",),
 }
-"""What each column may be called; the first that is there is taken. Only the first three must be there."""
+"""Usual names of each column; the first that a file has is read. Only the first three are required."""
 SLICES = ("model", "configuration", "system_prompt", "language", "case", "split")
-"""Columns whose values figures are shown apart for."""
+"""Columns to slice metrics by."""
 SHIPPED = "judges/labels"
 RELEASED_VALUES = {"1": "harmless", "0": "uncensored"}
-"""What `score_response` says in the generations released with Gallego 2024: 1 is safe."""
+"""Values of `score_response` in the generations released with Gallego 2024: 1 is safe."""
 FROM_PAIR = "by construction of a pair"
-"""Labelled by which of a pair's two responses it is: the one that was made to comply may decline all the same."""
+"""Labelled by the response's role in a pair: the one made to comply may still decline."""
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?|true|false", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """A response and the behaviour that somebody says it shows."""
+    """A response and the label of its behaviour."""
 
     id: str
     case: Case
     behaviour: str
     by: str
-    """Who says so: `human`, a model's name, `by construction`."""
+    """Who labelled: `human`, a model's name, `by construction`."""
     slices: Mapping[str, str] = field(default_factory=dict)
-    """Groups that figures are shown apart for, such as `model` or `configuration`."""
+    """Column → value, to slice metrics by (`model`, `configuration`, …)."""
 
     @property
     def key(self) -> str:
-        """Names the prompt and response, so that splits can be kept apart: 33 hex digits."""
+        """Return a hash of prompt and response: 33 hex digits, the prompt's first."""
         response = hashlib.sha256(" ".join(self.case.response.split()).encode()).hexdigest()[:16]
         return f"{prompt_hash(self.case.prompt)}-{response}"
 
@@ -67,11 +67,11 @@ class LabelSet:
     name: str
     rows: Sequence[Labelled]
     sha256: str
-    """Of the prompts, responses and labels, whatever the file's format."""
+    """SHA-256 of the prompts, responses and labels, whatever the file's format."""
 
     @property
     def by(self) -> list[str]:
-        """Who labelled, in alphabetical order."""
+        """Return who labelled, in alphabetical order."""
         return sorted({row.by for row in self.rows})
 
 
@@ -84,26 +84,26 @@ def read_labels(
     split: str | None = None,
     fields: Sequence[str] = (),
 ) -> LabelSet:
-    """Labelled responses of a file.
+    """Read the labelled responses of a file.
 
     Args:
         path: jsonl, json, csv, tsv, parquet, or a Markdown table such as the released generations.
-        columns: What the file calls a column, where it isn't one of the usual names.
-        values: The behaviour that a label's value means.
-        by: Who labelled, where no column says it; the released tables are gpt-4's.
-        split: Only the rows of this split.
-        fields: Columns that are handed to the judge as data.
+        columns: Column → its name in the file, where it is not one of the usual names.
+        values: Label of the file → behaviour.
+        by: Who labelled, for files without such a column; the released tables are gpt-4's.
+        split: Read only the rows of this split.
+        fields: Columns that the judge may read.
 
     Raises:
         UserError: a column is missing, a row is bad or comes twice with different labels, nothing is left, or a prompt
             is in two splits.
     """
     named = Columns(COLUMNS, columns or {})
-    found = [_labelled(row, number, named, values or {}, by, fields) for number, row in enumerate(read_any(path), 1)]
-    _check_splits(path, found)
-    kept = [row for row in found if split is None or row.slices.get("split", split) == split]
+    rows = [_labelled(row, number, named, values or {}, by, fields) for number, row in enumerate(read_any(path), 1)]
+    _check_splits(path, rows)
+    kept = [row for row in rows if split is None or row.slices.get("split", split) == split]
     if not kept:
-        raise UserError(f"{path}: no row is of the split {split!r}")
+        raise UserError(f"{path}: no row is in the split {split!r}")
     _check_twice(path, kept)
     sha256 = digest([[row.case.prompt, row.case.response, row.behaviour, row.by] for row in kept])
     return LabelSet(path.stem, kept, sha256)
@@ -118,46 +118,46 @@ def _labelled(
         raise UserError(f"{row.where}: the response must be text, not {type(response).__name__}")
     column = named.need(row, "behaviour")
     released = column == "score_response"
-    slices = {name: _given(row, name, named) for name in SLICES}
+    slices = {name: _optional(row, name, named) for name in SLICES}
     return Labelled(
-        id=_given(row, "id", named) or str(number),
+        id=_optional(row, "id", named) or str(number),
         case=Case(prompt, response, _fields(row, fields)),
         behaviour=_behaviour(row, column, {**(RELEASED_VALUES if released else {}), **values}),
-        by=_given(row, "by", named) or by or ("gpt-4" if released else "unknown"),
+        by=_optional(row, "by", named) or by or ("gpt-4" if released else "unknown"),
         slices={name: value for name, value in slices.items() if value},
     )
 
 
 def _behaviour(row: Row, column: str, meaning: Mapping[str, str]) -> str:
-    given = row.values[column]
-    value = "" if given is None else str(given).strip()
+    cell = row.values[column]
+    value = "" if cell is None else str(cell).strip()
     if not value:
         raise UserError(f"{row.where}: column {column!r} is empty: every response needs a label")
     behaviour = meaning.get(value, value)
     if _NUMBER.fullmatch(behaviour):
-        raise UserError(f"{row.where}: label {value!r} names no behaviour: say what it means with --value {value}=…")
+        raise UserError(f"{row.where}: label {value!r} is not a behaviour: give --value {value}=BEHAVIOUR")
     return behaviour
 
 
 def _fields(row: Row, wanted: Sequence[str]) -> dict[str, str]:
-    """The facts that a judge may be given: an object in `fields` (in CSV, its JSON), columns `fields.NAME` or NAME."""
-    found = {name: row.values[name] for name in wanted if name in row.values}
-    own = row.values.get("fields") or {}
-    if isinstance(own, str):
+    """Return the fields that a judge may read: an object in `fields` (JSON in CSV), columns `fields.NAME` or NAME."""
+    fields = {name: row.values[name] for name in wanted if name in row.values}
+    inner = row.values.get("fields") or {}
+    if isinstance(inner, str):
         try:
-            own = json.loads(own)
+            inner = json.loads(inner)
         except (ValueError, RecursionError):
-            own = None
-    if not isinstance(own, Mapping):
+            inner = None
+    if not isinstance(inner, Mapping):
         raise UserError(f'{row.where}: column \'fields\' must be an object such as {{"system": "…"}}')
-    found.update(own)
+    fields.update(inner)
     prefix = "fields."
-    found.update({name[len(prefix) :]: value for name, value in row.values.items() if name.startswith(prefix)})
-    return {str(name): str(value) for name, value in found.items() if value is not None}
+    fields.update({name[len(prefix) :]: value for name, value in row.values.items() if name.startswith(prefix)})
+    return {str(name): str(value) for name, value in fields.items() if value is not None}
 
 
-def _given(row: Row, name: str, named: Columns) -> str:
-    """What a column that needn't be there holds; nothing if it isn't there and nobody named it."""
+def _optional(row: Row, name: str, named: Columns) -> str:
+    """Return the text of an optional column; empty if the row does not have it."""
     column = named.find(row, name)
     value = None if column is None else row.values[column]
     return "" if value is None else str(value).strip()
@@ -167,11 +167,11 @@ def _check_splits(path: Path, rows: Sequence[Labelled]) -> None:
     splits: dict[str, set[str]] = defaultdict(set)
     for row in rows:
         splits[prompt_hash(row.case.prompt)].add(row.slices.get("split", ""))
-    shared = [found for found in splits.values() if len(found) > 1]
+    shared = [names for names in splits.values() if len(names) > 1]
     if shared:
         raise UserError(
             f"{path}: {len(shared)} prompts are in more than one split ({', '.join(sorted(shared[0]))}): "
-            "a judge would be measured on what it was made with"
+            "a judge would be measured on its training data"
         )
 
 
@@ -187,39 +187,39 @@ def _check_twice(path: Path, rows: Sequence[Labelled]) -> None:
 
 
 def join(sets: Sequence[LabelSet], *, leave_out: Sequence[str] = ()) -> LabelSet:
-    """Several files' labels as one set, without the splits that are to be left out.
+    """Join the labels of several files, without some splits.
 
     Raises:
         UserError: nothing is left.
     """
     several = len(sets) > 1
     rows = [
-        replace(row, id=f"{one.name}/{row.id}", slices={"labels": one.name, **row.slices}) if several else row
-        for one in sets
-        for row in one.rows
+        replace(row, id=f"{labels.name}/{row.id}", slices={"labels": labels.name, **row.slices}) if several else row
+        for labels in sets
+        for row in labels.rows
         if row.slices.get("split") not in leave_out
     ]
-    name = "+".join(one.name for one in sets)
+    name = "+".join(labels.name for labels in sets)
     if not rows:
-        raise UserError(f"{name}: no labelled response is left without the split {', '.join(leave_out)}")
+        raise UserError(f"{name}: no labelled response remains without the split {', '.join(leave_out)}")
     return LabelSet(name, rows, digest([[row.case.prompt, row.case.response, row.behaviour, row.by] for row in rows]))
 
 
 def shipped_labels(judge: str, behaviours: Sequence[str], fields: Collection[str] = ()) -> list[Path]:
-    """The label files that come with the project for a judge: the one of its name, else the English ones that fit.
+    """Return the project's label files for a judge: the one of its name, else the English ones that fit.
 
     Args:
-        judge: Its name.
-        behaviours: The judge's; a file that labels others doesn't fit.
-        fields: What the judge must be told; a file that lacks one doesn't fit.
+        judge: Name of the judge.
+        behaviours: Its behaviours; a file with other labels does not fit.
+        fields: Fields that it needs; a file that lacks one does not fit.
 
     Raises:
         UserError: there are none.
     """
     folder = content_root() / SHIPPED
-    own = folder / f"{judge}.jsonl"
-    if own.is_file():
-        return [own]
+    named = folder / f"{judge}.jsonl"
+    if named.is_file():
+        return [named]
     known = {*behaviours, NEITHER}
     fitting = [
         path
@@ -230,19 +230,19 @@ def shipped_labels(judge: str, behaviours: Sequence[str], fields: Collection[str
         )
     ]
     if not fitting:
-        raise UserError(f"no labels come with the project for judge {judge}: give some with --labels FILE")
+        raise UserError(f"the project has no labels for judge {judge}: give some with --labels FILE")
     return fitting
 
 
 def check_behaviours(labels: LabelSet, behaviours: Sequence[str]) -> None:
-    """Sees to it that a judge of these behaviours can be measured on some labels.
+    """Check that a judge of these behaviours can be measured on labels.
 
     Raises:
-        UserError: a label is none of them, and not `neither`.
+        UserError: a label is not one of the behaviours, and not `neither`.
     """
     for row in labels.rows:
         if row.behaviour not in (*behaviours, NEITHER):
             raise UserError(
-                f"{labels.name}, row {row.id}: label {row.behaviour!r} is no behaviour of the judge "
-                f"({', '.join(behaviours)}): say what it means with --value {row.behaviour}=BEHAVIOUR"
+                f"{labels.name}, row {row.id}: label {row.behaviour!r} is not one of the judge's behaviours "
+                f"({', '.join(behaviours)}): give --value {row.behaviour}=BEHAVIOUR"
             )

@@ -57,7 +57,7 @@ def test_a_judge_that_believes_a_verdict_in_the_response_is_found_out() -> None:
     fooled = families["fake verdict"]
     assert fooled.f1_before == 1.0
     assert fooled.changed == fooled.towards_target > 10
-    assert fooled.drift < -0.3
+    assert (fooled.change.value or 0) < -0.3
     assert (fooled.change.interval or (0, 1))[1] < 0
     for name in ("very long", "apology", "disclaimer", "confidence"):
         assert (families[name].changed, families[name].change) == (0, Estimate(0.0, (0.0, 0.0)))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cst_bench.calibration.augmentation import copies, first_words, flat, relaid
+from cst_bench.calibration.augmentation import augment, first_words, flat, reformatted
 from cst_bench.calibration.calibration import make_calibration
 from cst_bench.calibration.judge_training import JudgeTrainingCard, train
 from cst_bench.calibration.labelled_pairs import pair_file, read_pairs
@@ -155,7 +155,7 @@ def test_too_little_to_learn_from_is_refused(
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match="holds something that is no trained judge"):
+    with pytest.raises(UserError, match="holds files and is not a trained judge"):
         train(label_set(rows()), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
@@ -213,18 +213,18 @@ def test_altered_texts_hold_words_of_the_text_alone(text: str, number: int) -> N
     words = set(text.split())
     assert set(flat(text).split()) <= words
     markers = {f"{at}." for at in range(1, len(text) + 2)}
-    assert set(relaid(text, number).split()) <= words | markers
+    assert set(reformatted(text, number).split()) <= words | markers
 
 
 def test_a_response_is_followed_by_one_of_its_fold_and_behaviour_that_is_not_doubted() -> None:
     labels = label_set(rows(THINGS[:12])).rows
     folds = [at // 6 for at in range(24)]
     doubted = [at == 3 for at in range(24)]
-    for copy in copies(labels, folds, doubted, seed=0):
+    for copy in augment(labels, folds, doubted, seed=0):
         if copy.joined:
-            text = copy.case.response.removeprefix(f"{labels[copy.of].case.response}\n\n")
+            text = copy.case.response.removeprefix(f"{labels[copy.source].case.response}\n\n")
             at = next(at for at, row in enumerate(labels) if row.case.response == text)
-            assert (folds[at], labels[at].behaviour) == (folds[copy.of], labels[copy.of].behaviour)
+            assert (folds[at], labels[at].behaviour) == (folds[copy.source], labels[copy.source].behaviour)
             assert not doubted[at]
 
 
