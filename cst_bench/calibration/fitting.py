@@ -2,8 +2,8 @@
 
 Responses labelled by construction do not all show what they were made for: a model asked for the forbidden often
 declines. Such responses are found in two steps. A response with another label that declines (by its cues) is not used
-in training; and where a model trained on the rest, which has not seen its prompt, says that it declines, it is used with
-that label. Labels by somebody who read the response are left as they are.
+in training; and where a model trained on the rest, which has not seen its prompt, says that it declines, it is used
+with that label. Labels by somebody who read the response are left as they are.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from cst_bench.plotting import printable, short, styled, width
 from cst_bench.reporting.leaderboard.board import Cell, JudgeRow, Leaderboard, ModelRow
 from cst_bench.reporting.leaderboard.build import make_leaderboard
 from cst_bench.reporting.plots.capability_plot import capabilities_kept
-from cst_bench.reporting.plots.change_plot import flip_strip
+from cst_bench.reporting.plots.change_plot import prompt_strip
 from cst_bench.reporting.plots.draw import draw_plots
 from cst_bench.reporting.plots.judge_plot import judges_agreement
 from cst_bench.reporting.plots.label_placement import Box, place
@@ -127,9 +127,9 @@ def test_all_pictures_are_made_and_written(board: Board, families: list[ModelRow
     plots = draw_plots(board(families[:3]), tmp_path)
     names = [
         "plane-harmful_behaviors",
-        "flips-harmful_behaviors",
+        "prompts-harmful_behaviors",
         "plane-truthy",
-        "flips-truthy",
+        "prompts-truthy",
         "capabilities",
         "judges",
     ]
@@ -162,7 +162,7 @@ def test_alternative_texts_name_every_model_with_its_figures(board: Board, dozen
         s1, s0 = (model.cells[f"{TASK}/{name}"] for name in ("S1", "S0"))
         assert f"S1 {s1.score:.2f}" in said_of(model, plots["plane-harmful_behaviors"])
         assert f"S0 {s0.score:.2f}" in said_of(model, plots["plane-harmful_behaviors"])
-        counts = re.findall(r"(\d+)(?=,| of)", said_of(model, plots["flips-harmful_behaviors"]).split(":")[1])
+        counts = re.findall(r"(\d+)(?=,| of)", said_of(model, plots["prompts-harmful_behaviors"]).split(":")[1])
         assert sum(map(int, counts)) == 40
         found = model.cells["mmlu"].difference
         if found is not None and found.difference is not None:
@@ -224,7 +224,7 @@ def test_a_model_is_told_apart_without_colour(board: Board, families: list[Model
     points = [line for line in axes.lines if line.get_marker() in "o^s"]
     assert [line.get_marker() for line in points] == ["o", "^", "s"] * 2
     assert [line.get_markerfacecolor() == "white" for line in points] == [True, False, False] * 2
-    strip = drawn(flip_strip(board(families).sections[0], TASK, "Strip"))
+    strip = drawn(prompt_strip(board(families).sections[0], TASK, "Strip"))
     looks = {(patch.get_hatch(), patch.get_facecolor()[:3]) for patch in strip.axes[0].patches}
     grey = sorted((hatch or "", float(np.dot(colour, (0.299, 0.587, 0.114)))) for hatch, colour in looks)
     assert all(one[0] != two[0] or two[1] - one[1] > 0.2 for one, two in itertools.pairwise(grey))
@@ -232,7 +232,7 @@ def test_a_model_is_told_apart_without_colour(board: Board, families: list[Model
 
 @pytest.mark.usefixtures("style")
 def test_the_strip_is_as_long_as_the_prompts_of_each_kind(board: Board, families: list[ModelRow]) -> None:
-    strip = drawn(flip_strip(board(families[:3]).sections[0], TASK, "Strip"))
+    strip = drawn(prompt_strip(board(families[:3]).sections[0], TASK, "Strip"))
     for at, model in enumerate(families[:3]):
         s1, s0 = (model.run.complied(TASK, name) for name in ("S1", "S0"))
         pairs = [(s1[prompt], s0[prompt]) for prompt in s1]
@@ -273,7 +273,7 @@ def test_nothing_is_cut_off(board: Board, families: list[ModelRow]) -> None:
         section = board([*long, *families[2:]], columns=columns, judges=judges).sections[0]
         figures = [
             drawn(controllability_plane(section, TASK, "W" * 300)),
-            drawn(flip_strip(section, TASK, "W" * 300)),
+            drawn(prompt_strip(section, TASK, "W" * 300)),
             drawn(capabilities_kept(section, "W" * 300)),
             drawn(judges_agreement([section], "W" * 300)),
         ]
@@ -348,7 +348,7 @@ def test_nothing_is_drawn_without_data(board: Board, families: list[ModelRow], t
     assert draw_plots(board(families[:1], columns=one, judges=JUDGES[1:])) == []
     names = [name for arms in TASKS.values() for name in arms]
     unscored = draw_plots(make_leaderboard([read_run(make_run(tmp_path / "run", "m", {}, unscored=names))]))
-    assert [plot.name for plot in unscored] == ["flips-harmful_behaviors", "flips-truthy", "judges"]
+    assert [plot.name for plot in unscored] == ["prompts-harmful_behaviors", "prompts-truthy", "judges"]
     assert unscored[0].alt.endswith("m: unscored 40 of 40.")
 
 
@@ -372,6 +372,6 @@ def test_a_task_of_other_names_is_drawn_in_its_first_two_configurations(board: B
         make_run(tmp_path / "run", "m", {"polite": 0.5, "pirate": 0.25}, tasks={"Tone / $": arms}, average=())
     )
     plane, strip, *_ = draw_plots(make_leaderboard([run]))
-    assert (plane.name, strip.name) == ("plane-tone", "flips-tone")
+    assert (plane.name, strip.name) == ("plane-tone", "prompts-tone")
     assert "m: polite 0.50 (0.35 to 0.65), pirate 0.25 (0.14 to 0.40)." in plane.alt
     assert "only polite" in strip.alt

@@ -1,4 +1,4 @@
-"""Capabilities kept or lost: how far each trained model is from its base, with paired intervals."""
+"""Capabilities kept or lost: differences of trained models to their bases, with paired intervals."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from matplotlib.lines import Line2D
 
 from cst_bench.plotting import short
 from cst_bench.reporting.leaderboard.board import ModelRow, Section
-from cst_bench.reporting.plots.model_style import Look, PlotFigure, base_of, line_up, looks, name_rows, said
+from cst_bench.reporting.plots.model_style import ModelStyle, PlotFigure, base_of, described, line_up, name_rows, styles
 from cst_bench.reporting.score_cells import Column
 from cst_bench.statistics.paired import Difference
 
 _ABREAST = 5
-"""Capabilities beside each other; more go below."""
+"""Number of capabilities in a row of panels."""
 
 
 def capabilities_kept(section: Section, title: str) -> PlotFigure | None:
-    """Of the models that have a paired difference to their base in a capability; None without any."""
+    """Plot the paired differences of trained models to their bases; None if there is no difference."""
     columns = [
         column
         for column in section.columns
         if column.kind in ("capability", "capability_average") and any(_difference(row, column) for row in section.rows)
     ]
     shown = [
-        (row, look)
-        for row, look in zip(section.rows, looks(section.rows), strict=True)
+        (row, style)
+        for row, style in zip(section.rows, styles(section.rows), strict=True)
         if any(_difference(row, column) for column in columns)
     ]
     if not shown:
@@ -42,7 +42,7 @@ def capabilities_kept(section: Section, title: str) -> PlotFigure | None:
     grid = figure.subplots(down, across, sharex=True, squeeze=False)
     places = {id(row): at for at, row in enumerate(rows)}
     for axes, column in zip(grid.flat, columns, strict=False):
-        _panel(axes, column, [(places[id(row)], row, look) for row, look in shown], section)
+        _panel(axes, column, [(places[id(row)], row, style) for row, style in shown], section)
     for axes in grid.flat[len(columns) :]:
         axes.set_visible(False)
     for at, axes in enumerate(grid.flat[: len(columns)]):
@@ -63,31 +63,33 @@ def _difference(row: ModelRow, column: Column) -> Difference | None:
 
 
 def _kept(row: ModelRow, column: Column, section: Section) -> str | None:
-    """What the test says of a capability; None where there is none, as for the average."""
-    of = (row.label, row.base, column.title)
-    verdicts = (verdict.kept for verdict in section.capabilities if (verdict.label, verdict.base, verdict.column) == of)
+    """Return the verdict of the test on a capability; None where there is none, as for the average."""
+    key = (row.label, row.base, column.title)
+    verdicts = (
+        verdict.kept for verdict in section.capabilities if (verdict.label, verdict.base, verdict.column) == key
+    )
     return next(verdicts, None) if column.kind == "capability" else None
 
 
-def _face(look: Look, kept: str | None) -> str:
+def _face(style: ModelStyle, kept: str | None) -> str:
     if kept is None:
         return "0.8"
-    return look.colour if kept in ("lost", "gained") else "white"
+    return style.colour if kept in ("lost", "gained") else "white"
 
 
-def _panel(axes: Any, column: Column, shown: Sequence[tuple[int, ModelRow, Look]], section: Section) -> None:
+def _panel(axes: Any, column: Column, shown: Sequence[tuple[int, ModelRow, ModelStyle]], section: Section) -> None:
     axes.axvline(0, color="0.45", linewidth=0.9, zorder=1)
     axes.grid(axis="x", color="0.92", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.set_title(short(column.title, 78), fontsize=9)
-    for at, row, look in shown:
-        found = _difference(row, column)
-        if found is None or found.difference is None:
+    for at, row, style in shown:
+        difference = _difference(row, column)
+        if difference is None or difference.difference is None:
             continue
-        if found.interval is not None:
-            axes.plot([100 * end for end in found.interval], [at, at], color=look.colour, linewidth=1.3, zorder=2)
-        style = {**look.style, "markerfacecolor": _face(look, _kept(row, column, section))}
-        axes.plot([100 * found.difference], [at], **style, linestyle="", clip_on=False, zorder=3)
+        if difference.interval is not None:
+            axes.plot([100 * end for end in difference.interval], [at, at], color=style.colour, linewidth=1.3, zorder=2)
+        marker = {**style.style, "markerfacecolor": _face(style, _kept(row, column, section))}
+        axes.plot([100 * difference.difference], [at], **marker, linestyle="", clip_on=False, zorder=3)
 
 
 def _key() -> list[Line2D]:
@@ -104,14 +106,22 @@ def _alt(columns: Sequence[Column], rows: Sequence[ModelRow], section: Section) 
     parts = ["Differences to the base in percentage points, 95 % intervals in brackets."]
     for row in rows:
         known = ((column, _difference(row, column)) for column in columns)
-        words = [_words(column, found, _kept(row, column, section)) for column, found in known if found is not None]
+        words = [
+            _words(column, difference, _kept(row, column, section))
+            for column, difference in known
+            if difference is not None
+        ]
         base = base_of(row, section.rows)
-        parts.append(f"{said(row)}{'' if base is None else f' less {said(base)}'}: {', '.join(words)}.")
+        parts.append(f"{described(row)}{'' if base is None else f' less {described(base)}'}: {', '.join(words)}.")
     return " ".join(parts)
 
 
-def _words(column: Column, found: Difference, kept: str | None) -> str:
-    points = "unknown" if found.difference is None else f"{100 * found.difference:+.1f}"
-    between = "" if found.interval is None else " ({:+.1f} to {:+.1f})".format(*(100 * end for end in found.interval))
+def _words(column: Column, difference: Difference, kept: str | None) -> str:
+    points = "unknown" if difference.difference is None else f"{100 * difference.difference:+.1f}"
+    between = (
+        ""
+        if difference.interval is None
+        else " ({:+.1f} to {:+.1f})".format(*(100 * end for end in difference.interval))
+    )
     verdict = f", {kept}" if kept in ("lost", "gained") else ""
     return f"{short(column.title, 60)} {points}{between}{verdict}"

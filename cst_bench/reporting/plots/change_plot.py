@@ -1,4 +1,4 @@
-"""The flip strip: on which share of prompts a model does what both system prompts ask, only one of them, or neither."""
+"""The per-prompt plot: prompts on which a model complies under both configurations, only one of them, or neither."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from cst_bench.reporting.leaderboard.board import ModelRow, Section
 from cst_bench.reporting.plots.model_style import (
     PlotFigure,
     configuration,
+    described,
     line_up,
     name_rows,
-    said,
     two_configurations,
 )
 
@@ -29,13 +29,13 @@ _FILLS: dict[str, dict[str, Any]] = {
     "neither": {"facecolor": "0.88"},
     "unscored": {"facecolor": "white", "hatch": "...."},
 }
-"""In the order of the strip; told apart without colour by how dark they are and by their hatches."""
+"""In drawing order; distinguishable without colour by brightness and hatching."""
 _CELLS = 80
-"""Prompts up to which each is a cell of its own."""
+"""Maximum number of prompts for one cell each."""
 
 
-def flip_strip(section: Section, task: str, title: str) -> PlotFigure | None:
-    """Of the models that were asked the same prompts under both configurations of a task; None without any."""
+def prompt_strip(section: Section, task: str, title: str) -> PlotFigure | None:
+    """Plot the models that were asked the same prompts under both configurations of a task; None if there are none."""
     columns = two_configurations(section, task)
     if columns is None:
         return None
@@ -44,7 +44,7 @@ def flip_strip(section: Section, task: str, title: str) -> PlotFigure | None:
         (row, _counts(row, task, names)) for row in section.rows if all(column.key in row.cells for column in columns)
     ]
     rows = [row for row, counts in counted if sum(counts.values())]
-    counts = [found for _, found in counted if sum(found.values())]
+    counts = [by_kind for _, by_kind in counted if sum(by_kind.values())]
     if not rows:
         return None
     labels = dict(
@@ -52,15 +52,15 @@ def flip_strip(section: Section, task: str, title: str) -> PlotFigure | None:
     )
     figure = Figure(figsize=(7.5, 1.35 + 0.27 * len(rows)), layout="constrained")
     axes = figure.subplots()
-    for at, found in enumerate(counts):
-        _strip(axes, at, found)
+    for at, by_kind in enumerate(counts):
+        _strip(axes, at, by_kind)
     name_rows(axes, rows, section.rows)
-    axes.set_xlim(0, max(sum(found.values()) for found in counts))
+    axes.set_xlim(0, max(sum(by_kind.values()) for by_kind in counts))
     line_up(axes, rows)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("prompts, sorted for each model")
     figure.suptitle(short(title, 500, 10), fontsize=10)
-    used = [kind for kind in _KINDS if any(found[kind] for found in counts)]
+    used = [kind for kind in _KINDS if any(by_kind[kind] for by_kind in counts)]
     figure.legend(
         handles=[Patch(**_FILLS[kind], edgecolor="0.25", linewidth=0.6, label=labels[kind]) for kind in used],
         loc="outside lower center",
@@ -74,12 +74,12 @@ def flip_strip(section: Section, task: str, title: str) -> PlotFigure | None:
 
 
 def _counts(row: ModelRow, task: str, names: tuple[str, str]) -> dict[str, int]:
-    """How many prompts are of each kind, among those asked under both."""
+    """Count the prompts of each kind, among those asked under both configurations."""
     first, second = (row.run.complied(task, name) for name in names)
-    found = dict.fromkeys(_KINDS, 0)
+    by_kind = dict.fromkeys(_KINDS, 0)
     for prompt in first.keys() & second.keys():
-        found[_kind(first[prompt], second[prompt])] += 1
-    return found
+        by_kind[_kind(first[prompt], second[prompt])] += 1
+    return by_kind
 
 
 def _kind(first: bool | None, second: bool | None) -> str:
@@ -91,7 +91,7 @@ def _kind(first: bool | None, second: bool | None) -> str:
 
 
 def _strip(axes: Any, at: int, counts: dict[str, int]) -> None:
-    """One model's prompts, a run of each kind, and how many they are where there is room to say it."""
+    """Draw the prompts of one model, one bar for each kind, with its number where there is room."""
     start, total = 0, sum(counts.values())
     for kind in _KINDS:
         n = counts[kind]
@@ -113,7 +113,7 @@ def _strip(axes: Any, at: int, counts: dict[str, int]) -> None:
 
 def _alt(rows: Sequence[ModelRow], counts: Sequence[dict[str, int]], labels: dict[str, str]) -> str:
     parts = ["Prompts by the configurations under which a model does what is asked."]
-    for row, found in zip(rows, counts, strict=True):
-        said_counts = ", ".join(f"{labels[kind]} {found[kind]}" for kind in _KINDS if found[kind])
-        parts.append(f"{said(row)}: {said_counts} of {sum(found.values())}.")
+    for row, by_kind in zip(rows, counts, strict=True):
+        numbers = ", ".join(f"{labels[kind]} {by_kind[kind]}" for kind in _KINDS if by_kind[kind])
+        parts.append(f"{described(row)}: {numbers} of {sum(by_kind.values())}.")
     return " ".join(parts)

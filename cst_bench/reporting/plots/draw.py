@@ -1,4 +1,4 @@
-"""The plots of a report of several runs: drawn once, embedded in Markdown and HTML, and kept as SVG and PNG."""
+"""The plots of a report of several runs: drawn once, embedded in Markdown and HTML, and written as SVG and PNG."""
 
 from __future__ import annotations
 
@@ -17,57 +17,60 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot as reports embed it. Title and alternative text are plain text on one line, not escaped."""
+    """A plot that reports embed. Title and alternative text are plain text on one line, not escaped."""
 
     name: str
-    """Of its files, without suffix."""
+    """File name without suffix."""
     title: str
     alt: str
-    """What it shows, in numbers."""
+    """Description in numbers, for screen readers."""
     svg: str
-    """An SVG file's text."""
+    """Text of the SVG file."""
+
+    def _repr_svg_(self) -> str:
+        return self.svg
 
 
 def draw_plots(board: Leaderboard, folder: Path | None = None) -> list[Plot]:
-    """Every plot that a report has data for, the same bytes each time.
+    """Draw every plot that a report has data for, with the same bytes each time.
 
     Args:
-        board: The report's content.
-        folder: Where NAME.svg and NAME.png are written, if anywhere.
+        board: Content of the report.
+        folder: Folder for NAME.svg and NAME.png; nothing is written if None.
     """
     from cst_bench.plotting import png_bytes, printable, styled, svg_text
 
-    made: list[Plot] = []
+    plots: list[Plot] = []
     with styled():
         for wanted, plot_figure in _plot_figures(board):
-            name = free_name(wanted, {plot.name for plot in made})
+            name = free_name(wanted, {plot.name for plot in plots})
             svg = svg_text(plot_figure.figure, plot_figure.title)
             if folder is not None:
                 write_text(folder / f"{name}.svg", svg)
                 write_bytes(folder / f"{name}.png", png_bytes(plot_figure.figure))
-            made.append(Plot(name, printable(plot_figure.title), plot_figure.alt, svg))
-    return made
+            plots.append(Plot(name, printable(plot_figure.title), plot_figure.alt, svg))
+    return plots
 
 
 def _plot_figures(board: Leaderboard) -> Iterator[tuple[str, PlotFigure]]:
-    """Names that may come twice, and drawings."""
+    """Yield names, which may repeat, and figures."""
     from cst_bench.reporting.plots.capability_plot import capabilities_kept
-    from cst_bench.reporting.plots.change_plot import flip_strip
+    from cst_bench.reporting.plots.change_plot import prompt_strip
     from cst_bench.reporting.plots.judge_plot import judges_agreement
     from cst_bench.reporting.plots.plane_plot import controllability_plane
 
     for section in board.sections:
-        of = f" ({section.title})" if len(board.sections) > 1 else ""
+        suffix = f" ({section.title})" if len(board.sections) > 1 else ""
         for task in dict.fromkeys(column.task for column in section.columns if column.kind == "compliance"):
             if task is not None:
                 title = _title(section, task)
-                plane = controllability_plane(section, task, f"Controllability: {title}{of}")
+                plane = controllability_plane(section, task, f"Controllability: {title}{suffix}")
                 if plane is not None:
                     yield f"plane-{_slug(task)}", plane
-                strip = flip_strip(section, task, f"Per prompt: {title}{of}")
+                strip = prompt_strip(section, task, f"Per prompt: {title}{suffix}")
                 if strip is not None:
-                    yield f"flips-{_slug(task)}", strip
-        capabilities = capabilities_kept(section, f"Capabilities: difference to the base in percentage points{of}")
+                    yield f"prompts-{_slug(task)}", strip
+        capabilities = capabilities_kept(section, f"Capabilities: difference to the base in percentage points{suffix}")
         if capabilities is not None:
             yield "capabilities", capabilities
     judges = judges_agreement(board.sections, "Judges against labels")
@@ -76,7 +79,7 @@ def _plot_figures(board: Leaderboard) -> Iterator[tuple[str, PlotFigure]]:
 
 
 def _title(section: Section, task: str) -> str:
-    """As the task calls itself."""
+    """Return the title of a task."""
     known = (row.run.settings.compliance.get(task) for row in section.rows)
     return next((settings.title for settings in known if settings is not None), task)
 

@@ -1,4 +1,4 @@
-"""How far judges can be believed: macro F1 against labels, with its interval."""
+"""Judges against labels: macro F1 with its interval."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ROOM = 190
 
 
 def judges_agreement(sections: Sequence[Section], title: str) -> PlotFigure | None:
-    """Of all judges, each once for what it judged; None where none was measured against labels."""
+    """Plot all judges, each once per task; None if none was measured against labels."""
     rows = list(dict.fromkeys(row for section in sections for row in section.judges))
     if all(row.f1 is None for row in rows):
         return None
@@ -72,15 +72,17 @@ def _labels(row: JudgeRow) -> str:
 
 def _key(wanted: Sequence[float]) -> list[Line2D]:
     dot: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 6, "color": INK}
-    found = [
+    handles = [
         Line2D([], [], **dot, label="calibrated"),
         Line2D([], [], **dot, markerfacecolor="white", label="not calibrated"),
         Line2D([], [], color=INK, linewidth=1.3, label="95 % interval"),
     ]
     if wanted:
         least = " or ".join(f"{value:g}" for value in wanted)
-        found.append(Line2D([], [], color="0.45", linestyle="--", linewidth=1, label=f"least for calibrated: {least}"))
-    return found
+        handles.append(
+            Line2D([], [], color="0.45", linestyle="--", linewidth=1, label=f"minimum for calibrated: {least}")
+        )
+    return handles
 
 
 def _alt(rows: Sequence[JudgeRow]) -> str:

@@ -20,24 +20,24 @@ class Box(NamedTuple):
     top: float
 
     def overlap(self, other: Box) -> float:
-        """The area that both cover."""
+        """Return the area that both cover."""
         wide = min(self.right, other.right) - max(self.left, other.left)
         high = min(self.top, other.top) - max(self.bottom, other.bottom)
         return max(0.0, wide) * max(0.0, high)
 
     def nearest(self, point: tuple[float, float]) -> tuple[float, float]:
-        """The point of the box that is nearest to another."""
+        """Return the point of the box nearest to another point."""
         return min(max(point[0], self.left), self.right), min(max(point[1], self.bottom), self.top)
 
     def holds(self, points: np.ndarray) -> np.ndarray:
-        """Which of some points, [points, 2], are inside."""
+        """Return which points are inside, shape (points, 2) → (points,)."""
         across, up = points[:, 0], points[:, 1]
         inside: np.ndarray = (across > self.left) & (across < self.right) & (up > self.bottom) & (up < self.top)
         return inside
 
     @property
     def area(self) -> float:
-        """Width by height."""
+        """Return width times height."""
         return (self.right - self.left) * (self.top - self.bottom)
 
 
@@ -79,9 +79,9 @@ def place(
 
 
 def _options(anchor: tuple[float, float], size: tuple[float, float], gap: float) -> list[tuple[Box, float]]:
-    """Boxes around a point, each with what its distance costs."""
+    """Yield boxes around a point, each with the cost of its distance."""
     (x, y), (wide, high) = anchor, size
-    found = []
+    boxes = []
     for distance in _DISTANCES:
         for turn in range(_ANGLES):
             angle = 2 * np.pi * turn / _ANGLES
@@ -89,8 +89,8 @@ def _options(anchor: tuple[float, float], size: tuple[float, float], gap: float)
             left = x + gap * distance * across - wide * (1 - across) / 2
             bottom = y + gap * distance * up - high * (1 - up) / 2
             # right and left of the point reads better than above and below it
-            found.append((Box(left, bottom, left + wide, bottom + high), distance + 0.3 * abs(up)))
-    return found
+            boxes.append((Box(left, bottom, left + wide, bottom + high), distance + 0.3 * abs(up)))
+    return boxes
 
 
 def _covered(box: Box, fixed: Sequence[Box], bounds: Box, gap: float) -> float:
@@ -99,7 +99,7 @@ def _covered(box: Box, fixed: Sequence[Box], bounds: Box, gap: float) -> float:
 
 
 def _crossed(box: Box, anchor: tuple[float, float], lines: np.ndarray, labels: Iterable[Box]) -> float:
-    """What lines lie on the label, and what labels are on the line that leads from it to its point."""
+    """Return the cost of lines crossing a label, and of labels crossing the line from it to its point."""
     leader = _leader(box, anchor)
     return float(min(box.holds(lines).sum(), 40)) / 4 + 5 * sum(label.holds(leader).any() for label in labels)
 

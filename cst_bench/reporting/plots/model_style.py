@@ -1,4 +1,4 @@
-"""How models look in plots: colour and line tell groups apart, markers tell methods, and names stand in order."""
+"""Styles of models in plots: colour and line for the group, marker for the method; and lists of names."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OTHERS = "vPX<>p"
 
 @dataclass(frozen=True)
 class PlotFigure:
-    """A figure, and what it shows in words and numbers."""
+    """A matplotlib figure with its title and description."""
 
     figure: Figure
     title: str
@@ -28,29 +28,29 @@ class PlotFigure:
 
 
 @dataclass(frozen=True)
-class Look:
-    """Of one model: colour and line stand for a base and what was trained on it, the marker for the method."""
+class ModelStyle:
+    """Style of one model: colour and line for a base and the models trained on it, marker for the method."""
 
     colour: str
     line: str
     marker: str
     filled: bool
-    """Trained models are, bases are not."""
+    """True for trained models."""
 
     @property
     def style(self) -> dict[str, Any]:
-        """As arguments of matplotlib's lines."""
+        """Return the arguments of matplotlib's lines."""
         face = self.colour if self.filled else "white"
         return {"color": self.colour, "marker": self.marker, "markerfacecolor": face, "markersize": 6}
 
 
-def looks(rows: Sequence[ModelRow]) -> list[Look]:
-    """Of all rows of a section: a model looks the same in each of its plots."""
+def styles(rows: Sequence[ModelRow]) -> list[ModelStyle]:
+    """Return the style of each row of a section: a model has the same one in all plots."""
     families = list(dict.fromkeys(row.family for row in rows))
     others = sorted({row.method for row in rows if row.method is not None} - _MARKERS.keys())
     markers = _MARKERS | {method: _OTHERS[at % len(_OTHERS)] for at, method in enumerate(others)}
     return [
-        Look(
+        ModelStyle(
             COLOURS[families.index(row.family) % len(COLOURS)],
             _LINES[families.index(row.family) % len(_LINES)],
             _BASE if row.method is None else markers[row.method],
@@ -61,31 +61,31 @@ def looks(rows: Sequence[ModelRow]) -> list[Look]:
 
 
 def base_of(row: ModelRow, rows: Sequence[ModelRow]) -> ModelRow | None:
-    """The row that this one stands under: of the model that it was trained on, if that is there."""
+    """Return the row of the model that this one was trained on, if it is there."""
     base = next((other for other in rows if other.is_base and other.family == row.family), None)
     return None if base is row else base
 
 
 def name(row: ModelRow, rows: Sequence[ModelRow], points: float, size: float = 9) -> str:
-    """What a list of models calls a row: its title, and a step in under its base."""
+    """Return the title of a row in a list, indented below its base."""
     step = "   " if base_of(row, rows) is not None else ""
     return step + short(row.title, points - width(step, size), size)
 
 
-def said(row: ModelRow) -> str:
-    """What a text calls a row: no longer than half a line."""
+def described(row: ModelRow) -> str:
+    """Return the name of a row in a description, half a line at most."""
     return short(row.label, 300)
 
 
 def name_rows(axes: Any, rows: Sequence[ModelRow], among: Sequence[ModelRow], points: float = 170) -> None:
-    """Writes models' names down the left side of a plot, the first at the top."""
+    """Write the names of models down the left side of a plot, the first at the top."""
     names = [name(row, among, points) for row in rows]
     axes.set_yticks(range(len(rows)), names, ha="left")
     axes.tick_params(axis="y", length=0, pad=6 + max(map(width, names)))
 
 
 def line_up(axes: Any, rows: Sequence[ModelRow]) -> None:
-    """A line of the plot for each model, and what belongs to one base set apart."""
+    """Give each model a line of the plot, and separate the groups of different bases."""
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.spines["left"].set_visible(False)
     for at in range(1, len(rows)):
@@ -94,7 +94,7 @@ def line_up(axes: Any, rows: Sequence[ModelRow]) -> None:
 
 
 def two_configurations(section: Section, task: str) -> tuple[Column, Column] | None:
-    """S1 and S0 of a task that has both, else its first two; None for a task with fewer."""
+    """Return S1 and S0 of a task that has both, else its first two configurations; None if it has fewer."""
     columns = [column for column in section.columns if column.kind == "compliance" and column.task == task]
     by_name = {configuration(column): column for column in columns}
     if "S1" in by_name and "S0" in by_name:
@@ -103,12 +103,12 @@ def two_configurations(section: Section, task: str) -> tuple[Column, Column] | N
 
 
 def configuration(column: Column) -> str:
-    """Which configuration of its task a column is of."""
+    """Return the configuration of a column."""
     return column.key.removeprefix(f"{column.task}/")
 
 
 def interval_words(cell: Cell) -> str:
-    """A score in words: 0.73 (0.58 to 0.84)."""
+    """Format a score in words: 0.73 (0.58 to 0.84)."""
     if cell.interval is None:
         return f"{cell.score:.2f}"
     return f"{cell.score:.2f} ({cell.interval[0]:.2f} to {cell.interval[1]:.2f})"

@@ -1,4 +1,4 @@
-"""The controllability plane: models by how far they do what two opposite system prompts ask, and where training led."""
+"""The controllability plane: compliance under two opposite system prompts, with arrows from bases to trained models."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from cst_bench.plotting import printable, short, width
 from cst_bench.reporting.leaderboard.board import ModelRow, Section
 from cst_bench.reporting.plots.label_placement import Box, place
 from cst_bench.reporting.plots.model_style import (
-    Look,
+    ModelStyle,
     PlotFigure,
     base_of,
     configuration,
+    described,
     interval_words,
-    looks,
     name,
-    said,
+    styles,
     two_configurations,
 )
 from cst_bench.reporting.score_cells import Cell, Column
 
 _NAMED = 6
-"""Models up to which short names stand beside the points; else numbers do, and a list says whose they are."""
+"""Maximum number of models with names beside the points; with more, numbers and a list are used."""
 _ROOM = 150
-"""For a name beside its point, in points."""
+"""Maximum width of a name beside its point, in points."""
 _SIDE = 4.2
-"""Of the square plot, in inches; what is around it follows."""
+"""Side of the square plot, in inches."""
 _LEFT, _RIGHT, _TOP, _BELOW = 0.65, 0.15, 0.3, 1.0
 _LIST = 2.9
 """Width of a list of names, in inches."""
 _LINE = 0.17
-"""Height of one name of it."""
+"""Height of a line of the list, in inches."""
 _SMALL = 8
 
 
@@ -45,14 +45,14 @@ class Point:
     """A model in the plane."""
 
     row: ModelRow
-    look: Look
+    style: ModelStyle
     across: Cell
     up: Cell
     at: tuple[float, float]
 
 
 def controllability_plane(section: Section, task: str, title: str) -> PlotFigure | None:
-    """Of the models that have a score in both configurations of a task; None without any."""
+    """Plot the compliance under one configuration against another; None if no model has both scores."""
     columns = two_configurations(section, task)
     points = [] if columns is None else _points(section, columns)
     if columns is None or not points:
@@ -84,31 +84,31 @@ def controllability_plane(section: Section, task: str, title: str) -> PlotFigure
 
 
 def _points(section: Section, columns: tuple[Column, Column]) -> list[Point]:
-    found = []
-    for row, look in zip(section.rows, looks(section.rows), strict=True):
+    points = []
+    for row, style in zip(section.rows, styles(section.rows), strict=True):
         cells = [row.cells.get(column.key) for column in columns]
         if cells[0] is not None and cells[1] is not None:
             across, up = cells[0], cells[1]
             if across.score is not None and up.score is not None:
-                found.append(Point(row, look, across, up, (across.score, up.score)))
-    return found
+                points.append(Point(row, style, across, up, (across.score, up.score)))
+    return points
 
 
 def _named(points: Sequence[Point]) -> bool:
-    """Whether there is room for names: few, short and each at a place of its own."""
+    """Return whether there is room for names: they are few and short, and no two points coincide."""
     short_names = all(short(point.row.title, _ROOM, _SMALL) == printable(point.row.title) for point in points)
     return len(points) <= _NAMED and short_names and len({point.at for point in points}) == len(points)
 
 
 def _arrows(points: Sequence[Point], rows: Sequence[ModelRow]) -> list[tuple[Point, Point]]:
-    """From bases to what was trained on them."""
-    of = {id(point.row): point for point in points}
-    ends = ((of.get(id(base_of(point.row, rows))), point) for point in points)
+    """Return pairs of a base and a model trained on it."""
+    by_row = {id(point.row): point for point in points}
+    ends = ((by_row.get(id(base_of(point.row, rows))), point) for point in points)
     return [(base, point) for base, point in ends if base is not None]
 
 
 def _frame(axes: Any, columns: tuple[Column, Column], row: ModelRow, task: str) -> None:
-    """Axes from 0 to 1 with the ideal corner, and the line on which a model does the same whatever it is asked."""
+    """Draw axes from 0 to 1, the ideal corner, and the line of models that ignore the system prompt."""
     axes.set_xlim(-0.04, 1.06)
     axes.set_ylim(-0.04, 1.06)
     ticks = np.linspace(0, 1, 6)
@@ -125,27 +125,27 @@ def _frame(axes: Any, columns: tuple[Column, Column], row: ModelRow, task: str) 
 
 
 def _draw_point(axes: Any, point: Point) -> None:
-    (x, y), look = point.at, point.look
+    (x, y), style = point.at, point.style
     if point.across.interval is not None:
-        axes.plot(point.across.interval, [y, y], color=look.colour, linewidth=0.8, alpha=0.55, zorder=2)
+        axes.plot(point.across.interval, [y, y], color=style.colour, linewidth=0.8, alpha=0.55, zorder=2)
     if point.up.interval is not None:
-        axes.plot([x, x], point.up.interval, color=look.colour, linewidth=0.8, alpha=0.55, zorder=2)
-    axes.plot([x], [y], **look.style, linestyle="", zorder=4)
+        axes.plot([x, x], point.up.interval, color=style.colour, linewidth=0.8, alpha=0.55, zorder=2)
+    axes.plot([x], [y], **style.style, linestyle="", zorder=4)
 
 
 def _draw_arrow(axes: Any, base: Point, model: Point) -> None:
     if np.hypot(model.at[0] - base.at[0], model.at[1] - base.at[1]) < 0.06:
         return
-    style = {"arrowstyle": "-|>", "color": model.look.colour, "linestyle": model.look.line, "linewidth": 1.1}
+    style = {"arrowstyle": "-|>", "color": model.style.colour, "linestyle": model.style.line, "linewidth": 1.1}
     axes.annotate(
         "", model.at, base.at, arrowprops={**style, "shrinkA": 5, "shrinkB": 5, "mutation_scale": 9}, zorder=3
     )
 
 
 def _key(points: Sequence[Point]) -> list[Line2D]:
-    """What the markers and lines stand for."""
+    """Return the legend of markers and lines."""
     grey: dict[str, Any] = {"linestyle": "", "color": "0.3", "markersize": 6}
-    found = [
+    handles = [
         Line2D([], [], linestyle="", marker="*", markersize=13, color="0.9", markeredgecolor="0.45", label="ideal"),
         Line2D([], [], color="0.6", linestyle=(0, (1, 2.5)), label="same, whatever it is asked"),
         Line2D([], [], color="0.5", linewidth=0.8, marker="|", label="95 % interval"),
@@ -153,20 +153,20 @@ def _key(points: Sequence[Point]) -> list[Line2D]:
     seen: dict[str, Line2D] = {}
     for point in points:
         kind = point.row.method or "base"
-        seen.setdefault(kind, Line2D([], [], **grey, marker=point.look.marker, label=short(kind, 60, _SMALL)))
+        seen.setdefault(kind, Line2D([], [], **grey, marker=point.style.marker, label=short(kind, 60, _SMALL)))
         if point.row.is_base:
             seen[kind].set_markerfacecolor("white")
-    return found + list(seen.values())
+    return handles + list(seen.values())
 
 
 def _list(figure: Figure, points: Sequence[Point], among: Sequence[ModelRow], lists: int, left: float) -> None:
-    """Whose the numbers are, to the right of the plot."""
+    """Draw the list of numbered names to the right of the plot."""
     digits = len(str(len(points)))
     room = 72 * _LIST - 62
     numbers = [str(at).rjust(digits, "\u2007") for at in range(1, len(points) + 1)]
     names = [f"{name(point.row, among, room, _SMALL)}{_doubt(point)}" for point in points]
     handles = [
-        Line2D([], [], **point.look.style, linestyle="", label=f"{number}  {named}")
+        Line2D([], [], **point.style.style, linestyle="", label=f"{number}  {named}")
         for point, named, number in zip(points, names, numbers, strict=True)
     ]
     figure.legend(
@@ -175,7 +175,7 @@ def _list(figure: Figure, points: Sequence[Point], among: Sequence[ModelRow], li
 
 
 def _label(axes: Any, points: Sequence[Point], arrows: Sequence[tuple[Point, Point]], listed: bool) -> None:
-    """Numbers or names beside points; models at the same point share a label. All lengths are in points."""
+    """Draw numbers or names beside points; models at the same point share a label. All lengths are in points."""
     shared: dict[tuple[float, float], list[str]] = {}
     for number, point in enumerate(points, 1):
         label = str(number) if listed else short(point.row.title, _ROOM, _SMALL) + _doubt(point)
@@ -210,7 +210,7 @@ def _label(axes: Any, points: Sequence[Point], arrows: Sequence[tuple[Point, Poi
 
 
 def _lines(points: Sequence[Point], arrows: Sequence[tuple[Point, Point]]) -> Iterator[np.ndarray]:
-    """Arrows and intervals as close points, each of which counts as much on a label."""
+    """Yield arrows and intervals as dense points, each of which has the same cost on a label."""
     for base, model in arrows:
         yield np.linspace(base.at, model.at, 60)
     for point in points:
@@ -220,7 +220,7 @@ def _lines(points: Sequence[Point], arrows: Sequence[tuple[Point, Point]]) -> It
 
 
 def _doubt(point: Point) -> str:
-    """The footnote letter of a model whose scores here are not to be ranked."""
+    """Return the footnote letter of a model whose scores are not to be ranked."""
     return " (x)" if "unscored" in (*point.across.flags, *point.up.flags) else ""
 
 
@@ -234,12 +234,12 @@ def _alt(columns: tuple[Column, Column], points: Sequence[Point], section: Secti
     parts = [f"{across} to the right, {up} upwards; the ideal is 1 in both, 95 % intervals in brackets."]
     for point in points:
         base = base_of(point.row, section.rows)
-        of = f" (from {said(base)})" if base is not None else ""
+        origin = f" (from {described(base)})" if base is not None else ""
         parts.append(
-            f"{said(point.row)}{of}: {across} {interval_words(point.across)}, {up} {interval_words(point.up)}"
+            f"{described(point.row)}{origin}: {across} {interval_words(point.across)}, {up} {interval_words(point.up)}"
             + (", too many unscored to be ranked." if _doubt(point) else ".")
         )
-    missing = [said(row) for row in section.rows if id(row) not in shown]
+    missing = [described(row) for row in section.rows if id(row) not in shown]
     if missing:
         parts.append(f"Not shown, without a score: {', '.join(missing)}.")
     return " ".join(parts)
