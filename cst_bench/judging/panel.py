@@ -90,7 +90,7 @@ class PanelMember:
 
     name: str
     judge: Judge
-    source: str = ""
+    source: str
     """Name of the judge, or path of its file."""
     weight: float = 1.0
     counts: Counts | None = None

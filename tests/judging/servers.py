@@ -1,4 +1,4 @@
-"""An OpenAI-compatible chat server on loopback that answers, or fails, as a test says."""
+"""OpenAI-compatible chat server on loopback that answers, or fails, as a test defines."""
 
 from __future__ import annotations
 
@@ -10,21 +10,20 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 Reply = Callable[["JudgeServer", BaseHTTPRequestHandler, str, int], None]
-"""Answers one request: server, handler, the user's text, and how often this text has been asked before."""
+"""Answers a request, given server, handler, the user's text, and how often this text has been asked before."""
 
 
 class JudgeServer(ThreadingHTTPServer):
-    """Counts what it is asked."""
+    """Server that counts its requests."""
 
     daemon_threads = True
 
     def __init__(self, reply: Reply) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.reply = reply
-        self.settings: list[dict[str, Any]] = []
+        self.settings: list[dict[str, object]] = []
         self.asked: Counter[str] = Counter()
         self.keys: set[str] = set()
         self.at_a_time = 0
@@ -58,8 +57,8 @@ class _Handler(BaseHTTPRequestHandler):
             with server.lock:
                 server.at_a_time -= 1
 
-    def log_message(self, format: str, *args: Any) -> None:
-        """Keeps the test's output clean."""
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep the test's output clean."""
 
 
 @contextmanager
@@ -74,7 +73,7 @@ def serving(reply: Reply) -> Iterator[JudgeServer]:
         server.server_close()
 
 
-def send(handler: BaseHTTPRequestHandler, status: int, body: Any, **headers: str) -> None:
+def send(handler: BaseHTTPRequestHandler, status: int, body: object, **headers: str) -> None:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     handler.send_response(status)
     handler.send_header("Content-Type", "application/json")
@@ -85,7 +84,7 @@ def send(handler: BaseHTTPRequestHandler, status: int, body: Any, **headers: str
     handler.wfile.write(data)
 
 
-def completion(text: str | None, finish: str = "stop") -> dict[str, Any]:
+def completion(text: str | None, finish: str = "stop") -> dict[str, object]:
     message = {"role": "assistant", "content": text}
     return {
         "id": "1",
@@ -97,25 +96,25 @@ def completion(text: str | None, finish: str = "stop") -> dict[str, Any]:
     }
 
 
-def error(message: str, kind: str = "server_error") -> dict[str, Any]:
+def error(message: str, kind: str = "server_error") -> dict[str, object]:
     return {"error": {"message": message, "type": kind, "code": None}}
 
 
 def line_of(text: str, word: str) -> str:
-    """The verdict line that a prompt asks for, with this word."""
-    found = re.findall(r"^VERDICT \w+: WORD$", text, re.MULTILINE)
-    return str(found[-1]).replace("WORD", word)
+    """Return the verdict line that a prompt asks for, with this word."""
+    lines = re.findall(r"^VERDICT \w+: WORD$", text, re.MULTILINE)
+    return str(lines[-1]).replace("WORD", word)
 
 
 def fenced(text: str, name: str) -> str:
-    """A fenced piece of a prompt."""
-    found = re.search(rf"^\[{name} (\w+)\]\n(.*?)\n\[end of {name} \1\]$", text, re.MULTILINE | re.DOTALL)
-    assert found is not None
-    return found[2]
+    """Return a fenced piece of a prompt."""
+    match = re.search(rf"^\[{name} (\w+)\]\n(.*?)\n\[end of {name} \1\]$", text, re.MULTILINE | re.DOTALL)
+    assert match is not None
+    return match[2]
 
 
 def by_response(choose: Callable[[str], str]) -> Reply:
-    """A judge that says a word by the response alone, after some reasoning."""
+    """Reply as a judge that chooses a word by the response alone, after some reasoning."""
 
     def reply(server: JudgeServer, handler: BaseHTTPRequestHandler, text: str, before: int) -> None:
         word = choose(fenced(text, "response"))
@@ -125,7 +124,7 @@ def by_response(choose: Callable[[str], str]) -> Reply:
 
 
 def sleep_until_stopped(server: JudgeServer, seconds: float) -> None:
-    """Hangs, but not past the end of the test."""
+    """Hang, but not past the end of the test."""
     end = time.monotonic() + seconds
     while time.monotonic() < end and not server.stopping.is_set():
         time.sleep(0.05)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
@@ -18,6 +18,10 @@ from cst_bench.judging.guard.guard_judge import TOO_LONG
 from cst_bench.judging.guard.sequence_classifier import ClassifierGuard
 from tests.checkpoints import PROMPTS, family_tokenizer, make_checkpoint
 
+if TYPE_CHECKING:
+    from tokenizers.trainers import Trainer
+    from transformers import PreTrainedTokenizerFast
+
 CASES = [
     Case(PROMPTS[0], "The harbour is blue in the morning and grey in the evening."),
     Case(PROMPTS[1], "A gull."),
@@ -29,8 +33,8 @@ LABELS = {"FINE": "harmless", "BAD": "uncensored"}
 ARCHITECTURES = ["bert", "deberta-v2", "roberta", "llama"]
 
 
-def classifier_tokenizer(architecture: str) -> Any:
-    """A tokenizer of the architecture's own kind, small."""
+def classifier_tokenizer(architecture: str) -> PreTrainedTokenizerFast:
+    """Train a small tokenizer of the architecture's own kind."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -47,7 +51,7 @@ def classifier_tokenizer(architecture: str) -> Any:
         # as in the published ones, control tokens are words of the model's own vocabulary
         built = Tokenizer(models.Unigram())
         built.normalizer = normalizers.Replace(" ", "▁")
-        trainer: Any = trainers.UnigramTrainer(
+        trainer: Trainer = trainers.UnigramTrainer(
             vocab_size=200, special_tokens=names, unk_token=unk, show_progress=False, initial_alphabet=list("[]")
         )
     elif architecture == "roberta":
@@ -79,8 +83,8 @@ def classifier_tokenizer(architecture: str) -> Any:
     )
 
 
-def make_classifier(folder: Path, architecture: str, **config: Any) -> Path:
-    """A random sequence classifier with two labels, its weights large."""
+def make_classifier(folder: Path, architecture: str, **config: object) -> Path:
+    """Write a random sequence classifier with two labels and large weights."""
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
@@ -113,7 +117,7 @@ def classifiers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: make_classifier(folder / name, name) for name in ARCHITECTURES}
 
 
-def write(folder: Path, **keys: Any) -> Path:
+def write(folder: Path, **keys: object) -> Path:
     path = folder / "guard.yaml"
     content = {
         "name": "c",
@@ -130,13 +134,13 @@ def write(folder: Path, **keys: Any) -> Path:
     return path
 
 
-def verdicts(path: Path, folder: Path, cases: Sequence[Case] = CASES) -> list[Verdict]:
+def judge_cases(path: Path, folder: Path, cases: Sequence[Case] = CASES) -> list[Verdict]:
     return ask(load_judge(str(path), options=JudgeOptions(model=str(folder))), cases)
 
 
-def log_odds(found: Sequence[Verdict]) -> list[float]:
-    odds = [one.probabilities for one in found if one.probabilities is not None]
-    return [math.log(one["harmless"] / one["uncensored"]) for one in odds]
+def log_odds(verdicts: Sequence[Verdict]) -> list[float]:
+    probabilities = [verdict.probabilities for verdict in verdicts if verdict.probabilities is not None]
+    return [math.log(shares["harmless"] / shares["uncensored"]) for shares in probabilities]
 
 
 @pytest.mark.parametrize("input_", ["response", "pair"])
@@ -157,9 +161,11 @@ def test_verdicts_are_those_of_plain_transformers(
             fine, bad = model(**tokenizer(*texts, return_tensors="pt")).logits[0].tolist()
         expected.append(fine - bad)
     for size in (1, 5):
-        found = verdicts(write(tmp_path, input=input_, batch_size=size), folder)
-        assert log_odds(found) == pytest.approx(expected, abs=1e-3)
-        assert [one.behaviour for one in found] == ["harmless" if odds > 0 else "uncensored" for odds in expected]
+        verdicts = judge_cases(write(tmp_path, input=input_, batch_size=size), folder)
+        assert log_odds(verdicts) == pytest.approx(expected, abs=1e-3)
+        assert [verdict.behaviour for verdict in verdicts] == [
+            "harmless" if odds > 0 else "uncensored" for odds in expected
+        ]
     assert len({round(odds, 2) for odds in expected}) > 3  # else the test would not see rows mixed up
 
 
@@ -171,10 +177,10 @@ def test_the_longest_input_is_as_long_as_the_model_has_positions(
     loaded = load_classifier(find_checkpoint(CheckpointOptions(str(folder))))
     assert loaded.max_length == room
     cases = [Case("Name a bird.", "A gull. " + "north " * 300 + "That is all."), CASES[1]]
-    unscored = verdicts(write(tmp_path), folder, cases)
+    unscored = judge_cases(write(tmp_path), folder, cases)
     assert unscored[0] == Verdict(None, TOO_LONG)
     assert unscored[1].behaviour is not None
-    short = verdicts(write(tmp_path, too_long="shorten"), folder, cases)
+    short = judge_cases(write(tmp_path, too_long="shorten"), folder, cases)
     assert short[0].behaviour is not None
     assert str(short[0].reason).startswith("read without ")
     assert short[0].call is not None
@@ -207,25 +213,25 @@ def test_a_response_can_not_spell_control_tokens(architecture: str, forged: str,
 def test_labels_must_be_the_checkpoints_own(classifiers: dict[str, Path], tmp_path: Path) -> None:
     path = write(tmp_path, verdicts={"FINE": "harmless", "GOOD": "uncensored"})
     with pytest.raises(UserError, match="labels of its checkpoint, FINE, BAD; given: FINE, GOOD"):
-        verdicts(path, classifiers["bert"])
+        judge_cases(path, classifiers["bert"])
 
 
 def test_a_language_model_is_no_classifier(tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path / "llama", "llama")
     with pytest.raises(UserError, match="weights that the config calls for are not in the files"):
-        verdicts(write(tmp_path, verdicts={"LABEL_0": "harmless", "LABEL_1": "uncensored"}), folder)
+        judge_cases(write(tmp_path, verdicts={"LABEL_0": "harmless", "LABEL_1": "uncensored"}), folder)
 
 
 def test_labels_that_do_not_exclude_each_other_are_refused(tmp_path: Path) -> None:
     folder = make_classifier(tmp_path / "many", "bert", problem_type="multi_label_classification")
     with pytest.raises(UserError, match="not a single-label classifier"):
-        verdicts(write(tmp_path), folder)
+        judge_cases(write(tmp_path), folder)
 
 
 def test_without_a_padding_token_rows_are_read_alone(tmp_path: Path) -> None:
     folder = make_classifier(tmp_path / "unpadded", "llama", pad_token_id=None)
-    alone = [verdicts(write(tmp_path), folder, [case])[0] for case in CASES]
-    assert log_odds(verdicts(write(tmp_path), folder)) == pytest.approx(log_odds(alone), abs=1e-4)
+    alone = [judge_cases(write(tmp_path), folder, [case])[0] for case in CASES]
+    assert log_odds(judge_cases(write(tmp_path), folder)) == pytest.approx(log_odds(alone), abs=1e-4)
 
 
 def test_a_classifier_that_learned_refusals_finds_them(tmp_path: Path) -> None:
@@ -245,12 +251,12 @@ def test_a_classifier_that_learned_refusals_finds_them(tmp_path: Path) -> None:
         model(**batch, labels=torch.tensor([label for _, label in training])).loss.backward()
         optimizer.step()
     model.save_pretrained(folder)
-    found = verdicts(write(tmp_path), folder, [Case("Where?", text) for text, _ in rows])
-    assert [one.behaviour for one in found] == ["harmless"] * 8 + ["uncensored"] * 8
+    verdicts = judge_cases(write(tmp_path), folder, [Case("Where?", text) for text, _ in rows])
+    assert [verdict.behaviour for verdict in verdicts] == ["harmless"] * 8 + ["uncensored"] * 8
 
 
 def test_the_shipped_rejection_classifier_reads_its_labels(tmp_path: Path) -> None:
     labels = {0: "NORMAL", 1: "REJECTION"}
     folder = make_classifier(tmp_path / "model", "roberta", id2label=labels, label2id={v: k for k, v in labels.items()})
     judge = load_judge("rejection_classifier", options=JudgeOptions(model=str(folder)))
-    assert all(one.behaviour in ("harmless", "uncensored") for one in ask(judge, CASES))
+    assert all(verdict.behaviour in ("harmless", "uncensored") for verdict in ask(judge, CASES))

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
+from pydantic import JsonValue
 
 from cst_bench.calibration.calibration import make_card
 from cst_bench.calibration.labels import Labelled, LabelSet
@@ -20,21 +19,22 @@ from cst_bench.content import content_root, load
 from cst_bench.errors import UserError
 from cst_bench.judging import EMPTY, Case, JudgeCall, JudgeOptions, JudgeUnavailable, Verdict, ask, load_judge
 from cst_bench.judging.panel import TIED, TOO_FEW, PanelFile, PanelJudge, PanelMember
-from cst_bench.statistics.judge_agreement import agreement
+from cst_bench.record import JudgeRecord
+from cst_bench.statistics.agreement import agreement
 
 BEHAVIOURS = ["harmless", "uncensored"]
-HEAD: dict[str, Any] = {"version": 1, "description": "x", "behaviours": BEHAVIOURS}
+HEAD: dict[str, object] = {"version": 1, "description": "x", "behaviours": BEHAVIOURS}
 
 
 def write_rules(folder: Path, name: str, word: str) -> Path:
-    """A judge that calls a response with this word harmless."""
+    """Write a judge that labels a response with this word harmless."""
     path = folder / f"{name}.yaml"
     rules = [{"behaviour": "harmless", "when": {"contains": word}}]
     path.write_text(yaml.safe_dump({**HEAD, "name": name, "kind": "rules", "rules": rules, "otherwise": "uncensored"}))
     return path
 
 
-def write_panel(folder: Path, members: Sequence[Any], **keys: Any) -> Path:
+def write_panel(folder: Path, members: Sequence[object], **keys: object) -> Path:
     path = folder / "panel.yaml"
     path.write_text(yaml.safe_dump({**HEAD, "name": "p", "kind": "panel", "members": list(members), **keys}))
     return path
@@ -42,7 +42,7 @@ def write_panel(folder: Path, members: Sequence[Any], **keys: Any) -> Path:
 
 @pytest.fixture
 def members(tmp_path: Path) -> list[str]:
-    """Three judges: each looks for its own letter."""
+    """Write three judges; each looks for its own letter."""
     return [write_rules(tmp_path, letter, letter).name for letter in "abc"]
 
 
@@ -52,13 +52,13 @@ def panel(path: Path) -> PanelJudge:
     return judge
 
 
-def said(judge: PanelJudge, *responses: str) -> list[str | None]:
+def behaviours_of(judge: PanelJudge, *responses: str) -> list[str | None]:
     return [verdict.behaviour for verdict in ask(judge, [Case("p", response) for response in responses])]
 
 
 @dataclass
 class Fixed:
-    """A member that says what it is told to: a stand-in for judges that cost something, wait, or fail."""
+    """Stand-in for judges that cost something, wait, or fail: returns fixed verdicts."""
 
     verdicts: Sequence[Verdict] = ()
     failure: Exception | None = None
@@ -68,7 +68,7 @@ class Fixed:
     behaviours: tuple[str, ...] = tuple(BEHAVIOURS)
     fields: frozenset[str] = frozenset()
     identity: str = "0"
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, JsonValue] = field(default_factory=dict)
     asked: int = 0
 
     async def judge(self, cases: Sequence[Case], count: Callable[[int], None]) -> list[Verdict]:
@@ -82,16 +82,18 @@ class Fixed:
         return list(self.verdicts)
 
 
-def table(*seats: PanelMember, vote: str = "majority", quorum: int | None = None) -> PanelJudge:
-    content = {**HEAD, "name": "p", "kind": "panel", "members": ["x"] * len(seats), "vote": vote, "quorum": quorum}
-    return PanelJudge(PanelFile.model_validate(content), seats)
+def panel_of(*members: PanelMember, vote: str = "majority", quorum: int | None = None) -> PanelJudge:
+    content = {**HEAD, "name": "p", "kind": "panel", "members": ["x"] * len(members), "vote": vote, "quorum": quorum}
+    return PanelJudge(PanelFile.model_validate(content), members)
 
 
-def seat(behaviour: str | None, reason: str | None = None, weight: float = 1.0, **more: Any) -> PanelMember:
-    return PanelMember("fixed", Fixed([Verdict(behaviour, reason, **more)]), weight)
+def member(
+    behaviour: str | None, reason: str | None = None, weight: float = 1.0, call: JudgeCall | None = None
+) -> PanelMember:
+    return PanelMember("fixed", Fixed([Verdict(behaviour, reason, call=call)]), "fixed.yaml", weight)
 
 
-def one(judge: PanelJudge) -> Verdict:
+def verdict_of(judge: PanelJudge) -> Verdict:
     return ask(judge, [Case("p", "r")])[0]
 
 
@@ -99,32 +101,40 @@ def test_the_majority_decides(tmp_path: Path, members: list[str]) -> None:
     judge = panel(write_panel(tmp_path, members, vote="majority"))
     for present in product((True, False), repeat=3):
         response = "-" + "".join(letter for letter, there in zip("abc", present) if there)
-        assert said(judge, response) == ["harmless" if sum(present) >= 2 else "uncensored"]
+        assert behaviours_of(judge, response) == ["harmless" if sum(present) >= 2 else "uncensored"]
 
 
 def test_weights_of_the_file_decide(tmp_path: Path, members: list[str]) -> None:
     weights = [{"judge": name, "weight": weight} for name, weight in zip(members, (1, 1.5, 3))]
     judge = panel(write_panel(tmp_path, weights, vote="weighted"))
-    assert said(judge, "ab", "c", "-", "bc") == ["uncensored", "harmless", "uncensored", "harmless"]
+    assert behaviours_of(judge, "ab", "c", "-", "bc") == ["uncensored", "harmless", "uncensored", "harmless"]
 
 
 def test_a_tie_is_unscored() -> None:
-    assert one(table(seat("harmless"), seat("uncensored"))) == Verdict(None, TIED)
-    three = [seat(name) for name in ("harmless", "uncensored", "neither")]
-    assert one(table(*three)) == Verdict(None, TIED)
-    weighted = [seat("harmless", weight=0.1), seat("harmless", weight=0.2), seat("uncensored", weight=0.3)]
-    assert one(table(*weighted, vote="weighted")) == Verdict(None, TIED)  # 0.1 + 0.2 is not 0.3 in floats
+    assert verdict_of(panel_of(member("harmless"), member("uncensored"))) == Verdict(None, TIED)
+    three = [member(name) for name in ("harmless", "uncensored", "neither")]
+    assert verdict_of(panel_of(*three)) == Verdict(None, TIED)
+    weighted = [member("harmless", weight=0.1), member("harmless", weight=0.2), member("uncensored", weight=0.3)]
+    assert verdict_of(panel_of(*weighted, vote="weighted")) == Verdict(None, TIED)  # 0.1 + 0.2 is not 0.3 in floats
 
 
 def test_unscored_members_do_not_vote_and_a_quorum_is_needed() -> None:
-    seats = [seat("harmless"), seat("harmless"), seat(None, "refused"), seat("uncensored"), seat(None, "cut off")]
-    assert one(table(*seats)).behaviour == "harmless"
-    assert one(table(*seats, quorum=4)) == Verdict(None, TOO_FEW)
-    assert one(table(seat("harmless"), seat(None, "refused"), seat(None, "cut off"))) == Verdict(None, TOO_FEW)
-    assert one(table(seat("harmless"), seat(None, "refused"))) == Verdict(
+    members = [
+        member("harmless"),
+        member("harmless"),
+        member(None, "refused"),
+        member("uncensored"),
+        member(None, "cut off"),
+    ]
+    assert verdict_of(panel_of(*members)).behaviour == "harmless"
+    assert verdict_of(panel_of(*members, quorum=4)) == Verdict(None, TOO_FEW)
+    assert verdict_of(panel_of(member("harmless"), member(None, "refused"), member(None, "cut off"))) == Verdict(
+        None, TOO_FEW
+    )
+    assert verdict_of(panel_of(member("harmless"), member(None, "refused"))) == Verdict(
         None, TOO_FEW
     )  # one of two is no more than half
-    assert one(table(seat("harmless"), seat(None, "refused"), quorum=1)).behaviour == "harmless"
+    assert verdict_of(panel_of(member("harmless"), member(None, "refused"), quorum=1)).behaviour == "harmless"
 
 
 def test_a_reason_that_all_members_give_is_the_panels(tmp_path: Path, members: list[str]) -> None:
@@ -133,7 +143,7 @@ def test_a_reason_that_all_members_give_is_the_panels(tmp_path: Path, members: l
 
 
 def test_neither_can_win() -> None:
-    assert one(table(seat("neither"), seat("neither"), seat("harmless"))).behaviour == "neither"
+    assert verdict_of(panel_of(member("neither"), member("neither"), member("harmless"))).behaviour == "neither"
 
 
 COUNTS = (
@@ -145,15 +155,15 @@ COUNTS = (
 
 
 def calibrate(folder: Path, path: Path, matrix: Sequence[Sequence[int]]) -> None:
-    """Writes the card of a judge that would be wrong this often, by its own verdicts on responses."""
+    """Write the card of a judge with this confusion matrix."""
     judge = load_judge(str(path))
     names = [*BEHAVIOURS, "neither"]
     cells = [(label, verdict, n) for label, row in zip(names, matrix) for verdict, n in zip(names, row)]
     pairs = [(label, verdict) for label, verdict, n in cells for _ in range(n)]
     rows = [Labelled(str(i), Case(f"p{i}", "r"), label, "human") for i, (label, _) in enumerate(pairs)]
-    card = make_card(judge, LabelSet("l", rows, "0" * 64), [Verdict(said) for _, said in pairs], seconds=1.0)
+    card = make_card(judge, LabelSet("l", rows, "0" * 64), [Verdict(verdict) for _, verdict in pairs], seconds=1.0)
     (folder / "calibrations" / path.stem).mkdir(parents=True)
-    (folder / "calibrations" / path.stem / "card.json").write_text(json.dumps(card))
+    card.write(folder / "calibrations" / path.stem)
 
 
 def test_votes_are_weighed_by_the_members_calibration(
@@ -165,17 +175,17 @@ def test_votes_are_weighed_by_the_members_calibration(
     judge = panel(write_panel(tmp_path, members, vote="weighted"))
     for present in product((True, False), repeat=3):
         response = "-" + "".join(letter for letter, there in zip("abc", present) if there)
-        (found,) = ask(judge, [Case("p", response)])
+        (verdict,) = ask(judge, [Case("p", response)])
         chances = [
             math.prod((m[label][0 if there else 1] + 0.5) / 51.5 for m, there in zip(COUNTS, present))
             for label in (0, 1)
         ]
         expected = chances[0] / sum(chances)
-        assert found.probabilities == pytest.approx({"harmless": expected, "uncensored": 1 - expected})
-        assert found.behaviour == ("harmless" if expected > 0.5 else "uncensored")
+        assert verdict.probabilities == pytest.approx({"harmless": expected, "uncensored": 1 - expected})
+        assert verdict.behaviour == ("harmless" if expected > 0.5 else "uncensored")
     # the second is hardly ever wrong when it says harmless, so that it outvotes the other two
-    assert said(judge, "b", "ac") == ["harmless", "harmless"]
-    assert said(judge, "c") == ["uncensored"]
+    assert behaviours_of(judge, "b", "ac") == ["harmless", "harmless"]
+    assert behaviours_of(judge, "c") == ["uncensored"]
 
 
 def test_a_member_without_a_card_can_not_be_weighed(
@@ -186,7 +196,7 @@ def test_a_member_without_a_card_can_not_be_weighed(
     with pytest.raises(UserError, match="a has no card: run `cst-bench judge calibrate /"):
         load_judge(str(path))
     calibrate(tmp_path, tmp_path / "a.yaml", [[9, 1, 0], [0, 0, 0], [0, 0, 0]])
-    with pytest.raises(UserError, match="on no label 'uncensored'"):
+    with pytest.raises(UserError, match="has no label 'uncensored'"):
         load_judge(str(path))
 
 
@@ -211,54 +221,58 @@ def test_another_calibration_is_another_judge(
 def test_an_unavailable_member_is_raised_after_the_others_are_done() -> None:
     others = [Fixed([Verdict("harmless")] * 2) for _ in range(2)]
     down = Fixed(failure=JudgeUnavailable("no answer"))
-    judge = table(PanelMember("a", others[0]), PanelMember("b", down), PanelMember("c", others[1]))
+    judge = panel_of(
+        PanelMember("a", others[0], "a.yaml"), PanelMember("b", down, "b.yaml"), PanelMember("c", others[1], "c.yaml")
+    )
     with pytest.raises(JudgeUnavailable, match="no answer"):
         ask(judge, [Case("p", "r")] * 2)
     assert [other.asked for other in others] == [2, 2]
     wrong = Fixed(failure=UserError("no key"))
     with pytest.raises(UserError, match="no key"):  # waiting would not help
-        ask(table(PanelMember("a", down), PanelMember("b", wrong)), [Case("p", "r")])
+        ask(panel_of(PanelMember("a", down, "a.yaml"), PanelMember("b", wrong, "b.yaml")), [Case("p", "r")])
 
 
 def test_what_members_spent_is_summed() -> None:
     paid = JudgeCall(10, 2, 0.5)
-    verdicts = [seat("harmless", call=one_spent) for one_spent in (paid, JudgeCall(5, 1, 0.25), None)]
-    assert one(table(*verdicts)).call == JudgeCall(15, 3, 0.75)
-    mixed = [seat("harmless", call=one_spent) for one_spent in (paid, JudgeCall(5, 1, 0.25, cached=True))]
-    assert one(table(*mixed)).call == JudgeCall(10, 2, 0.5)
-    cached = [seat("harmless", call=JudgeCall(10, 2, None, cached=True)) for _ in range(2)]
-    assert one(table(*cached)).call == JudgeCall(20, 4, None, cached=True)
-    assert one(table(seat("harmless"), seat("harmless"))).call is None
+    verdicts = [member("harmless", call=call) for call in (paid, JudgeCall(5, 1, 0.25), None)]
+    assert verdict_of(panel_of(*verdicts)).call == JudgeCall(15, 3, 0.75)
+    mixed = [member("harmless", call=call) for call in (paid, JudgeCall(5, 1, 0.25, cached=True))]
+    assert verdict_of(panel_of(*mixed)).call == JudgeCall(10, 2, 0.5)
+    cached = [member("harmless", call=JudgeCall(10, 2, None, cached=True)) for _ in range(2)]
+    assert verdict_of(panel_of(*cached)).call == JudgeCall(20, 4, None, cached=True)
+    assert verdict_of(panel_of(member("harmless"), member("harmless"))).call is None
 
 
 def test_progress_counts_each_case_once() -> None:
     steps: list[int] = []
-    judge = table(*[PanelMember("m", Fixed([Verdict("harmless")] * 4)) for _ in range(3)])
+    judge = panel_of(*[PanelMember("m", Fixed([Verdict("harmless")] * 4), "m.yaml") for _ in range(3)])
     ask(judge, [Case("p", "r")] * 4, steps.append)
     assert sum(steps) == 4
     assert all(step > 0 for step in steps)
 
 
-def test_members_verdicts_can_be_had_for_their_agreement(tmp_path: Path, members: list[str]) -> None:
+def test_members_verdicts_are_available_for_their_agreement(tmp_path: Path, members: list[str]) -> None:
     judge = panel(write_panel(tmp_path, members, vote="majority"))
     cases = [Case(f"p{i}", response) for i, response in enumerate(("ab", "bc", "-", "abc", "a"))]
     columns = asyncio.run(judge.member_verdicts(cases, lambda steps: None))
-    assert columns == [ask(member.judge, cases) for member in judge.members]
+    assert columns == [ask(each.judge, cases) for each in judge.members]
     assert judge.combine(columns) == ask(judge, cases)
     result = agreement(
-        [member.name for member in judge.members],
+        [each.name for each in judge.members],
         [[verdict.behaviour for verdict in column] for column in columns],
         [case.prompt for case in cases],
     )
-    assert [pair["raters"] for pair in result["pairs"]] == [["a", "b"], ["a", "c"], ["b", "c"]]
-    assert result["pairs"][0]["raw"]["value"] == pytest.approx(3 / 5)
+    assert [pair.raters for pair in result.pairs] == [("a", "b"), ("a", "c"), ("b", "c")]
+    assert result.pairs[0].raw.value == pytest.approx(3 / 5)
 
 
 def test_fields_are_those_of_all_members(tmp_path: Path, members: list[str]) -> None:
     write_rules(tmp_path, "d", "{persona}")
     judge = panel(write_panel(tmp_path, [*members, "d.yaml"], vote="majority"))
     assert judge.fields == {"persona"}
-    assert [member["name"] for member in judge.details["members"]] == ["a", "b", "c", "d"]
+    records = judge.details["members"]
+    assert isinstance(records, list)
+    assert [JudgeRecord.model_validate(record).name for record in records] == ["a", "b", "c", "d"]
 
 
 @pytest.mark.parametrize(
@@ -279,7 +293,7 @@ def test_fields_are_those_of_all_members(tmp_path: Path, members: list[str]) -> 
     ],
 )
 def test_panels_that_can_not_be_are_refused(
-    tmp_path: Path, members: list[str], members_: list[Any], keys: dict[str, Any], message: str
+    tmp_path: Path, members: list[str], members_: list[object], keys: dict[str, object], message: str
 ) -> None:
     path = write_panel(tmp_path, members_, **keys)
     with pytest.raises(UserError, match=message):

@@ -1,10 +1,9 @@
-"""Rule judges: declared conditions, fields as literal text, verdicts that no response can bend."""
+"""Rule judges: declared conditions, fields as literal text, verdicts that no response can manipulate."""
 
 from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -15,10 +14,10 @@ from cst_bench.errors import UserError
 from cst_bench.judging import Case, Judge, Verdict, ask, load_judge
 from cst_bench.judging.rules import RuleCondition, RulesFile, behaviour_of
 
-HEAD: dict[str, Any] = {"name": "j", "version": 1, "kind": "rules", "description": "x", "behaviours": ["yes", "no"]}
+HEAD: dict[str, object] = {"name": "j", "version": 1, "kind": "rules", "description": "x", "behaviours": ["yes", "no"]}
 
 
-def rules(when: dict[str, Any], **more: Any) -> RulesFile:
+def rules(when: dict[str, object], **more: object) -> RulesFile:
     return RulesFile.model_validate({**HEAD, "rules": [{"behaviour": "yes", "when": when}], "otherwise": "no", **more})
 
 
@@ -41,7 +40,7 @@ def verdict(judge: Judge, response: str, **facts: str) -> Verdict:
         ({"not": {"contains": "a"}}, "b", True),
     ],
 )
-def test_conditions(when: dict[str, Any], response: str, holds: bool) -> None:
+def test_conditions(when: dict[str, object], response: str, holds: bool) -> None:
     assert behaviour_of(rules(when), response, {}) == ("yes" if holds else "no")
 
 
@@ -64,8 +63,8 @@ def test_a_field_that_looks_like_a_placeholder_is_not_filled_again() -> None:
 @given(st.text())
 def test_any_response_gets_a_verdict(response: str) -> None:
     judge = load_judge("refusal_rules")
-    said = verdict(judge, response)
-    assert said.behaviour in judge.behaviours or (said.behaviour is None and said.reason == "empty response")
+    result = verdict(judge, response)
+    assert result.behaviour in judge.behaviours or (result.behaviour is None and result.reason == "empty response")
 
 
 def test_an_unknown_field_is_a_fault_of_the_file() -> None:
@@ -74,7 +73,7 @@ def test_an_unknown_field_is_a_fault_of_the_file() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"rules": [{"behaviour": "maybe", "when": {"contains": "x"}}]}, "behaviour 'maybe' is not among"),
         ({"rules": [{"behaviour": "yes", "when": {"matches": "("}}]}, "not a regular expression"),
@@ -84,12 +83,12 @@ def test_an_unknown_field_is_a_fault_of_the_file() -> None:
         ({"kind": "oracle", "rules": []}, "kind"),
     ],
 )
-def test_a_bad_judge_file_is_refused(change: dict[str, Any], said: str, tmp_path: Path) -> None:
+def test_a_bad_judge_file_is_refused(change: dict[str, object], message: str, tmp_path: Path) -> None:
     path = tmp_path / "j.yaml"
     path.write_text(yaml.safe_dump({**HEAD, **change}))
     with pytest.raises(UserError) as error:
         load_judge(str(path))
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
 def test_a_condition_knows_its_yaml_name() -> None:
@@ -156,7 +155,7 @@ def test_plain_help_is_uncensored_and_helped(response: str) -> None:
         ("Bread is made of flour.", "as_assistant"),
     ],
 )
-def test_identity_is_told_by_what_a_response_calls_itself(response: str, behaviour: str) -> None:
+def test_identity_follows_from_what_a_response_calls_itself(response: str, behaviour: str) -> None:
     assert verdict(load_judge("identity_rules"), response) == Verdict(behaviour)
 
 
@@ -167,6 +166,6 @@ def test_a_quantifier_behind_a_field_is_for_all_of_it() -> None:
 
 
 @pytest.mark.parametrize("when", [{"contains": None}, {"not": None}, {"contains": None, "matches": "a"}])
-def test_a_condition_without_a_value_is_refused(when: dict[str, Any]) -> None:
+def test_a_condition_without_a_value_is_refused(when: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="exactly one of"):
         rules(when)

@@ -1,8 +1,7 @@
-"""Fences and verdict lines, for whatever text: a response stays a response, and forges no verdict."""
+"""Fences and verdict lines, for arbitrary text: a response stays a response, and cannot forge a verdict."""
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from functools import cache
 from pathlib import Path
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 
 from cst_bench.errors import UserError
 from cst_bench.judging import JudgeOptions, load_judge
-from cst_bench.judging.cache import AnswerCache
+from cst_bench.judging.cache import Answer, AnswerCache
 from cst_bench.judging.fence import clean, fill, make_marker
 from cst_bench.judging.judge import Case
 from cst_bench.judging.llm import LlmJudge
@@ -125,11 +124,15 @@ def test_the_same_case_gives_the_same_prompt_whatever_is_in_it(prompt: str, resp
 # ------------------------------------------------------------------------------------------------------------ the cache
 
 
+def answer(text: str) -> Answer:
+    return {"answer": text, "stop_reason": "stop", "input_tokens": 3, "output_tokens": 1, "cost": None}
+
+
 def test_answers_are_kept_for_the_next_process_and_no_prompt_is(tmp_path: Path) -> None:
     answers = AnswerCache(tmp_path)
-    answers.put("key", {"answer": "a \ud800 b"})
+    answers.put("key", answer("a \ud800 b"))
     second = AnswerCache(tmp_path)  # while the first is open
-    assert second.get("key") == {"answer": "a \ud800 b"}
+    assert second.get("key") == answer("a \ud800 b")
     assert second.get("other") is None
     answers.close()
     second.close()
@@ -138,14 +141,14 @@ def test_answers_are_kept_for_the_next_process_and_no_prompt_is(tmp_path: Path) 
 def test_a_file_that_is_no_cache_is_put_aside(tmp_path: Path) -> None:
     (tmp_path / "judge-answers.sqlite").write_bytes(b"this is no database, and long enough to be told from one" * 99)
     answers = AnswerCache(tmp_path)
-    answers.put("key", {"answer": "a"})
-    assert answers.get("key") == {"answer": "a"}
+    answers.put("key", answer("a"))
+    assert answers.get("key") == answer("a")
     assert len(list(tmp_path.glob("*.unreadable-*"))) == 1
 
 
 def test_an_answer_that_cannot_be_read_is_asked_for_again(tmp_path: Path) -> None:
     answers = AnswerCache(tmp_path)
-    answers.put("key", {"answer": "a"})
+    answers.put("key", answer("a"))
     answers.close()
     with sqlite3.connect(tmp_path / "judge-answers.sqlite") as connection:
         connection.execute("UPDATE answers SET answer = '{broken'")
@@ -157,5 +160,5 @@ def test_where_nothing_can_be_written_there_is_no_cache_and_no_fault(tmp_path: P
     with pytest.raises(UserError, match="is a file"):
         AnswerCache(tmp_path / "file")
     answers = AnswerCache(Path("/proc/none"))
-    answers.put("key", json.loads("{}"))
+    answers.put("key", answer("a"))
     assert answers.get("key") is None

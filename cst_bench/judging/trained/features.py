@@ -118,7 +118,7 @@ class _Sentence(NamedTuple):
 
 
 def _clean(text: str) -> str:
-    """Lower-case a text; remove typographic quotes, emphasis markup and invisible characters."""
+    """Normalize a text: lower case, straight quotes, no emphasis markup, no invisible characters."""
     if len(text) > HEAD + TAIL:
         text = f"{text[:HEAD]}\n{text[-TAIL:]}"
     if not text.isascii():
