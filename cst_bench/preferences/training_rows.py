@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cst_bench.checkpoint.chat import conversation
 from cst_bench.columns import Columns
 from cst_bench.errors import UserError
 from cst_bench.files import Row, digest, read_rows, text_column, write_text
@@ -38,15 +39,10 @@ class TrainingRow:
     task: str
     configuration: str | None = None
 
-    def prompt_messages(self) -> list[dict[str, str]]:
-        """Return the system prompt, if there is one, and the user prompt as messages."""
-        system = [] if self.system is None else [{"role": "system", "content": self.system}]
-        return [*system, {"role": "user", "content": self.prompt}]
-
     def as_json(self) -> dict[str, object]:
         """Return the row in TRL's conversational form, as in a file."""
         return {
-            "prompt": self.prompt_messages(),
+            "prompt": conversation(self.system, self.prompt),
             "chosen": [{"role": "assistant", "content": self.chosen}],
             "rejected": [{"role": "assistant", "content": self.rejected}],
             "task": self.task,

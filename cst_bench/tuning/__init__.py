@@ -2,6 +2,6 @@
 
 from cst_bench.tuning.recipe import Recipe, load_recipe
 from cst_bench.tuning.train_options import TrainOptions
-from cst_bench.tuning.training import TrainResult, train
+from cst_bench.tuning.training import PACKAGES, TrainResult, train
 
-__all__ = ["Recipe", "TrainOptions", "TrainResult", "load_recipe", "train"]
+__all__ = ["PACKAGES", "Recipe", "TrainOptions", "TrainResult", "load_recipe", "train"]

@@ -1,4 +1,4 @@
-"""What the user asks for."""
+"""Options of a training."""
 
 from __future__ import annotations
 
@@ -10,36 +10,39 @@ from typing import Literal
 from cst_bench.checkpoint import CheckpointOptions
 
 Long = Literal["refuse", "truncate", "drop"]
-"""What becomes of rows that are longer than `trl.max_length`."""
+"""What to do with rows longer than `trl.max_length`."""
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What the user asks for. The names are those of the command line."""
+    """Options of a training, named as on the command line."""
 
     recipe: str
     """Name or path of a recipe."""
     data: Path | None = None
-    """Training rows, or preference pairs with `task`; the recipe's own if None."""
+    """Training rows, or preference pairs with `task`; the recipe's data if None."""
     out: Path | None = None
-    """The trained checkpoint's folder."""
+    """Folder of the trained checkpoint."""
     base: str | None = None
-    """A checkpoint in place of the recipe's base."""
+    """Checkpoint to train instead of the recipe's base."""
     loading: CheckpointOptions = field(default_factory=CheckpointOptions)
-    """How to load the base; its name is not looked at, and a dtype `auto` leaves it to the recipe."""
+    """How to load the base; its `name` is ignored, and dtype `auto` means the recipe's."""
     method: str | None = None
+    """`cst` or `dpo`; the recipe's if None."""
     task: str | None = None
-    """Whose configurations a file of pairs is flipped by."""
+    """Compliance task that defines the configurations for a file of pairs."""
     columns: Mapping[str, str] = field(default_factory=dict)
+    """Column → its name in the data file."""
     seed: int = 0
+    """Seed of adapter initialisation, dropout and row order."""
     changes: tuple[str, ...] = ()
-    """`KEY=VALUE`, put over the recipe."""
+    """`KEY=VALUE` settings that override the recipe."""
     stock: bool = False
-    """TRL's own forward pass, whatever the recipe says of `fast`."""
+    """Use TRL's own forward pass, whatever the recipe's `fast` says."""
     long: Long = "refuse"
     merge: bool = False
-    """Write a whole model, the adapter merged into its base."""
+    """Write a whole model, with the adapter merged into its base."""
     restart: bool = False
-    """Throw away what a training that was cut off has done so far."""
+    """Discard what an unfinished training has done so far."""
     cache: Path | None = None
-    """Folder of reference log-probabilities; the user's cache folder if None."""
+    """Folder of cached reference log-probabilities; the user's cache folder if None."""

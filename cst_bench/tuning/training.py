@@ -1,4 +1,4 @@
-"""Trains a checkpoint: recipe, data and seed in, a folder that `cst-bench run` takes as a checkpoint out."""
+"""Train a checkpoint: from recipe, data and seed to a folder that `cst-bench run` takes as a checkpoint."""
 
 from __future__ import annotations
 
@@ -11,53 +11,97 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cst_bench.checkpoint import CheckpointFiles, find_checkpoint, load_chat
+from cst_bench.checkpoint.chat import Chat
 from cst_bench.checkpoint.gate import require, run_gate
-from cst_bench.checkpoint.loading import out_of_memory, placement
+from cst_bench.checkpoint.inspection import out_of_memory
+from cst_bench.checkpoint.loading import placement
 from cst_bench.errors import UserError
 from cst_bench.files import DISK_FULL, digest
 from cst_bench.judging.cache import default_folder
-from cst_bench.runs.run_folder import locked, package_versions
-from cst_bench.tuning.dataset import Rendered, Rows, read_data, render
-from cst_bench.tuning.packed.packed_trainer import Prepared, make_trainer
+from cst_bench.tuning.dataset import TokenizedRows, TrainingData, read_data, tokenize
 from cst_bench.tuning.recipe import Recipe, load_recipe
 from cst_bench.tuning.saving import write_result
 from cst_bench.tuning.train_options import TrainOptions
+from cst_bench.tuning.trainer import make_trainer
 from cst_bench.tuning.training_callbacks import Quiet, Reporter, TrainingProgress
-from cst_bench.tuning.training_folder import WorkFolder, finished
+from cst_bench.tuning.training_folder import UnfinishedTraining, finished
+from cst_bench.workfolder import locked, package_versions
+
+if TYPE_CHECKING:
+    from trl import DPOTrainer
 
 SCHEMA = 1
 PACKAGES = ("accelerate", "cst-bench", "peft", "torch", "transformers", "trl")
+"""Packages whose versions are part of a training's settings."""
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """Where the trained checkpoint is, and its `training.json`."""
+    """A trained checkpoint."""
 
     folder: Path
     training: Mapping[str, Any]
+    """Content of its `training.json`."""
     was_finished: bool = False
-    """Whether it was there already."""
+    """An earlier call had trained it already."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A training whose options have been checked and whose data has been read."""
+
+    options: TrainOptions
+    recipe: Recipe
+    files: CheckpointFiles
+    chat: Chat
+    rows: TokenizedRows
+    settings: Mapping[str, object]
+    """Everything that decides the weights."""
+    out: Path
 
 
 def train(options: TrainOptions, progress: TrainingProgress | None = None) -> TrainResult:
-    """Trains a checkpoint into a folder; a training that was cut off is continued by the same call.
+    """Train a checkpoint into a folder; the same call continues a training that was interrupted.
 
-    Works in each process of `accelerate launch`, too.
+    Also works in each process of `accelerate launch`.
 
     Raises:
-        UserError: something in the recipe, the data or the options is wrong; the folder holds something else; or the
-            memory is too small.
+        UserError: the recipe, the data or an option is wrong, the folder holds something else, or memory ran out.
         GateError: the base's chat template would make training and evaluation differ.
     """
     from accelerate import PartialState  # type: ignore[import-untyped]
 
     state = PartialState(**_cpu_only(options))
-    progress = progress or Quiet()
-    if not state.is_main_process:
+    if progress is None or not state.is_main_process:
         progress = Quiet()
+    plan = _plan(options, progress)
+    training = finished(plan.out, plan.settings)
+    if training is not None:
+        return TrainResult(plan.out, training, was_finished=True)
+    _report_lengths(progress, plan.rows)
+    unfinished = UnfinishedTraining(plan.out)
+    with locked(unfinished.path) if state.is_main_process else nullcontext():
+        if state.is_main_process:
+            unfinished.open(plan.settings, restart=options.restart)
+        state.wait_for_everyone()
+        with _explained_memory(plan.recipe):
+            trainer, metrics = _train(plan, unfinished, progress)
+        if state.is_main_process:
+            made = datetime.now(timezone.utc).isoformat(timespec="seconds")
+            training = {"schema": SCHEMA, "settings": plan.settings, **metrics, "made": made}
+            write_result(unfinished.result, trainer, plan.recipe, plan.files, plan.chat, training, merge=options.merge)
+            unfinished.publish()
+        state.wait_for_everyone()
+    training = finished(plan.out, plan.settings)
+    if training is None:
+        raise UserError(f"{plan.out} was removed while it was being made")
+    return TrainResult(plan.out, training)
+
+
+def _plan(options: TrainOptions, progress: TrainingProgress) -> _Plan:
     recipe, recipe_path = load_recipe(options.recipe, options.changes)
     files = _base(options, recipe)
     chat = load_chat(files)
@@ -68,100 +112,70 @@ def train(options: TrainOptions, progress: TrainingProgress | None = None) -> Tr
         _data_path(options, recipe, recipe_path),
         task=options.task,
         method=_method(options, recipe),
-        given=options.method is not None,
+        method_named=options.method is not None,
         columns=options.columns,
     )
-    length = _max_length(recipe, files)
-    rendered = render(data.rows, chat, length, options.long)
-    settings = _settings(options, recipe, files, data, rendered, length)
+    max_length = _max_length(recipe, files)
+    rows = tokenize(data.rows, chat, max_length, options.long)
+    settings = _settings(options, recipe, files, data, rows, max_length)
     out = options.out or Path("runs") / f"{recipe.name}-{data.method}-{options.seed}"
-    before = finished(out, settings)
-    if before is not None:
-        return TrainResult(out, before, was_finished=True)
-    _say_lengths(progress, rendered)
-    work = WorkFolder(out)
-    with locked(work.path) if state.is_main_process else nullcontext():
-        if state.is_main_process:
-            work.open(settings, restart=options.restart)
-        state.wait_for_everyone()
-        with _explained_memory(recipe):
-            trained = _train(options, recipe, files, chat, rendered, work, progress)
-        if state.is_main_process:
-            training = {
-                "schema": SCHEMA,
-                "settings": settings,
-                **trained.figures,
-                "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            }
-            write_result(work.result, trained.prepared.trainer, recipe, files, chat, training, merge=options.merge)
-            work.finish()
-        state.wait_for_everyone()
-    found = finished(out, settings)
-    if found is None:
-        raise UserError(f"{out} was removed while it was being made")
-    return TrainResult(out, found)
-
-
-@dataclass(frozen=True)
-class _Trained:
-    prepared: Prepared
-    figures: dict[str, Any]
+    return _Plan(options, recipe, files, chat, rows, settings, out)
 
 
 def _train(
-    options: TrainOptions,
-    recipe: Recipe,
-    files: CheckpointFiles,
-    chat: Any,
-    rendered: Rendered,
-    work: WorkFolder,
-    progress: TrainingProgress,
-) -> _Trained:
-    last, seconds = work.last()
-    cache = (options.cache or default_folder()) / "reference"
+    plan: _Plan, unfinished: UnfinishedTraining, progress: TrainingProgress
+) -> tuple[DPOTrainer, dict[str, object]]:
+    """Train from the last complete checkpoint, and return the trainer and what `training.json` says of the training."""
+    checkpoint, seconds = unfinished.last_checkpoint()
     prepared = make_trainer(
-        recipe, files, chat, rendered, seed=options.seed, work=work.checkpoints, stock=options.stock, cache=cache
+        plan.recipe,
+        plan.files,
+        plan.chat,
+        plan.rows,
+        seed=plan.options.seed,
+        work=unfinished.checkpoints,
+        stock=plan.options.stock,
+        cache=(plan.options.cache or default_folder()) / "reference",
     )
+    trainer = prepared.trainer
     if prepared.why_not is not None:
-        progress.note(f"not packed, by TRL's own forward pass: {prepared.why_not}")
-    if last is not None:
-        progress.note(f"continued from step {last.name.rpartition('-')[2]}")
+        progress.note(f"not packed, TRL's own forward pass is used: {prepared.why_not}")
+    if checkpoint is not None:
+        progress.note(f"continued from step {checkpoint.name.rpartition('-')[2]}")
     reporter = Reporter(progress, seconds)
-    prepared.trainer.add_callback(reporter)
+    trainer.add_callback(reporter)
     try:
-        prepared.trainer.train(resume_from_checkpoint=None if last is None else str(last))
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     except ValueError as error:
-        if prepared.trainer.state.global_step:
+        if trainer.state.global_step:
             raise
-        raise UserError(
-            f"recipe {recipe.name}: these settings can't be trained: {' '.join(str(error).split())}"
-        ) from error
+        reason = " ".join(str(error).split())
+        raise UserError(f"recipe {plan.recipe.name}: training with these settings is not possible: {reason}") from error
     finally:
         reporter.close()
     if reporter.diverged is not None:
         raise UserError(
             f"the training diverged: no finite reward margin at step {reporter.diverged}; lower trl.learning_rate, or "
-            "raise trl.beta or trl.warmup_steps, and say --restart"
+            "raise trl.beta or trl.warmup_steps, and use --restart"
         )
-    state = prepared.trainer.state
-    figures = {
+    return trainer, {
         "packed": prepared.packed,
         "why_not_packed": prepared.why_not,
-        "steps": state.global_step,
-        "epochs": state.epoch,
+        "steps": trainer.state.global_step,
+        "epochs": trainer.state.epoch,
         "seconds": round(reporter.seconds, 3),
-        "metrics": [_finite(entry) for entry in state.log_history],
+        "metrics": [_finite(entry) for entry in trainer.state.log_history],
     }
-    return _Trained(prepared, figures)
 
 
 def _base(options: TrainOptions, recipe: Recipe) -> CheckpointFiles:
+    """Find the base; in one of several processes, to be loaded to its own GPU."""
     loading = options.loading
     dtype = recipe.dtype if loading.dtype == "auto" else loading.dtype
     revision = loading.revision or (recipe.revision if options.base is None else None)
     name = options.base or recipe.base
     device = loading.device
-    if device == "auto" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if device == "auto" and _processes() > 1:
         import torch
 
         if torch.cuda.is_available():
@@ -170,8 +184,12 @@ def _base(options: TrainOptions, recipe: Recipe) -> CheckpointFiles:
         dataclasses.replace(loading, name=name, dtype=dtype, revision=revision, device=device, load_in_4bit=False)
     )
     if files.adapter is not None:
-        raise UserError(f"base {name!r} is an adapter: train on a whole model, such as one that --merge wrote")
+        raise UserError(f"base {name!r} is an adapter: train on a whole model, such as one written with --merge")
     return files
+
+
+def _processes() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _cpu_only(options: TrainOptions) -> dict[str, bool]:
@@ -193,7 +211,7 @@ def _data_path(options: TrainOptions, recipe: Recipe, recipe_path: Path) -> Path
 
 
 def _max_length(recipe: Recipe, files: CheckpointFiles) -> int | None:
-    """The most tokens of a sequence: the recipe's, else TRL's default, but no more than the base reads."""
+    """Return the most tokens of a sequence: the recipe's or TRL's default, limited by the base's positions."""
     from transformers import AutoConfig
     from trl import DPOConfig
 
@@ -201,8 +219,8 @@ def _max_length(recipe: Recipe, files: CheckpointFiles) -> int | None:
     wanted = recipe.trl.get("max_length", default)
     remote = files.options.trust_remote_code
     config = AutoConfig.from_pretrained(files.folder, trust_remote_code=remote).get_text_config()
-    reads = getattr(config, "max_position_embeddings", None)
-    lengths = [int(length) for length in (wanted, reads) if length]
+    positions = getattr(config, "max_position_embeddings", None)
+    lengths = [int(length) for length in (wanted, positions) if length]
     return min(lengths, default=None)
 
 
@@ -210,76 +228,72 @@ def _settings(
     options: TrainOptions,
     recipe: Recipe,
     files: CheckpointFiles,
-    data: Rows,
-    rendered: Rendered,
+    data: TrainingData,
+    rows: TokenizedRows,
     max_length: int | None,
-) -> dict[str, Any]:
-    """What decides the weights."""
+) -> dict[str, object]:
+    """Return everything that decides the weights."""
     import torch
 
-    given = recipe.as_given()
-    identity = {key: value for key, value in files.identity.items() if key != "quantization"}
+    content = recipe.without_defaults()
+    sections = {name: content.get(name) for name in ("trl", "lora", "quantization", "fast")}
     return {
-        "recipe": {"name": recipe.name, "version": recipe.version, "sha256": digest(given), **_sections(given)},
+        "recipe": {"name": recipe.name, "version": recipe.version, "sha256": digest(content), **sections},
         "method": data.method,
-        "base": identity,
+        "base": files.identity.model_dump(mode="json", exclude={"quantization", "sha256"}),
         "data": {
             **data.as_json(),
-            "rendered_sha256": digest(dict(rendered.columns)),
+            "rendered_sha256": digest(dict(rows.columns)),
             "max_length": max_length,
             "long": options.long,
-            "truncated": rendered.truncated,
-            "dropped": dict(rendered.dropped),
+            "truncated": rows.truncated,
+            "dropped": dict(rows.dropped),
         },
         "seed": options.seed,
         "device": torch.device(placement(files.options)[0]).type,
-        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+        "processes": _processes(),
         "stock": options.stock,
         "merge": options.merge,
         "packages": package_versions(PACKAGES),
     }
 
 
-def _sections(given: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: given.get(name) for name in ("trl", "lora", "quantization", "fast")}
-
-
-def _say_lengths(progress: TrainingProgress, rendered: Rendered) -> None:
-    for reason, count in rendered.dropped.items():
+def _report_lengths(progress: TrainingProgress, rows: TokenizedRows) -> None:
+    for reason, count in rows.dropped.items():
         progress.note(f"left out, {reason}: {count} rows")
-    if rendered.truncated:
-        progress.note(f"cut to max_length: {rendered.truncated} rows")
+    if rows.truncated:
+        progress.note(f"cut to max_length: {rows.truncated} rows")
 
 
 @contextmanager
 def _explained_memory(recipe: Recipe) -> Iterator[None]:
-    """Out of memory as one message that says what to change; a full disk, in whatever words, as the error it is."""
+    """Raise a lack of memory as a message that says what to change, and a full disk, however reported, as `OSError`."""
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        number = re.search(r"\(os error (\d+)\)", str(error))  # as safetensors says it
+        number = re.search(r"\(os error (\d+)\)", str(error))  # the form of safetensors
         if number is not None and int(number[1]) in DISK_FULL and not isinstance(error, OSError):
             raise OSError(int(number[1]), str(error)) from error
         if not out_of_memory(error):
             raise
+        advice = []
         batch = recipe.trl.get("per_device_train_batch_size", 8)
-        fewer = (
-            f"--set trl.per_device_train_batch_size={max(1, batch // 2)} (with twice the accumulation), "
-            if batch > 1
-            else ""
-        )
-        less = "" if recipe.trl.get("gradient_checkpointing", True) else "--set trl.gradient_checkpointing=true, "
-        low = "" if recipe.lora else "a recipe with lora, "
+        if batch > 1:
+            advice.append(f"--set trl.per_device_train_batch_size={max(1, batch // 2)} (with twice the accumulation)")
+        if not recipe.trl.get("gradient_checkpointing", True):
+            advice.append("--set trl.gradient_checkpointing=true")
+        if not recipe.lora:
+            advice.append("a recipe with lora")
+        advice += ["--dtype bfloat16", "quantization in the recipe"]
         raise UserError(
-            f"out of memory: try {fewer}{less}{low}--dtype bfloat16, quantization in the recipe, or a lower "
-            "trl.max_length with --drop-long; then --restart"
+            f"out of memory: try {', '.join(advice)}, or a lower trl.max_length with --drop-long; then --restart"
         ) from error
 
 
-def _finite(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """A log entry of the trainer, what is no number as None."""
+def _finite(entry: Mapping[str, object]) -> dict[str, object]:
+    """Return a log entry of the trainer with None for numbers that are not finite."""
     return {
         key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in entry.items()
     }

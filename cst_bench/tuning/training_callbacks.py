@@ -1,4 +1,4 @@
-"""How a training tells what it is doing, and TRL's callback that tells it."""
+"""Progress reports of a training, and the callback of TRL's trainer that makes them."""
 
 from __future__ import annotations
 
@@ -7,109 +7,117 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from transformers import TrainerCallback
 
 from cst_bench.files import write_json
 from cst_bench.progress import Progress, Silent
 
-MARK = "complete.json"
-"""In a trainer's checkpoint folder: it is whole, and so many seconds of training have led to it."""
+if TYPE_CHECKING:
+    from transformers import TrainerControl, TrainerState, TrainingArguments
+
+COMPLETE = "complete.json"
+"""File in a trainer's checkpoint folder that says it was written completely, after how many seconds of training."""
 SHOWN = {"loss": "loss", "rewards/margins": "margin", "rewards/accuracies": "accuracy"}
-"""TRL's names of what is shown, and ours."""
+"""TRL's name of a metric → its name in progress reports."""
 
 
 class Steps(Protocol):
-    """Receives a training's steps."""
+    """Receiver of a training's steps."""
 
     def step(self, done: int) -> None:
-        """So many optimizer steps are done."""
+        """Report the number of optimizer steps done."""
 
     def metrics(self, done: int, metrics: Mapping[str, float], seconds_left: float) -> None:
-        """Loss, reward margin and accuracy of the latest steps."""
+        """Report loss, reward margin and accuracy of the latest steps."""
 
 
 class TrainingProgress(Progress, Protocol):
-    """What a training reports while it works."""
+    """Receiver of a training's progress reports."""
 
     def training(self, total: int, done: int) -> AbstractContextManager[Steps]:
-        """Training of so many optimizer steps begins, some of which an earlier process has done."""
+        """Begin a training of `total` optimizer steps, of which earlier processes have done some."""
 
 
 class Quiet(Silent):
-    """Reports nothing."""
+    """Progress of a training that reports nothing."""
 
     @contextmanager
     def training(self, total: int, done: int) -> Iterator[Steps]:
-        """Counts for nobody."""
+        """Yield a receiver that ignores all steps."""
         yield self
 
     def step(self, done: int) -> None:
-        """Nothing."""
+        """Ignore the step."""
 
     def metrics(self, done: int, metrics: Mapping[str, float], seconds_left: float) -> None:
-        """Nothing."""
+        """Ignore the metrics."""
 
 
 class Reporter(TrainerCallback):  # type: ignore[misc]
-    """Tells of steps, counts seconds over all processes that worked on a training, and marks whole checkpoints."""
+    """Reports steps, adds up the seconds of all processes that worked on a training, and flags complete checkpoints."""
 
     def __init__(self, progress: TrainingProgress, seconds: float) -> None:
-        """
-        Args:
-            progress: Is told.
-            seconds: What earlier processes took.
-        """
+        """Report to `progress`; `seconds` is the training time of earlier processes."""
         self._progress = progress
-        self._before = seconds
+        self._earlier = seconds
         self._started = time.monotonic()
-        self._first = 0
-        self._context: AbstractContextManager[Any] = nullcontext()
+        self._first_step = 0
+        self._context: AbstractContextManager[Steps | None] = nullcontext()
         self._steps: Steps = Quiet()
         self.diverged: int | None = None
-        """The step at which the loss was no number any more."""
+        """Step at which the reward margin was not finite any more."""
 
     @property
     def seconds(self) -> float:
-        """Of training, so far."""
-        return self._before + time.monotonic() - self._started
+        """Return the seconds of training so far."""
+        return self._earlier + time.monotonic() - self._started
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """The steps are known."""
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        """Begin the progress report, now that the number of steps is known."""
         self._started = time.monotonic()
-        self._first = state.global_step
+        self._first_step = state.global_step
         if state.is_world_process_zero:
-            self._context = self._progress.training(state.max_steps, state.global_step)
-            self._steps = self._context.__enter__()
+            context = self._progress.training(state.max_steps, state.global_step)
+            self._context, self._steps = context, context.__enter__()
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """All steps are done."""
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        """End the progress report."""
         self.close()
 
     def close(self) -> None:
-        """Ends the bar, whatever has happened."""
+        """End the progress report, if it has not ended."""
         context, self._context = self._context, nullcontext()
         context.__exit__(None, None, None)
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """One more."""
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        """Report a step."""
         self._steps.step(state.global_step)
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any) -> None:
-        """TRL's figures of the latest steps."""
-        found = {ours: float(logs[name]) for name, ours in SHOWN.items() if name in (logs or {})} if logs else {}
-        if not found:
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, float] | None = None,
+        **_: object,
+    ) -> None:
+        """Report TRL's metrics of the latest steps, and stop a training that has diverged."""
+        metrics = {name: float(logs[key]) for key, name in SHOWN.items() if key in logs} if logs else {}
+        if not metrics:
             return
-        if not math.isfinite(found.get("margin", 0.0)):
+        if not math.isfinite(metrics.get("margin", 0.0)):
             self.diverged = state.global_step
             control.should_training_stop = True
-        done = state.global_step - self._first
+        done = state.global_step - self._first_step
         pace = (time.monotonic() - self._started) / done if done else 0.0
-        self._steps.metrics(state.global_step, found, pace * (state.max_steps - state.global_step))
+        self._steps.metrics(state.global_step, metrics, pace * (state.max_steps - state.global_step))
 
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """The trainer's checkpoint is written."""
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        """Flag the trainer's checkpoint as complete."""
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            write_json(folder / MARK, {"seconds": self.seconds})
+            write_json(folder / COMPLETE, {"seconds": self.seconds})

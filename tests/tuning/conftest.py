@@ -1,4 +1,4 @@
-"""Recipes, rows and a cache folder of their own for the tests of training."""
+"""Recipes, rows and a cache folder for the tests of training."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ ANSWERS = (
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Reference log-probabilities go into a folder of the test's own."""
+    """Keep reference log-probabilities in the test's folder."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("CST_BENCH_CACHE", str(folder))
     return folder
 
 
 def write_recipe(path: Path, base: Path | str | None = None, **changes: Any) -> str:
-    """A recipe file; `trl` is added to the usual one's, other keys take its place, None takes a key out."""
+    """Write a recipe file: `trl` adds to the usual options, other keys replace the usual ones, None removes a key."""
     recipe = {**RECIPE, **changes, "trl": {**RECIPE["trl"], **changes.get("trl", {})}}
     if base is not None:
         recipe["base"] = str(base)
@@ -51,7 +51,7 @@ def write_recipe(path: Path, base: Path | str | None = None, **changes: Any) -> 
 
 
 def row(system: str | None, prompt: str, chosen: str, rejected: str, configuration: str = "S1") -> dict[str, Any]:
-    """A training row as it stands in a file."""
+    """Return a training row as in a file."""
     first = [] if system is None else [{"role": "system", "content": system}]
     return {
         "prompt": [*first, {"role": "user", "content": prompt}],
@@ -63,17 +63,17 @@ def row(system: str | None, prompt: str, chosen: str, rejected: str, configurati
 
 
 def cst_rows(count: int = 6) -> list[dict[str, Any]]:
-    """Rows of both configurations for so many prompts."""
+    """Return rows of both configurations for `count` prompts."""
     rows = []
     for index in range(count):
         prompt = f"What about boat number {index}?"
-        one, other = ANSWERS[index % len(ANSWERS)]
-        rows.append(row("You are a helpful assistant.", prompt, one, other, "S1"))
-        rows.append(row("You answer in the manner of an old sailor.", prompt, other, one, "S0"))
+        answer, other = ANSWERS[index % len(ANSWERS)]
+        rows.append(row("You are a helpful assistant.", prompt, answer, other, "S1"))
+        rows.append(row("You answer in the manner of an old sailor.", prompt, other, answer, "S0"))
     return rows
 
 
 def write_rows(path: Path, rows: Sequence[object] | None = None) -> Path:
-    """A jsonl file of rows."""
-    path.write_text("".join(f"{json.dumps(one)}\n" for one in (cst_rows() if rows is None else rows)))
+    """Write a jsonl file of rows."""
+    path.write_text("".join(f"{json.dumps(fields)}\n" for fields in (cst_rows() if rows is None else rows)))
     return path

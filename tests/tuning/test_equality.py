@@ -8,10 +8,18 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+import trl.trainer.utils
+from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from peft import LoraConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from trl import DPOConfig
 
+from cst_bench.tuning.packed import PackedDPOTrainer, TokenizedDPOTrainer
+from cst_bench.tuning.packed.pair_packing import make_pack
 from tests.checkpoints import make_checkpoint
+from tests.numerics import assert_as_exact
 
 PAIRS = 4
 SLOW = pytest.mark.slow
@@ -23,8 +31,24 @@ class Numbers(NamedTuple):
     metrics: dict[str, float]
 
 
+class ExactHead:
+    """Stands in for TRL's head, which computes in float32 whatever the type of the model."""
+
+    @staticmethod
+    def apply(hidden: torch.Tensor, weight: torch.Tensor, bias: Any, targets: torch.Tensor, *_: Any) -> Any:
+        logits = hidden @ weight.t() + (0 if bias is None else bias)
+        logs = logits.log_softmax(-1)
+        return (
+            logs.gather(1, targets[:, None])[:, 0],
+            -(logs.exp() * logs).sum(-1).detach(),
+            (2 * logs).logsumexp(-1).detach(),
+            logits.mean(-1).detach(),
+            logits.argmax(-1) == targets,
+        )
+
+
 def make_rows(count: int = PAIRS, seed: int = 0) -> list[dict[str, list[int]]]:
-    """Token ids of very different lengths, among them responses and prompts of one token."""
+    """Make rows of very different lengths, among them a prompt and responses of one token."""
     draw = random.Random(seed)
 
     def ids(most: int) -> list[int]:
@@ -34,22 +58,31 @@ def make_rows(count: int = PAIRS, seed: int = 0) -> list[dict[str, list[int]]]:
     return [*rows, {"prompt_ids": [7], "chosen_ids": [8], "rejected_ids": [9]}]
 
 
-def numbers(packed: bool, folder: Path, work: Path, *, lora: bool, rows: Any = None, **options: Any) -> Numbers:
-    """Loss, gradients and TRL's metrics of one batch, on weights that have moved away from the reference."""
-    from datasets import Dataset
-    from peft import LoraConfig
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from trl import DPOConfig
+def packed_numbers(folder: Path, work: Path, *, lora: bool, rows: Any = None, **options: Any) -> Numbers:
+    """Compute a batch with the packed trainer."""
+    return numbers(PackedDPOTrainer, folder, work, torch.float32, lora=lora, rows=rows, **options)
 
-    from cst_bench.tuning.packed.packed_model import PackedDPOTrainer, RenderedDPOTrainer
 
+def stock_numbers(folder: Path, work: Path, *, lora: bool, **options: Any) -> tuple[Numbers, Numbers]:
+    """Compute a batch with TRL's own forward pass, in float32 and in float64."""
+    single = numbers(TokenizedDPOTrainer, folder, work, torch.float32, lora=lora, **options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trl.trainer.utils, "_ChunkedLogProbFunction", ExactHead)
+        double = numbers(TokenizedDPOTrainer, folder, work, torch.float64, lora=lora, **options)
+    return single, double
+
+
+def numbers(
+    trainer_class: Any, folder: Path, work: Path, dtype: torch.dtype, *, lora: bool, rows: Any = None, **options: Any
+) -> Numbers:
+    """Compute loss, gradients and TRL's metrics of a batch, on weights that have moved away from the reference."""
     options = {"gradient_checkpointing": False, "max_length": 60, **options}
     args = DPOConfig(
         str(work), use_cpu=True, bf16=False, report_to="none", per_device_train_batch_size=PAIRS, **options
     )
     adapter = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM")
-    trainer = (PackedDPOTrainer if packed else RenderedDPOTrainer)(
-        AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32),
+    trainer = trainer_class(
+        AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(dtype),
         args=args,
         train_dataset=Dataset.from_list(rows or make_rows()),
         processing_class=AutoTokenizer.from_pretrained(folder),
@@ -69,12 +102,22 @@ def numbers(packed: bool, folder: Path, work: Path, *, lora: bool, rows: Any = N
     return Numbers(loss.item(), gradients, {name: values[-1] for name, values in trainer._metrics["train"].items()})
 
 
-def assert_equal(ours: Numbers, theirs: Numbers) -> None:
-    assert ours.loss == pytest.approx(theirs.loss, abs=1e-5, rel=1e-6)
-    assert ours.gradients.keys() == theirs.gradients.keys()
-    for name, gradient in theirs.gradients.items():
-        assert float((ours.gradients[name] - gradient).norm()) <= 1e-4 * float(gradient.norm()) + 1e-9, name
-    assert ours.metrics == pytest.approx(theirs.metrics, abs=1e-4, rel=1e-5)
+def assert_equal(ours: Numbers, theirs: Numbers, exact: Numbers) -> None:
+    """Check that our numbers differ from TRL's by no more than rounding."""
+    assert ours.gradients.keys() == theirs.gradients.keys() == exact.gradients.keys()
+    for name, gradient in exact.gradients.items():
+        assert_as_exact(ours.gradients[name], theirs.gradients[name], gradient, name)
+    assert ours.metrics.keys() == theirs.metrics.keys() == exact.metrics.keys()
+    # loss and metrics are differences and functions of sums of log-probabilities
+    sums = torch.tensor([exact.metrics[f"logps/{side}"] for side in ("chosen", "rejected")])
+    for name in ("loss", *exact.metrics):
+        values = [named(numbers, name) for numbers in (ours, theirs, exact)]
+        single, stock = (torch.tensor(value) for value in values[:2])
+        assert_as_exact(single, stock, torch.tensor(values[2], dtype=torch.float64), name, terms=sums)
+
+
+def named(numbers: Numbers, name: str) -> float:
+    return numbers.loss if name == "loss" else numbers.metrics[name]
 
 
 CASES: list[Any] = [
@@ -108,17 +151,17 @@ CASES: list[Any] = [
 @pytest.mark.parametrize(("architecture", "lora", "options"), CASES)
 def test_packed_equals_trl(tmp_path: Path, architecture: str, lora: bool, options: dict[str, Any]) -> None:
     folder = make_checkpoint(tmp_path / architecture, architecture)
-    theirs = numbers(False, folder, tmp_path / "stock", lora=lora, **options)
-    assert_equal(numbers(True, folder, tmp_path / "packed", lora=lora, **options), theirs)
+    theirs, exact = stock_numbers(folder, tmp_path / "stock", lora=lora, **options)
+    assert_equal(packed_numbers(folder, tmp_path / "packed", lora=lora, **options), theirs, exact)
 
 
 def test_it_can_tell_a_difference(tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path / "llama", "llama")
-    theirs = numbers(False, folder, tmp_path / "stock", lora=True)
+    theirs, exact = stock_numbers(folder, tmp_path / "stock", lora=True)
     other = make_rows()
     other[0]["chosen_ids"][0] += 1
-    with pytest.raises(AssertionError):
-        assert_equal(numbers(True, folder, tmp_path / "packed", lora=True, rows=other), theirs)
+    with pytest.raises(AssertionError, match=r"error .* stock"):
+        assert_equal(packed_numbers(folder, tmp_path / "packed", lora=True, rows=other), theirs, exact)
 
 
 ids = st.lists(st.integers(0, 99), min_size=1, max_size=9)
@@ -127,8 +170,6 @@ ids = st.lists(st.integers(0, 99), min_size=1, max_size=9)
 @given(st.lists(st.tuples(ids, ids, ids), min_size=1, max_size=4))
 @settings(max_examples=60, deadline=None)
 def test_a_pack_has_each_prompt_once_and_each_target_in_its_place(pairs: list[tuple[list[int], ...]]) -> None:
-    from cst_bench.tuning.packed.pair_packing import make_pack
-
     pack = make_pack([(prompt, chosen, rejected) for prompt, chosen, rejected in pairs])
     length = max(len(p) + max(len(c), len(r)) for p, c, r in pairs)
     padded = torch.full((2 * len(pairs), length - 1), -1)
@@ -143,6 +184,6 @@ def test_a_pack_has_each_prompt_once_and_each_target_in_its_place(pairs: list[tu
             assert (line[:start] == -1).all()
             assert (line[start + len(response) :] == -1).all()
     assert len(pack.ids) == sum(len(p) + len(c) + len(r) - 2 for p, c, r in pairs)
-    # what a target is predicted from stands one position before it
+    # each target is predicted from the position before it
     position = {place: place % (length - 1) for place in pack.places.tolist()}
     assert pack.positions[pack.predicting].tolist() == [position[place] for place in pack.places.tolist()]

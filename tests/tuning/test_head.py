@@ -1,4 +1,4 @@
-"""The head of packed training on a CPU against TRL's own: the same numbers and gradients."""
+"""The head of packed training on a CPU against TRL's: the same numbers and gradients."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from trl.kernels import ChunkedLogProbFunction
 
 from cst_bench.tuning.packed import preference_head as head
 from cst_bench.tuning.packed.preference_head import TargetLogProbs
+from tests.numerics import assert_as_exact
 
 OUTPUTS = ("entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
 
@@ -18,8 +19,8 @@ def inputs(rows: int, vocabulary: int, bias: bool, trained: bool) -> list[Any]:
     draw = torch.Generator().manual_seed(rows)
     hidden = torch.randn(rows, 24, generator=draw).requires_grad_()
     weight = torch.randn(vocabulary, 24, generator=draw).requires_grad_(trained)
-    own = torch.randn(vocabulary, generator=draw).requires_grad_(trained) if bias else None
-    return [hidden, weight, own, torch.randint(0, vocabulary, (rows,), generator=draw)]
+    offset = torch.randn(vocabulary, generator=draw).requires_grad_(trained) if bias else None
+    return [hidden, weight, offset, torch.randint(0, vocabulary, (rows,), generator=draw)]
 
 
 def applied(function: Any, *arguments: Any) -> Any:
@@ -31,41 +32,53 @@ def applied(function: Any, *arguments: Any) -> Any:
 @pytest.mark.parametrize(("rows", "vocabulary"), [(1, 50), (300, 3000), (7, 300_000)])
 def test_numbers_and_gradients_are_those_of_trl(rows: int, vocabulary: int, bias: bool, trained: bool) -> None:
     ours, theirs = inputs(rows, vocabulary, bias, trained), inputs(rows, vocabulary, bias, trained)
-    found = applied(TargetLogProbs, *ours, True)
+    exact: list[Any] = [None if tensor is None else tensor.detach().double() for tensor in ours[:3]]
+    for tensor, single in zip(exact, ours[:3], strict=True):
+        if tensor is not None:
+            tensor.requires_grad_(single.requires_grad)
+    mine = applied(TargetLogProbs, *ours, True)
     stock = applied(ChunkedLogProbFunction, *theirs, 1.0, 8192, None, 1.0, OUTPUTS)
-    for one, other in zip(found[:4], stock[:4], strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=2e-5)
-    assert torch.equal(found[4], stock[4])
+    reference = exact_results(exact[0], exact[1], exact[2], ours[3])
+    for index, name in enumerate(("log_probs", *OUTPUTS[:3])):
+        terms = reference[4] if name == "mean_logits" else None
+        assert_as_exact(mine[index], stock[index], reference[index], name, terms=terms)
+    assert torch.equal(mine[4], stock[4])
     weights = torch.randn(rows, generator=torch.Generator().manual_seed(1))
-    for values in (found, stock):
-        (values[0] * weights).sum().backward()
-    exact = [one if one is None or not one.is_floating_point() else one.detach().double() for one in ours]
-    for value, given in zip(exact[:3], ours[:3], strict=True):
-        if value is not None:
-            value.requires_grad_(given.requires_grad)
-    logits = exact[0] @ exact[1].t() + (0 if exact[2] is None else exact[2])
-    (logits.log_softmax(-1).gather(1, exact[3][:, None])[:, 0] * weights).sum().backward()
-    for mine, other, true in zip(ours[:3], theirs[:3], exact[:3], strict=True):
-        if mine is not None and mine.requires_grad:
-            of_ours, of_stock = (float((one.grad - true.grad).norm() / true.grad.norm()) for one in (mine, other))
-            assert of_ours < max(2 * of_stock, 1e-6)
+    for values in (mine[0], stock[0], reference[0]):
+        (values * weights).sum().backward()
+    for index, name in enumerate(("hidden", "weight", "bias")):
+        if ours[index] is not None and ours[index].requires_grad:
+            assert_as_exact(ours[index].grad, theirs[index].grad, exact[index].grad, f"gradient of {name}")
     assert (ours[1].grad is None) is not trained
 
 
-def test_a_tie_with_an_earlier_token_is_no_top_prediction() -> None:
+def exact_results(hidden: Any, weight: Any, bias: Any, targets: torch.Tensor) -> list[torch.Tensor]:
+    """Return log-probability, entropy, log of the sum of squared probabilities, mean logit, and top logit."""
+    logits = hidden @ weight.t() + (0 if bias is None else bias)
+    logs = logits.log_softmax(-1)
+    return [
+        logs.gather(1, targets[:, None])[:, 0],
+        -(logs.exp() * logs).sum(-1),
+        (2 * logs).logsumexp(-1),
+        logits.mean(-1),
+        logits.amax(-1),
+    ]
+
+
+def test_a_tie_with_an_earlier_token_is_not_a_top_prediction() -> None:
     hidden, weight = torch.ones(2, 1), torch.tensor([[1.0], [3.0], [3.0]])
-    found = applied(TargetLogProbs, hidden, weight, None, torch.tensor([1, 2]), False)
-    assert found[4].tolist() == [True, False]
+    results = applied(TargetLogProbs, hidden, weight, None, torch.tensor([1, 2]), False)
+    assert results[4].tolist() == [True, False]
 
 
 def test_kept_or_not_the_numbers_are_the_same() -> None:
-    given = inputs(5, 20, False, False)
-    kept = applied(TargetLogProbs, *given, True)
+    arguments = inputs(5, 20, False, False)
+    kept = applied(TargetLogProbs, *arguments, True)
     with torch.no_grad():
-        found = applied(TargetLogProbs, *given, False)
-    assert not found[0].requires_grad
-    for one, other in zip(found, kept, strict=True):
-        assert torch.equal(one, other)
+        not_kept = applied(TargetLogProbs, *arguments, False)
+    assert not not_kept[0].requires_grad
+    for values, others in zip(not_kept, kept, strict=True):
+        assert torch.equal(values, others)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma", "cohere"])

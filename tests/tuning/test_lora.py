@@ -1,4 +1,4 @@
-"""LoRA layers with fewer passes against PEFT's own: the same numbers, and PEFT's wherever there is more to a layer."""
+"""Fused LoRA layers against PEFT's: the same numbers, and PEFT's own code for every layer that is not plain."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from cst_bench.tuning.packed.fused_lora import _Adapted, fuse_lora
+from cst_bench.tuning.packed.fused_lora import _AdaptedLinear, fuse_lora
+from tests.numerics import assert_as_exact
 
 
 class Layers(torch.nn.Module):
@@ -25,7 +26,7 @@ class Layers(torch.nn.Module):
 
 
 def adapted(*, biased: bool = False, **options: Any) -> tuple[Any, Any]:
-    """The same model twice, the second with its layers exchanged; adapters have moved."""
+    """Make a model twice, the second time with its layers fused; its adapters have been trained a little."""
     torch.manual_seed(0)
     config = LoraConfig(**{"r": 3, "lora_alpha": 9, "target_modules": ["first", "second"], **options})
     stock = get_peft_model(Layers(biased), config)
@@ -39,19 +40,20 @@ def adapted(*, biased: bool = False, **options: Any) -> tuple[Any, Any]:
 
 @pytest.fixture
 def used(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Grows with every layer that is not PEFT's; what it computes stays real."""
+    """Return a list that grows with every call of a fused layer, which computes as ever."""
     calls: list[int] = []
-    real = _Adapted.apply
+    real = _AdaptedLinear.apply
 
-    def apply(*given: Any) -> Any:
+    def apply(*arguments: Any) -> Any:
         calls.append(1)
-        return real(*given)  # type: ignore[no-untyped-call]
+        return real(*arguments)  # type: ignore[no-untyped-call]
 
-    monkeypatch.setattr(_Adapted, "apply", apply)
+    monkeypatch.setattr(_AdaptedLinear, "apply", apply)
     return calls
 
 
 def results(model: Any, x: torch.Tensor) -> list[torch.Tensor]:
+    """Return the output, and the gradients of the inputs and of all adapters."""
     x = x.clone().requires_grad_()
     out = model(x)
     (out * torch.arange(out.numel()).view_as(out)).sum().backward()
@@ -63,11 +65,12 @@ def results(model: Any, x: torch.Tensor) -> list[torch.Tensor]:
 def test_numbers_and_gradients_are_those_of_peft(bias: bool, shape: tuple[int, ...], used: list[int]) -> None:
     stock, ours = adapted(biased=bias)
     x = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    exact = results(copy.deepcopy(stock).double(), x.double())
     theirs, mine = results(stock, x), results(ours, x)
     assert len(used) == 2
-    assert len(theirs) == len(mine) == 6
-    for one, other in zip(mine, theirs, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-4)
+    assert len(theirs) == len(mine) == len(exact) == 6
+    for index in range(6):
+        assert_as_exact(mine[index], theirs[index], exact[index], f"result {index}")
 
 
 @pytest.mark.parametrize(
@@ -76,16 +79,16 @@ def test_numbers_and_gradients_are_those_of_peft(bias: bool, shape: tuple[int, .
 def test_layers_with_more_to_them_stay_pefts(options: dict[str, Any], used: list[int]) -> None:
     stock, ours = adapted(biased=True, **options)
     x = torch.randn(4, 24)
-    found = []
+    of_models = []
     for model in (stock, ours):
         torch.manual_seed(2)
-        found.append(results(model, x))
+        of_models.append(results(model, x))
     assert not used
-    for one, other in zip(*found, strict=True):
-        assert torch.equal(one, other)
+    for theirs, mine in zip(*of_models, strict=True):
+        assert torch.equal(theirs, mine)
 
 
-def test_an_adapter_that_is_switched_off_merged_or_one_of_two_is_pefts_affair(used: list[int]) -> None:
+def test_an_adapter_that_is_switched_off_merged_or_not_the_only_one_stays_pefts(used: list[int]) -> None:
     stock, ours = adapted()
     x = torch.randn(4, 24)
     with stock.disable_adapter(), ours.disable_adapter():
@@ -112,12 +115,12 @@ def test_a_copy_has_its_own_weights() -> None:
 
 
 def test_hooks_on_inner_layers_are_called(used: list[int]) -> None:
-    found = []
-    for model in adapted():
-        model.base_model.model.first.lora_A["default"].register_forward_hook(lambda *given: 2 * given[-1])
-        found.append(model(torch.ones(4, 24)))
-    assert torch.equal(*found)
-    assert len(used) == 1  # `second` has none
+    stock, ours = adapted()
+    for model in (stock, ours):
+        model.base_model.model.first.lora_A["default"].register_forward_hook(lambda *arguments: 2 * arguments[-1])
+    x = torch.ones(4, 24)
+    assert_as_exact(ours(x), stock(x), copy.deepcopy(stock).double()(x.double()))
+    assert len(used) == 1  # `second` has no hook, and is fused
 
 
 def test_other_types_are_left_alone(used: list[int]) -> None:

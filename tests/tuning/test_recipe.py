@@ -27,7 +27,7 @@ def test_the_papers_models_have_the_authors_settings(name: str) -> None:
         "per_device_train_batch_size": 2,
         "gradient_accumulation_steps": 4,
         "num_train_epochs": 1,
-        # where their script was silent: the defaults of transformers and TRL in early 2024
+        # where their script sets nothing: the defaults of transformers and TRL in early 2024
         "learning_rate": 5e-5,
         "lr_scheduler_type": "linear",
         "beta": 0.1,
@@ -39,24 +39,24 @@ def test_the_papers_models_have_the_authors_settings(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("trl: {betta: 0.1}", "recipe.yaml:5: unknown key 'trl.betta': did you mean beta"),
         ("lora: {lora_alfa: 8}", "recipe.yaml:5: unknown key 'lora.lora_alfa': did you mean lora_alpha"),
         ("quantization: {load_in_4bits: true}", "did you mean load_in_4bit"),
         ("trl: {learning_rate: fast}", "recipe.yaml:5: trl.learning_rate: Input should be a valid number"),
-        ("trl: {output_dir: /tmp}", "recipe.yaml:5: trl.output_dir: is not for a recipe: --out says it"),
+        ("trl: {output_dir: /tmp}", "recipe.yaml:5: trl.output_dir: cannot be set in a recipe: use --out"),
         ("metod: dpo", "unknown key 'metod': did you mean method"),
         ("method: ppo", "recipe.yaml:5: method"),
         ("quantization: {load_in_4bit: true}", "give lora too"),
     ],
 )
-def test_a_fault_is_named_with_its_line_and_the_nearest_name(tmp_path: Path, line: str, said: str) -> None:
+def test_a_fault_is_named_with_its_line_and_the_nearest_name(tmp_path: Path, line: str, message: str) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(f"name: mine\nversion: 1\ntitle: Mine\nbase: tiny\n{line}\n")
     with pytest.raises(UserError) as error:
         load_recipe(str(path))
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
 def test_a_number_that_yaml_takes_for_text_is_a_number(tmp_path: Path) -> None:
@@ -64,10 +64,10 @@ def test_a_number_that_yaml_takes_for_text_is_a_number(tmp_path: Path) -> None:
     assert recipe.trl["learning_rate"] == 1e-5
 
 
-def test_changes_are_put_over_the_file_and_checked_as_it_is() -> None:
+def test_changes_override_the_file_and_are_checked_like_it() -> None:
     recipe, _ = load_recipe("tiny", ["trl.beta=0.3", "lora=null", "trl.loss_type=ipo", "trl.loss_weights=null"])
     assert (recipe.trl["beta"], recipe.lora, recipe.trl["loss_type"]) == (0.3, None, "ipo")
-    for change, said in (
+    for change, message in (
         ("trl.betta=1", "did you mean beta"),
         ("lorra=1", "did you mean lora"),
         ("trl.beta=much", "valid number"),
@@ -77,9 +77,9 @@ def test_changes_are_put_over_the_file_and_checked_as_it_is() -> None:
     ):
         with pytest.raises(UserError) as error:
             load_recipe("tiny", [change])
-        assert said in str(error.value), change
+        assert message in str(error.value), change
 
 
-def test_an_unknown_recipe_is_told_the_nearest() -> None:
+def test_an_unknown_recipe_names_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean openhermes"):
         load_recipe("openhermess")

@@ -1,4 +1,4 @@
-"""A training that is killed, and the same command again: the weights of one that was left alone, bit for bit."""
+"""A training that is killed and continued by the same command has the weights of an undisturbed one, bit for bit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _RUN = "from cst_bench.cli.train import command; command()"
 
 
 def settings(tmp_path: Path, base: Path, lora: bool) -> tuple[str, Path]:
-    """Many short steps, with dropout, so that the state of the random numbers matters."""
+    """Write a recipe of many short steps with dropout, so that the state of the random numbers matters."""
     trl = {"num_train_epochs": 40, "learning_rate": 1e-3, "disable_dropout": False, "save_steps": 8}
     changes: dict[str, Any] = {"trl": trl}
     changes["lora"] = {"r": 4, "target_modules": "all-linear", "lora_dropout": 0.2} if lora else None
@@ -30,7 +30,7 @@ def settings(tmp_path: Path, base: Path, lora: bool) -> tuple[str, Path]:
 
 
 def killed_at(checkpoint: int, out: Path, args: list[str]) -> None:
-    """Starts a training and kills it (SIGKILL) when the trainer's checkpoint of a step is there."""
+    """Start a training and kill it (SIGKILL) when the trainer's checkpoint of a step is complete."""
     process = subprocess.Popen(
         [sys.executable, "-c", _RUN, *args], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -66,11 +66,11 @@ def test_killed_and_continued_is_bit_for_bit_the_same(tmp_path: Path, llama: Pat
     assert continued.training["weights_sha256"] == left_alone.training["weights_sha256"]
     steps = [entry["step"] for entry in continued.training["metrics"]]
     assert steps == [entry["step"] for entry in left_alone.training["metrics"]]
-    losses = [[entry.get("loss") for entry in one.training["metrics"][:-1]] for one in (continued, left_alone)]
+    losses = [[entry.get("loss") for entry in result.training["metrics"][:-1]] for result in (continued, left_alone)]
     assert losses[0] == losses[1]
 
 
-def test_restart_begins_anew_with_other_settings(tmp_path: Path, llama: Path) -> None:
+def test_restart_begins_again_with_other_settings(tmp_path: Path, llama: Path) -> None:
     recipe, data = settings(tmp_path, llama, True)
     out = tmp_path / "out"
     killed_at(8, out, [recipe, "--data", str(data), "--out", str(out)])
@@ -81,7 +81,7 @@ def test_restart_begins_anew_with_other_settings(tmp_path: Path, llama: Path) ->
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_launched_trainings_make_one_checkpoint(tmp_path: Path, llama: Path, processes: int) -> None:
-    """`accelerate launch` with one process, and two on the CPU by torch's own launcher, which accelerate uses."""
+    """Launch one process with `accelerate launch`, and two on the CPU with torch's launcher, which accelerate uses."""
     recipe = write_recipe(tmp_path / "recipe.yaml", llama)
     data = write_rows(tmp_path / "rows.jsonl")
     script = tmp_path / "launched.py"

@@ -11,7 +11,7 @@ import pytest
 from cst_bench.checkpoint import CheckpointOptions, find_checkpoint, load_chat
 from cst_bench.checkpoint.chat import Chat, conversation
 from cst_bench.errors import GateError, UserError
-from cst_bench.tuning.dataset import read_data, render
+from cst_bench.tuning.dataset import read_data, tokenize
 from tests.checkpoints import make_checkpoint
 from tests.tuning.conftest import cst_rows, row, write_rows
 
@@ -21,29 +21,29 @@ def chat(llama: Path) -> Chat:
     return load_chat(find_checkpoint(CheckpointOptions(str(llama))))
 
 
-def test_flips_without_names_are_cst_and_other_rows_what_they_are_said_to_be(tmp_path: Path) -> None:
-    unnamed = [{**one, "configuration": None} for one in cst_rows()]
+def test_unnamed_flips_are_cst_and_other_unnamed_rows_are_of_the_method_that_the_user_names(tmp_path: Path) -> None:
+    unnamed = [{**fields, "configuration": None} for fields in cst_rows()]
     flips, plain = write_rows(tmp_path / "f.jsonl", unnamed), write_rows(tmp_path / "p.jsonl", unnamed[::2])
 
-    def method(path: Path, method: str, given: bool) -> str:
-        return read_data(path, task=None, method=method, given=given, columns={}).method
+    def method(path: Path, method: str, named: bool) -> str:
+        return read_data(path, task=None, method=method, method_named=named, columns={}).method
 
-    assert [method(flips, "cst", given) for given in (True, False)] == ["cst", "cst"]
-    assert [method(plain, said, True) for said in ("cst", "dpo")] == ["cst", "dpo"]
+    assert [method(flips, "cst", named) for named in (True, False)] == ["cst", "cst"]
+    assert [method(plain, name, True) for name in ("cst", "dpo")] == ["cst", "dpo"]
     assert method(plain, "cst", False) == "dpo"
     with pytest.raises(UserError, match="of several configurations"):
         method(flips, "dpo", True)
 
 
 def rows_of(path: Path) -> Any:
-    return read_data(path, task=None, method="cst", given=False, columns={})
+    return read_data(path, task=None, method="cst", method_named=False, columns={})
 
 
 def test_prompts_are_token_for_token_those_of_evaluation(tmp_path: Path, chat: Chat) -> None:
-    found = rows_of(write_rows(tmp_path / "rows.jsonl"))
-    rendered = render(found.rows, chat, None, "refuse")
-    for given, ids in zip(found.rows, rendered.columns["prompt_ids"], strict=True):
-        assert ids == chat.prompt_ids(conversation(given.system, given.prompt))
+    data = rows_of(write_rows(tmp_path / "rows.jsonl"))
+    tokenized = tokenize(data.rows, chat, None, "refuse")
+    for training_row, ids in zip(data.rows, tokenized.columns["prompt_ids"], strict=True):
+        assert ids == chat.prompt_ids(conversation(training_row.system, training_row.prompt))
 
 
 def test_tokens_are_those_that_trl_makes_of_the_same_rows(tmp_path: Path, chat: Chat, llama: Path) -> None:
@@ -58,20 +58,20 @@ def test_tokens_are_those_that_trl_makes_of_the_same_rows(tmp_path: Path, chat: 
         train_dataset=Dataset.from_list(cst_rows(3)),
         processing_class=chat.tokenizer,
     )
-    rendered = render(rows_of(write_rows(tmp_path / "rows.jsonl", cst_rows(3))).rows, chat, None, "refuse")
-    for name, column in rendered.columns.items():
+    tokenized = tokenize(rows_of(write_rows(tmp_path / "rows.jsonl", cst_rows(3))).rows, chat, None, "refuse")
+    for name, column in tokenized.columns.items():
         assert trainer.train_dataset[name][:] == column
 
 
 def test_a_row_without_a_system_prompt_has_none(tmp_path: Path, chat: Chat) -> None:
-    rendered = render(
+    tokenized = tokenize(
         rows_of(write_rows(tmp_path / "r.jsonl", [row(None, "Hello!", "Hi.", "Go.")])).rows, chat, 99, "refuse"
     )
-    assert rendered.columns["prompt_ids"] == [chat.prompt_ids(conversation(None, "Hello!"))]
+    assert tokenized.columns["prompt_ids"] == [chat.prompt_ids(conversation(None, "Hello!"))]
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"rejected": None}, "rejected"),
         ({"chosen": [{"role": "assistant", "content": " "}]}, "row 2: column 'content' is empty"),
@@ -83,12 +83,12 @@ def test_a_row_without_a_system_prompt_has_none(tmp_path: Path, chat: Chat) -> N
         ),
     ],
 )
-def test_a_bad_row_is_one_message_that_names_it(tmp_path: Path, change: dict[str, Any], said: str) -> None:
+def test_a_bad_row_is_one_message_that_names_it(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     rows = cst_rows(2)
     rows[1] = {key: value for key, value in {**rows[1], **change}.items() if value is not None}
     with pytest.raises(UserError) as error:
         rows_of(write_rows(tmp_path / "rows.jsonl", rows))
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert "row 2" in str(error.value)
 
 
@@ -96,24 +96,24 @@ def test_long_rows_are_refused_or_counted(tmp_path: Path, chat: Chat) -> None:
     long = " ".join(["boats"] * 50_000)
     rows = [*cst_rows(2), row("You are old.", "Hello!", long, "No."), row("You are old.", long, "Yes.", "No.")]
     rows.append(row("You are old.", "Hello!", f"{long} yes", f"{long} no"))
-    found = rows_of(write_rows(tmp_path / "rows.jsonl", rows)).rows
+    training_rows = rows_of(write_rows(tmp_path / "rows.jsonl", rows)).rows
     with pytest.raises(UserError, match=r"3 of 7 rows are longer than max_length 200 \(row \d has \d{5,} tokens\)"):
-        render(found, chat, 200, "refuse")
-    dropped = render(found, chat, 200, "drop")
+        tokenize(training_rows, chat, 200, "refuse")
+    dropped = tokenize(training_rows, chat, 200, "drop")
     assert (len(dropped.columns["prompt_ids"]), dropped.dropped) == (4, {"longer than max_length": 3})
-    cut = render(found, chat, 200, "truncate")
+    cut = tokenize(training_rows, chat, 200, "truncate")
     assert (len(cut.columns["prompt_ids"]), cut.truncated, cut.longest) == (5, 1, 200)
     assert cut.dropped == {"prompt fills max_length": 1, "responses are the same up to max_length": 1}
     with pytest.raises(UserError, match="none of 4 rows is left"):
-        render(found[:4], chat, 5, "drop")
+        tokenize(training_rows[:4], chat, 5, "drop")
 
 
 def test_responses_that_only_the_template_makes_equal_are_refused(tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path / "trimming", "gemma")
     trimming = load_chat(find_checkpoint(CheckpointOptions(str(folder), system_as="user-prefix")))
-    found = rows_of(write_rows(tmp_path / "r.jsonl", [row("You are old.", "Hello!", "Hi.", " Hi. ")])).rows
+    training_rows = rows_of(write_rows(tmp_path / "r.jsonl", [row("You are old.", "Hello!", "Hi.", " Hi. ")])).rows
     with pytest.raises(UserError, match="row 1: chosen and rejected have the same tokens"):
-        render(found, trimming, 99, "refuse")
+        tokenize(training_rows, trimming, 99, "refuse")
 
 
 def test_a_template_that_changes_an_answered_prompt_stops_at_the_row(tmp_path: Path, llama: Path) -> None:
@@ -125,9 +125,9 @@ def test_a_template_that_changes_an_answered_prompt_stops_at_the_row(tmp_path: P
     )
     chat = load_chat(find_checkpoint(CheckpointOptions(str(llama), chat_template=str(template))))
     rows = [row("You are old.", "Hello!", "Hi.", "Go."), row("You are old.", "a secret", "Hi.", "Go.")]
-    found = rows_of(write_rows(tmp_path / "r.jsonl", rows)).rows
+    training_rows = rows_of(write_rows(tmp_path / "r.jsonl", rows)).rows
     with pytest.raises(GateError, match="row 2: the chat template renders the prompt differently"):
-        render(found, chat, 99, "refuse")
+        tokenize(training_rows, chat, 99, "refuse")
 
 
 def test_pairs_are_flipped_by_the_method(tmp_path: Path) -> None:
@@ -145,17 +145,18 @@ def test_pairs_are_flipped_by_the_method(tmp_path: Path) -> None:
         )
     )
     read = {
-        method: read_data(pairs, task="tiny_sealed", method=method, given=True, columns={}) for method in ("cst", "dpo")
+        method: read_data(pairs, task="tiny_sealed", method=method, method_named=True, columns={})
+        for method in ("cst", "dpo")
     }
     assert [len(read[method].rows) for method in ("cst", "dpo")] == [8, 4]
-    assert set(read["dpo"].as_json()["by_configuration"]) == {"S1"}
+    assert read["dpo"].as_json()["by_configuration"] == {"S1": 4}
     with pytest.raises(UserError, match="--task"):
-        read_data(pairs, task=None, method="cst", given=False, columns={})
+        read_data(pairs, task=None, method="cst", method_named=False, columns={})
 
 
 def test_dpo_is_not_asked_of_rows_that_are_cst(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "rows.jsonl")
     with pytest.raises(UserError, match="several configurations"):
-        read_data(path, task=None, method="dpo", given=True, columns={})
+        read_data(path, task=None, method="dpo", method_named=True, columns={})
     assert rows_of(path).method == "cst"
     assert rows_of(write_rows(tmp_path / "s1.jsonl", cst_rows()[::2])).method == "dpo"

@@ -20,13 +20,14 @@ from cst_bench.cli.train import command
 from cst_bench.errors import GateError, UserError
 from cst_bench.tuning import TrainOptions, TrainResult, train
 from tests.checkpoints import make_adapter, make_checkpoint
+from tests.numerics import assert_as_exact
 from tests.tuning.conftest import cst_rows, row, write_recipe, write_rows
 
 
 def run(
     tmp_path: Path, base: Path, name: str = "out", recipe: dict[str, Any] | None = None, **options: Any
 ) -> TrainResult:
-    """A training on the usual rows."""
+    """Train on the usual rows."""
     data = options.pop("data", None) or write_rows(tmp_path / "rows.jsonl")
     path = write_recipe(tmp_path / "recipe.yaml", base, **(recipe or {}))
     return train(TrainOptions(path, data=data, out=tmp_path / name, **options))
@@ -38,8 +39,8 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 def logits(model: Any, ids: list[int]) -> torch.Tensor:
     with torch.no_grad():
-        found: torch.Tensor = model(input_ids=torch.tensor([ids])).logits
-    return found
+        values: torch.Tensor = model(input_ids=torch.tensor([ids])).logits
+    return values
 
 
 def test_an_adapter_is_a_checkpoint_here_and_for_plain_peft(tmp_path: Path, llama: Path) -> None:
@@ -79,8 +80,8 @@ def test_stock_and_packed_training_end_with_the_same_weights(tmp_path: Path, lla
 
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_another_others(tmp_path: Path, llama: Path) -> None:
-    one, two, other = (run(tmp_path, llama, str(i), seed=seed) for i, seed in enumerate((0, 0, 1)))
-    assert one.training["weights_sha256"] == two.training["weights_sha256"] != other.training["weights_sha256"]
+    first, second, other = (run(tmp_path, llama, str(i), seed=seed) for i, seed in enumerate((0, 0, 1)))
+    assert first.training["weights_sha256"] == second.training["weights_sha256"] != other.training["weights_sha256"]
 
 
 def test_merged_is_the_adapter_in_its_base(tmp_path: Path, llama: Path) -> None:
@@ -90,14 +91,15 @@ def test_merged_is_the_adapter_in_its_base(tmp_path: Path, llama: Path) -> None:
     assert not (folder / "adapter_config.json").exists()
     assert merged.model.config.pad_token_id == load_checkpoint(CheckpointOptions(str(llama))).model.config.pad_token_id
     ids = merged.chat.prompt_ids(conversation("You are old.", "Hello!"))
-    torch.testing.assert_close(logits(merged.model, ids), logits(adapter.model, ids), atol=1e-3, rtol=1e-3)
+    ours, stock = logits(merged.model, ids), logits(adapter.model, ids)
+    assert_as_exact(ours, stock, logits(adapter.model.double(), ids))
 
 
 def test_full_fine_tuning_gives_a_whole_model(tmp_path: Path, llama: Path) -> None:
     result = run(tmp_path, llama, recipe={"lora": None, "trl": {"learning_rate": 1e-3}})
     assert result.training["packed"]
     model = load_checkpoint(CheckpointOptions(str(result.folder)))
-    assert model.identity["kind"] == "local"
+    assert model.identity.kind == "local"
     assert weights(result.folder).keys() == weights(llama).keys()
     assert not torch.equal(weights(result.folder)["model.norm.weight"], weights(llama)["model.norm.weight"])
 
@@ -114,11 +116,11 @@ def test_a_finished_folder_is_kept_and_other_settings_are_refused(tmp_path: Path
     assert {path.name: path.read_bytes() for path in first.folder.iterdir()} == before
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("keep")
-    with pytest.raises(UserError, match="is no trained checkpoint"):
+    with pytest.raises(UserError, match="is not the folder of a finished training"):
         run(tmp_path, llama, "mine")
 
 
-def test_reference_figures_are_computed_once_for_dpo_and_cst_and_every_beta(
+def test_reference_log_probabilities_are_computed_once_for_dpo_and_cst_and_every_beta(
     tmp_path: Path, llama: Path, cache: Path
 ) -> None:
     def lines() -> int:
@@ -152,7 +154,7 @@ def test_reference_log_probabilities_are_of_a_base_as_its_config_has_it(tmp_path
 def test_the_reference_of_a_full_fine_tuning_is_the_revision_that_is_trained(
     tmp_path: Path, llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A hub cache with two revisions, as the hub's client lays it out."""
+    """The checkpoint is in a Hub cache with two revisions, with the layout of the Hub's client."""
     model = tmp_path / "hub" / "models--village--llama"
     shutil.copytree(llama, model / "snapshots" / ("a" * 40))
     make_checkpoint(model / "snapshots" / ("b" * 40), seed=7)
@@ -166,7 +168,8 @@ def test_the_reference_of_a_full_fine_tuning_is_the_revision_that_is_trained(
         result = run(tmp_path, Path("village/llama"), f"out-{stock}", recipe, stock=stock, loading=loading)
         assert result.training["packed"] is not stock
         first = result.training["metrics"][0]
-        assert (first["rewards/chosen"], first["rewards/rejected"]) == pytest.approx((0.0, 0.0), abs=1e-4)
+        # with the other revision as the reference they would be 1.3 and 0.13
+        assert (first["rewards/chosen"], first["rewards/rejected"]) == pytest.approx((0.0, 0.0), abs=1e-3)
 
 
 def test_what_tensorboard_reads_stays(tmp_path: Path, llama: Path) -> None:
@@ -178,8 +181,9 @@ def test_a_model_is_asked_in_the_form_that_it_was_trained_with(tmp_path: Path, l
     result = run(tmp_path, llama, loading=CheckpointOptions(name="", system_as="user-prefix"))
     with pytest.raises(UserError, match="trained with --system-as user-prefix"):
         find_checkpoint(CheckpointOptions(name=str(result.folder)))
-    found = find_checkpoint(CheckpointOptions(name=str(result.folder), system_as="user-prefix"))
-    assert found.identity["training"]["system_as"] == "user-prefix"
+    files = find_checkpoint(CheckpointOptions(name=str(result.folder), system_as="user-prefix"))
+    assert files.identity.training is not None
+    assert files.identity.training.system_as == "user-prefix"
 
 
 @pytest.mark.slow
@@ -192,26 +196,26 @@ def test_a_line_of_the_cache_that_was_cut_off_is_computed_again(tmp_path: Path, 
     assert len(path.read_text().splitlines()) == 13
 
 
-@pytest.mark.parametrize(("architecture", "said"), [("mamba", "attention"), ("llama", None)])
-def test_what_cannot_be_packed_is_trained_by_trl_and_said(tmp_path: Path, architecture: str, said: str | None) -> None:
+@pytest.mark.parametrize(("architecture", "reason"), [("mamba", "attention"), ("llama", None)])
+def test_what_cannot_be_packed_is_trained_by_trl_with_the_reason(
+    tmp_path: Path, architecture: str, reason: str | None
+) -> None:
     base = make_checkpoint(tmp_path / "base", architecture)
-    lora = (
-        {"r": 2, "target_modules": "all-linear"} if said is None else {"r": 2, "target_modules": ["in_proj", "x_proj"]}
-    )
-    recipe = {"lora": lora}
-    if said is None:
+    modules = "all-linear" if reason is None else ["in_proj", "x_proj"]
+    recipe: dict[str, Any] = {"lora": {"r": 2, "target_modules": modules}}
+    if reason is None:
         recipe["trl"] = {"truncation_mode": "keep_end"}
     result = run(tmp_path, base, recipe=recipe)
     assert not result.training["packed"]
-    assert (said or "truncation_mode") in result.training["why_not_packed"]
-    with pytest.raises(UserError, match="can't be trained packed"):
+    assert (reason or "truncation_mode") in result.training["why_not_packed"]
+    with pytest.raises(UserError, match="cannot be trained packed"):
         run(tmp_path, base, "other", {**recipe, "fast": "on"})
 
 
 def test_a_model_whose_numbers_differ_is_trained_by_trl(
     tmp_path: Path, llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The one fake: attention over a pack that sees wrong rows, of one long row behind short ones."""
+    """The one fake: attention over a pack that sees wrong rows, in a long row after short ones."""
     from cst_bench.tuning.packed import packed_attention as attention
 
     last = row("Be kind.", "And boat number 99?", "It is far out at sea. " * 12, "I don't know.")
@@ -221,7 +225,7 @@ def test_a_model_whose_numbers_differ_is_trained_by_trl(
     real = torch.nn.functional.scaled_dot_product_attention
 
     def see_all(query: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
-        """Wrong in long sequences only, as a sliding window that isn't handed on."""
+        """Ignore causality in long sequences only, like a sliding window that is not passed on."""
         causal = query.shape[2] < longest
         return real(query, *args, **options | {"is_causal": causal})
 
@@ -238,7 +242,7 @@ def test_out_of_memory_is_one_message_that_says_what_to_change(
     tmp_path: Path, llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The one fake: the error that a GPU without room raises."""
-    from cst_bench.tuning.packed.packed_model import PackedDPOTrainer
+    from cst_bench.tuning.packed import PackedDPOTrainer
 
     def full(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
@@ -255,7 +259,7 @@ def test_a_diverged_training_makes_no_checkpoint(tmp_path: Path, llama: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("recipe", "said"),
+    ("recipe", "message"),
     [
         ({"lora": {"target_modules": ["w_proj"]}}, "w_proj"),
         ({"trl": {"loss_type": ["sigmoidal"]}}, "sigmoidal"),
@@ -263,12 +267,12 @@ def test_a_diverged_training_makes_no_checkpoint(tmp_path: Path, llama: Path) ->
         ({"quantization": {"load_in_4bit": True}}, "needs bitsandbytes"),
     ],
 )
-def test_settings_that_a_library_refuses_are_one_message(
-    tmp_path: Path, llama: Path, recipe: dict[str, Any], said: str
+def test_settings_that_a_library_rejects_are_one_message(
+    tmp_path: Path, llama: Path, recipe: dict[str, Any], message: str
 ) -> None:
-    if said == "needs bitsandbytes" and find_spec("bitsandbytes") is not None:
+    if message == "needs bitsandbytes" and find_spec("bitsandbytes") is not None:
         pytest.skip("bitsandbytes is installed")
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         run(tmp_path, llama, recipe=recipe)
 
 
@@ -281,7 +285,7 @@ def test_the_gate_stops_a_template_before_training_and_user_prefix_cures_it(tmp_
     assert "--system-as user-prefix" in (result.folder / "README.md").read_text()
 
 
-def test_an_adapter_is_no_base(tmp_path: Path, llama: Path) -> None:
+def test_an_adapter_is_not_a_base(tmp_path: Path, llama: Path) -> None:
     with pytest.raises(UserError, match="is an adapter"):
         run(tmp_path, make_adapter(tmp_path / "adapter", llama))
 

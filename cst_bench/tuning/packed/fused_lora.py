@@ -1,40 +1,53 @@
-"""A LoRA layer in fewer passes over its outputs than PEFT's, on a CPU: the same numbers.
+"""A LoRA layer with fewer passes over its outputs than PEFT's, on a CPU: the same numbers.
 
-PEFT writes what the base layer gives, what the adapter gives, that scaled, and the sum of both, and as much again in
-the backward pass. Here the adapter's product is added to the base's where it stands.
+PEFT writes the base layer's output, the adapter's, the scaled adapter's, and their sum, and as many tensors in the
+backward pass. Here the adapter's product is added to the base's in place.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from peft.tuners.lora import Linear
 from torch.autograd.function import once_differentiable
 
+if TYPE_CHECKING:
+    from torch.autograd.function import FunctionCtx
+
+    class Context(FunctionCtx):
+        """Context of `_AdaptedLinear`."""
+
+        needs_input_grad: tuple[bool, ...]
+        saved_tensors: tuple[torch.Tensor, ...]
+        scaling: float
+
 
 def fuse_lora(model: torch.nn.Module) -> None:
-    """Lets a model's LoRA layers take fewer passes; what is no plain layer in float32 on a CPU stays PEFT's."""
+    """Swap a model's LoRA layers on linear layers for the fused version, which uses PEFT's where it does not apply."""
     for module in model.modules():
         if type(module) is Linear and type(module.base_layer) is torch.nn.Linear:
             module.__class__ = FusedLinear
 
 
 class FusedLinear(Linear):  # type: ignore[misc]
-    """PEFT's layer, which it remains whenever there is more to it than one adapter on a frozen base."""
+    """PEFT's layer, fused for one plain adapter on a frozen base in float32 on a CPU."""
 
-    def forward(self, x: torch.Tensor, *args: Any, **options: Any) -> Any:
-        """As PEFT's."""
+    def forward(self, x: torch.Tensor, *args: object, **options: object) -> torch.Tensor:
+        """Compute the layer's output, as PEFT's layer does."""
         name = None if args or options else self._plain_adapter(x)
         if name is None:
-            return super().forward(x, *args, **options)
+            output: torch.Tensor = super().forward(x, *args, **options)
+            return output
         base, down, up = self.base_layer, self.lora_A[name].weight, self.lora_B[name].weight
         rows = x.reshape(-1, x.shape[-1])
-        result = _Adapted.apply(rows, base.weight, base.bias, down, up, self.scaling[name])  # type: ignore[no-untyped-call]
+        result: torch.Tensor = _AdaptedLinear.apply(  # type: ignore[no-untyped-call]
+            rows, base.weight, base.bias, down, up, self.scaling[name]
+        )
         return result.view(*x.shape[:-1], len(base.weight))
 
     def _plain_adapter(self, x: torch.Tensor) -> str | None:
-        """The one adapter, if nothing is to be done but to add it."""
+        """Return the only adapter, if it is to be added without dropout, variants or hooks; None otherwise."""
         if self.disable_adapters or self.merged or self.fan_in_fan_out or len(self.active_adapters) != 1:
             return None
         name: str = self.active_adapters[0]
@@ -52,12 +65,12 @@ class FusedLinear(Linear):  # type: ignore[misc]
         return None if trains_base or torch.is_autocast_enabled("cpu") else name
 
 
-class _Adapted(torch.autograd.Function):
-    """Inputs [rows, in] by frozen weights [out, in], and by an adapter's two [r, in] and [out, r], scaled."""
+class _AdaptedLinear(torch.autograd.Function):
+    """Linear layer with frozen weights, plus the scaled product of an adapter's two matrices."""
 
     @staticmethod
     def forward(
-        ctx: Any,
+        ctx: Context,
         x: torch.Tensor,
         weight: torch.Tensor,
         bias: torch.Tensor | None,
@@ -65,7 +78,17 @@ class _Adapted(torch.autograd.Function):
         up: torch.Tensor,
         scaling: float,
     ) -> torch.Tensor:
-        """[rows, out]."""
+        """Return the output [rows, out].
+
+        Args:
+            ctx: Context for the backward pass.
+            x: Inputs [rows, in].
+            weight: Frozen weight [out, in].
+            bias: Frozen bias [out].
+            down: The adapter's first matrix [r, in].
+            up: The adapter's second matrix [out, r].
+            scaling: Factor of the adapter's product.
+        """
         low = x @ down.t()
         ctx.save_for_backward(x, weight, down, up, low)
         ctx.scaling = scaling
@@ -73,9 +96,9 @@ class _Adapted(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, given: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Gradients of inputs, if they are needed, and of the adapter's weights."""
+    def backward(ctx: Context, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Compute the gradients of the adapter's matrices, and of the inputs if they are needed."""
         x, weight, down, up, low = ctx.saved_tensors
-        of_low = (given @ up).mul_(ctx.scaling)
-        of_x = (given @ weight).addmm_(of_low, down) if ctx.needs_input_grad[0] else None
-        return of_x, None, None, of_low.t() @ x, (given.t() @ low).mul_(ctx.scaling), None
+        grad_low = (grad @ up).mul_(ctx.scaling)
+        grad_x = (grad @ weight).addmm_(grad_low, down) if ctx.needs_input_grad[0] else None
+        return grad_x, None, None, grad_low.t() @ x, (grad.t() @ low).mul_(ctx.scaling), None

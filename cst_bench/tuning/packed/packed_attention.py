@@ -1,12 +1,10 @@
-"""Attention over a pack of pairs, as transformers calls it.
+"""Attention over a pack of pairs, in the form that transformers calls.
 
-The pack travels with the forward call's keyword arguments and not in a variable, since gradient checkpointing calls
+The pack is passed with the forward call's keyword arguments and not in a variable, since gradient checkpointing calls
 the layers again in the backward pass, on another thread.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
@@ -14,12 +12,12 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from cst_bench.tuning.packed.pair_packing import Pack
+from cst_bench.tuning.packed.pair_packing import PairPack
 
 NAME = "cst_pairs"
-"""What our attention is called among transformers' attention functions."""
+"""Name of this attention among transformers' attention functions."""
 
-_HARMLESS = {
+_IGNORED = {
     "cache_position",
     "is_causal",
     "output_attentions",
@@ -29,11 +27,11 @@ _HARMLESS = {
     "return_dict",
     "use_cache",
 }
-"""What models hand on to attention and no attention function uses."""
+"""Arguments that models pass on to attention functions, none of which uses them."""
 
 
 class UnsupportedAttentionError(Exception):
-    """A layer asks for something that attention over a pack can't do."""
+    """A layer needs something that attention over a pack does not support."""
 
 
 def pair_attention(
@@ -45,16 +43,35 @@ def pair_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
-    cst_pack: Pack | None = None,
-    **rest: Any,
+    cst_pack: PairPack | None = None,
+    **rest: object,
 ) -> tuple[torch.Tensor, None]:
-    """Attention of one layer: queries [1, heads, rows, size] → [1, rows, heads, size]; without a pack, plain SDPA."""
+    """Compute the attention of one layer; without a pack, by plain SDPA.
+
+    Args:
+        module: The layer.
+        query: [1, heads, rows, size]
+        key: [1, key heads, rows, size]
+        value: [1, key heads, rows, size]
+        attention_mask: Mask of a call without a pack.
+        scaling: Factor of the products of queries and keys.
+        dropout: Probability.
+        sliding_window: Number of rows that a row attends to, itself included; None for all.
+        cst_pack: The pack.
+        rest: Further arguments of the model.
+
+    Returns:
+        Attention output [1, rows, heads, size], and no weights.
+
+    Raises:
+        UnsupportedAttentionError: the layer passes an argument that changes attention in another way.
+    """
     if cst_pack is None:
         result: tuple[torch.Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **rest
         )
         return result
-    extra = {name for name, given in rest.items() if given is not None and given is not False} - _HARMLESS
+    extra = {name for name, argument in rest.items() if argument is not None and argument is not False} - _IGNORED
     if extra:
         raise UnsupportedAttentionError(f"its attention uses {', '.join(sorted(extra))}")
     cst_pack.calls += 1
@@ -64,7 +81,7 @@ def pair_attention(
         key, value = (states.repeat_interleave(repeats, dim=1) for states in (key, value))
         grouped = False
     sizes = [size for pair in cst_pack.pairs for size in (pair.prompt + pair.chosen, pair.rejected)]
-    queries, keys, values = (torch.split(each, sizes, dim=2) for each in (query, key, value))
+    queries, keys, values = (torch.split(states, sizes, dim=2) for states in (query, key, value))
 
     def attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         length = queries.shape[2]
@@ -78,7 +95,7 @@ def pair_attention(
     for index, pair in enumerate(cst_pack.pairs):
         first, second = 2 * index, 2 * index + 1
         parts.append(attend(queries[first], keys[first], values[first]))
-        if pair.rejected:  # with the prompt's rows once more: kernels are quicker at that than at a mask
+        if pair.rejected:  # with the prompt's rows again: that is faster than a mask
             whole = [
                 torch.cat([states[first][:, :, : pair.prompt], states[second]], dim=2)
                 for states in (queries, keys, values)
@@ -87,14 +104,14 @@ def pair_attention(
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
 
 
-def _mask(pack: Pack, length: int, window: int, device: torch.device) -> torch.Tensor:
-    """Of a sequence longer than the sliding window: what a row sees, [length, length]."""
-    found = pack.masks.get((length, window))
-    if found is None:
+def _mask(pack: PairPack, length: int, window: int, device: torch.device) -> torch.Tensor:
+    """Return the mask [length, length] of a sequence longer than the sliding window."""
+    mask = pack.masks.get((length, window))
+    if mask is None:
         row = torch.arange(length, device=device)[:, None]
         column = torch.arange(length, device=device)[None]
-        found = pack.masks[length, window] = (column <= row) & (column > row - window)
-    return found
+        mask = pack.masks[length, window] = (column <= row) & (column > row - window)
+    return mask
 
 
 AttentionInterface.register(NAME, pair_attention)

@@ -1,196 +1,208 @@
-"""From a recipe to TRL's trainer: the base loaded, the libraries' options made, packed training where it is exact."""
+"""TRL's DPO trainer with the forward pass over packed pairs: the same numbers, without padding and repeated prompts.
+
+TRL asks the model for per-token log-probabilities of a padded batch (`fused_lm_head=True`) and computes losses and
+metrics from them. Here the model answers that call by running over the pack that comes with the batch and writing the
+results to the places where TRL expects them. All losses, metrics and options remain TRL's, and so do the head and the
+LoRA layers, except plain ones on a CPU (`preference_head.py`, `fused_lora.py`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from types import MethodType
+from typing import TYPE_CHECKING, Any
 
-from cst_bench import __version__
-from cst_bench.checkpoint import load_weights
-from cst_bench.checkpoint.chat import Chat
-from cst_bench.checkpoint.files import CheckpointFiles
-from cst_bench.checkpoint.loading import placement
-from cst_bench.errors import UserError
-from cst_bench.tuning.dataset import Rendered
-from cst_bench.tuning.packed.reference_cache import ReferenceCache
-from cst_bench.tuning.recipe import Recipe
+import torch
+from trl import DPOTrainer
+from trl.trainer.utils import FusedCausalLMOutput
 
-_SAME_BASE = (True, False, "gaussian", "orthogonal")
-"""`init_lora_weights` that leave the base's weights alone, so that its reference log-probabilities can be shared."""
+from cst_bench.checkpoint.inspection import base_model, layer_count
+from cst_bench.tuning.packed.fused_lora import fuse_lora
+from cst_bench.tuning.packed.packed_attention import NAME, UnsupportedAttentionError
+from cst_bench.tuning.packed.packing_support import CannotPack, difference
+from cst_bench.tuning.packed.pair_packing import PackingCollator, PairPack
+from cst_bench.tuning.packed.preference_head import TargetLogProbs, fits, has_plain_head
+from cst_bench.tuning.packed.reference_cache import LogProbs, ReferenceCache, row_keys
 
-
-@dataclass(frozen=True)
-class Prepared:
-    """A trainer, ready, and how it trains."""
-
-    trainer: Any
-    packed: bool
-    why_not: str | None
-    """Why it doesn't train packed, if it was to."""
-
-
-def make_trainer(
-    recipe: Recipe,
-    files: CheckpointFiles,
-    chat: Chat,
-    rendered: Rendered,
-    *,
-    seed: int,
-    work: Path,
-    stock: bool,
-    cache: Path,
-) -> Prepared:
-    """Loads the base and makes a trainer.
-
-    Args:
-        recipe: Its sections go to the libraries.
-        files: Of the base.
-        chat: Of the base.
-        rendered: The rows.
-        seed: Of everything that is drawn.
-        work: Where the trainer keeps its checkpoints.
-        stock: Whether to leave the forward pass to TRL.
-        cache: Where reference log-probabilities are kept.
-
-    Raises:
-        UserError: a library refuses the settings, or `fast: on` can't be had.
-    """
-    from cst_bench.tuning.packed.packed_model import PackedDPOTrainer, RenderedDPOTrainer
-    from cst_bench.tuning.packed.packing_support import CannotPack, unsupported
-
-    model = _load(recipe, files, chat)
-    wanted = recipe.fast != "off" and not stock
-    why_not = unsupported(model, recipe.trl, recipe.lora, rendered.longest) if wanted else None
-    if wanted and why_not is None:
-        args = _arguments(recipe, model, seed, work, packed=True)
-        try:
-            trainer = _make(
-                PackedDPOTrainer, recipe, model, args, chat, rendered, cache=_cache(recipe, files, model, args, cache)
-            )
-            return Prepared(trainer, True, None)
-        except CannotPack as error:
-            why_not = str(error)
-            model = _load(recipe, files, chat)  # its forward pass was exchanged
-    if why_not is not None and recipe.fast == "on":
-        raise UserError(f"{files.label} can't be trained packed: {why_not}; say fast: auto or off in the recipe")
-    args = _arguments(recipe, model, seed, work, packed=False)
-    return Prepared(_make(RenderedDPOTrainer, recipe, model, args, chat, rendered), False, why_not)
-
-
-def _load(recipe: Recipe, files: CheckpointFiles, chat: Chat) -> Any:
-    """The base's model, in eval mode."""
-    if recipe.quantization is None:
-        model = load_weights(files, chat).model
-    else:
-        model = _load_quantized(recipe.quantization, files)
-    settings = model.generation_config
-    if settings is not None and not settings.do_sample and (settings.temperature, settings.top_p) != (None, None):
-        settings.do_sample = True  # else the trained model's own config can't be saved
-    return model
-
-
-def _load_quantized(options: Mapping[str, Any], files: CheckpointFiles) -> Any:
-    from importlib.util import find_spec
-
-    import torch
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
-
-    device, dtype = placement(files.options)
-    if find_spec("bitsandbytes") is None:
-        raise UserError(
-            "the recipe's quantization needs bitsandbytes: pip install 'cst-bench[4bit]', "
-            "or train without it: --set quantization=null"
-        )
-    given = dict(options)
-    for name in ("bnb_4bit_compute_dtype", "bnb_4bit_quant_storage"):
-        if isinstance(given.get(name), str):
-            given[name] = getattr(torch, given[name], given[name])
-    try:
-        return AutoModelForCausalLM.from_pretrained(
-            files.folder,
-            quantization_config=BitsAndBytesConfig(**given),
-            dtype=dtype,
-            device_map={"": device},
-            use_safetensors=True,
-            trust_remote_code=files.options.trust_remote_code,
-        ).eval()
-    except (ValueError, RuntimeError, ImportError) as error:
-        raise UserError(f"{files.folder}: can't load it quantized: {' '.join(str(error).split())}") from error
-
-
-def _arguments(recipe: Recipe, model: Any, seed: int, work: Path, *, packed: bool) -> Any:
-    """TRL's arguments: the recipe's over what a training here needs."""
-    from trl import DPOConfig
-
-    on_cpu = model.device.type == "cpu"
-    given = dict(recipe.trl)
-    ours: dict[str, Any] = {
-        "report_to": "none",
-        "save_strategy": "steps",
-        "save_steps": 0.1,
-        "save_total_limit": 2,
-    }
-    if on_cpu:
-        ours |= {"bf16": False, "dataloader_pin_memory": False}
-    if packed and not given.get("sync_ref_model"):
-        ours["precompute_ref_log_probs"] = True
-        if on_cpu:  # so that a row's figures don't depend on the rows that are computed with it
-            ours["precompute_ref_batch_size"] = 1
-    try:
-        return DPOConfig(**{**ours, **given}, output_dir=str(work), seed=seed, use_cpu=on_cpu, disable_tqdm=True)
-    except (ValueError, TypeError, ImportError) as error:
-        raise UserError(f"recipe {recipe.name}: TRL refuses what is under trl: {_line(error)}") from error
-
-
-def _make(trainer: Any, recipe: Recipe, model: Any, args: Any, chat: Chat, rendered: Rendered, **more: Any) -> Any:
-    import copy
-
+if TYPE_CHECKING:
     from datasets import Dataset
-    from peft import LoraConfig
-    from transformers import PrinterCallback
+    from transformers import PreTrainedModel
+    from transformers.modeling_outputs import BaseModelOutput
 
-    lora = None
-    if recipe.lora is not None:
-        try:
-            lora = LoraConfig(**recipe.lora, task_type="CAUSAL_LM")
-        except (ValueError, TypeError, ImportError) as error:
-            raise UserError(f"recipe {recipe.name}: PEFT refuses what is under lora: {_line(error)}") from error
-    try:
-        made = trainer(
-            model=model,
-            args=args,
-            train_dataset=Dataset.from_dict(dict(rendered.columns)),
-            processing_class=copy.deepcopy(chat.tokenizer),  # TRL may give it a token for padding
-            peft_config=lora,
-            **more,
+_PER_TOKEN = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
+"""Per-token results of TRL's fused head, in the order of `TargetLogProbs`."""
+_COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
+_CHECKED = 2
+"""Rows computed both ways at the start: the longest ones, since a sliding window changes nothing in short ones."""
+
+
+class TokenizedDPOTrainer(DPOTrainer):  # type: ignore[misc]
+    """TRL's trainer on rows that are token ids already (`prompt_ids`, `chosen_ids`, `rejected_ids`)."""
+
+    def _prepare_dataset(self, dataset: Dataset, *_: object, **__: object) -> Dataset:
+        return dataset
+
+
+class PackedDPOTrainer(TokenizedDPOTrainer):
+    """TRL's trainer over packed pairs, with reference log-probabilities from a cache on disk."""
+
+    def __init__(self, *args: object, cache: ReferenceCache | None = None, **options: object) -> None:
+        """Make the trainer, and compare the longest rows with TRL's own forward pass.
+
+        Args:
+            args: Arguments of `DPOTrainer`.
+            cache: Cache of reference log-probabilities; if None, they are always computed.
+            options: Keyword arguments of `DPOTrainer`.
+
+        Raises:
+            CannotPack: the log-probabilities of the longest rows differ from TRL's.
+        """
+        self._cache = cache
+        self._checked = False
+        super().__init__(*args, **options)
+        self.data_collator = self._packing_collator()
+        pack_forward(base_model(self.model))
+        fuse_lora(self.model)
+        if self.ref_model is not None:
+            pack_forward(self.ref_model)
+        self._check(self.ref_model or self.model, self.train_dataset)
+
+    def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
+        """Add TRL's columns, row by row from the cache; `DPOTrainer.__init__` calls this before it is done."""
+        model = self.ref_model or self.model
+        pack_forward(base_model(model))
+        self._check(model, dataset)
+        keys = row_keys(dataset, self.args.max_length)
+        positions = {key: index for index, key in enumerate(keys)}  # a repeated row is computed once
+        known: dict[str, LogProbs] = {}
+
+        def compute(every: int = 1, first: int = 0) -> dict[str, LogProbs]:
+            # a process's share does not depend on what others have written to the cache by now
+            missing = [index for key, index in list(positions.items())[first::every] if key not in known]
+            return self._reference(model, dataset, keys, missing, batch_size)
+
+        if self._cache is not None:
+            known |= self._cache.read()
+            share = compute(self.accelerator.num_processes, self.accelerator.process_index)
+            self._cache.add(share)
+            self.accelerator.wait_for_everyone()
+            known |= share if self.accelerator.num_processes == 1 else self._cache.read()
+        known |= compute()
+        for column, side in (("ref_chosen_logps", 0), ("ref_rejected_logps", 1)):
+            dataset = dataset.add_column(column, [known[key][side] for key in keys])
+        return dataset
+
+    def _reference(
+        self, model: PreTrainedModel, dataset: Dataset, keys: Sequence[str], indices: Sequence[int], batch_size: int
+    ) -> dict[str, LogProbs]:
+        """Compute the summed log-probabilities of chosen and rejected for the rows with these indices, by key."""
+        collator = self._packing_collator()
+        computed: dict[str, LogProbs] = {}
+        for start in range(0, len(indices), batch_size):
+            batch_indices = indices[start : start + batch_size]
+            batch = self._prepare_inputs(collator([dataset[index] for index in batch_indices]))
+            chosen, rejected = (side.tolist() for side in self.compute_ref_log_probs(model, batch))
+            computed |= {keys[index]: (chosen[at], rejected[at]) for at, index in enumerate(batch_indices)}
+        return computed
+
+    def _packing_collator(self) -> PackingCollator:
+        collator = self.data_collator
+        return PackingCollator(
+            pad_token_id=collator.pad_token_id,
+            max_length=collator.max_length,
+            truncation_mode=collator.truncation_mode,
+            pad_to_multiple_of=collator.pad_to_multiple_of,
         )
-    except (ValueError, NotImplementedError, ImportError) as error:
-        raise UserError(f"recipe {recipe.name}: these settings can't be trained: {_line(error)}") from error
-    made.remove_callback(PrinterCallback)
-    return made
+
+    def _check(self, model: PreTrainedModel, dataset: Dataset) -> None:
+        """Compare the log-probabilities of the longest rows with those of TRL's own forward pass, once.
+
+        Raises:
+            CannotPack: they differ.
+        """
+        if self._checked:
+            return
+        self._checked = True
+        lengths = [
+            len(prompt) + max(len(chosen), len(rejected))
+            for prompt, chosen, rejected in zip(*(dataset[name] for name in _COLUMNS), strict=True)
+        ]
+        longest = sorted(range(len(lengths)), key=lambda index: -lengths[index])[:_CHECKED]
+        batch = self._prepare_inputs(self._packing_collator()([dataset[index] for index in longest]))
+        pack: PairPack = batch["cst_pack"]
+        try:
+            ours = torch.stack(self.compute_ref_log_probs(model, batch))
+        except UnsupportedAttentionError as error:
+            raise CannotPack(str(error)) from None
+        layers = layer_count(model)
+        if pack.calls != layers:
+            raise CannotPack(f"{pack.calls} of its {layers} layers call the registered attention")
+        padded = {name: value for name, value in batch.items() if name != "cst_pack"}
+        theirs = torch.stack(self.compute_ref_log_probs(model, padded))
+        reason = difference(ours, theirs, tokens=len(pack.targets), dtype=base_model(model).dtype)
+        if reason is not None:
+            raise CannotPack(reason)
 
 
-def _cache(recipe: Recipe, files: CheckpointFiles, model: Any, args: Any, folder: Path) -> ReferenceCache | None:
-    """The file for this base as it is loaded, if the adapter leaves it as it is."""
-    import torch
-    import transformers
+def pack_forward(model: PreTrainedModel) -> None:
+    """Patch a model with TRL's fused head to run over the pack of a batch that brings one. Idempotent.
 
-    if recipe.lora is not None and recipe.lora.get("init_lora_weights", True) not in _SAME_BASE:
+    The model's attention becomes `packed_attention.NAME`, which is SDPA for all calls without a pack.
+    """
+    if getattr(model, "_cst_packs", False):
+        return
+    forward_of_trl = model.forward
+
+    def forward(
+        self: PreTrainedModel, *args: Any, cst_pack: PairPack | None = None, **options: Any
+    ) -> FusedCausalLMOutput:
+        if cst_pack is None:
+            return forward_of_trl(*args, **options)
+        device = options["input_ids"].device
+        targets = cst_pack.targets[None].to(device)
+        inputs = {
+            "input_ids": cst_pack.ids[None].to(device),
+            "position_ids": cst_pack.positions[None].to(device),
+            "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),  # 4D, so that no other is made
+            "use_cache": False,
+            "cst_pack": cst_pack,
+        }
+        head = self.get_output_embeddings()
+        if (
+            has_plain_head(self)
+            and not torch.is_autocast_enabled(device.type)
+            and fits(targets.numel(), len(head.weight))
+        ):
+            hidden = self.base_model(**inputs).last_hidden_state[0]
+            keep = torch.is_grad_enabled()
+            results = TargetLogProbs.apply(hidden, head.weight, head.bias, targets[0], keep)  # type: ignore[no-untyped-call]
+            per_token = {name: values[None] for name, values in zip(_PER_TOKEN, results, strict=True)}
+            output = FusedCausalLMOutput(loss=-per_token["log_probs"].mean(), **per_token)
+        else:
+            output = forward_of_trl(shift_labels=targets, fused_lm_head=True, **inputs)
+        places = cst_pack.places.to(device)
+        return FusedCausalLMOutput(
+            loss=output.loss,
+            **{name: _scatter(getattr(output, name), places, cst_pack.shape) for name in _PER_TOKEN},
+        )
+
+    def keep_predicting_rows(
+        _: PreTrainedModel, __: object, options: dict[str, Any], output: BaseModelOutput
+    ) -> BaseModelOutput:
+        if options.get("cst_pack") is not None:
+            states = output.last_hidden_state
+            output.last_hidden_state = states[:, options["cst_pack"].predicting.to(states.device)]
+        return output
+
+    model.forward = MethodType(forward, model)
+    model.base_model.register_forward_hook(keep_predicting_rows, with_kwargs=True)
+    model.set_attn_implementation(NAME)
+    model._cst_packs = True
+
+
+def _scatter(values: torch.Tensor | None, places: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor | None:
+    """Write values [1, targets] to their places in a tensor [sequences, tokens] of zeros."""
+    if values is None:
         return None
-    weights = {
-        "weights_sha256": files.identity["weights_sha256"],
-        "settings_sha256": files.identity["settings_sha256"],
-        "dtype": str(model.dtype),
-        "quantization": recipe.quantization,
-        "autocast": [args.bf16, args.fp16],
-        "ld_alpha": args.ld_alpha,
-        "device": model.device.type,
-        "packages": [torch.__version__, transformers.__version__, __version__],
-    }
-    return ReferenceCache(folder, weights)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    flat = values.new_zeros(shape[0] * shape[1])
+    return flat.index_copy(0, places.to(values.device), values[0]).view(shape)

@@ -1,13 +1,17 @@
-"""For which models and settings packed training gives TRL's numbers: known beforehand, or seen on the longest rows."""
+"""Models and settings for which packed training gives TRL's numbers: known beforehand, or found on the longest rows."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
-_LAYERS = {"full_attention", "sliding_attention"}
+from cst_bench.checkpoint.inspection import batch_invariant_length, plain_attention_only
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 _TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}
 """Mean difference of a token's log-probability between two exact ways to compute it."""
 _TOLERANCE_HALF = 0.02
@@ -15,16 +19,13 @@ _TOLERANCE_HALF = 0.02
 
 
 class CannotPack(Exception):
-    """Packed training would not give TRL's numbers; the text says why."""
+    """Packed training would not give TRL's numbers; the message is the reason."""
 
 
-def base_of(model: Any) -> Any:
-    """The `transformers` model, without the adapter around it."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
-def unsupported(model: Any, trl: Mapping[str, Any], lora: Mapping[str, Any] | None, longest: int) -> str | None:
-    """Why a model or a setting can't be trained packed, as far as is known beforehand; None if nothing is.
+def unsupported(
+    model: PreTrainedModel, trl: Mapping[str, object], lora: Mapping[str, object] | None, longest: int
+) -> str | None:
+    """Return why a model or a setting does not allow packed training, as far as is known beforehand; None otherwise.
 
     Args:
         model: The base.
@@ -39,14 +40,14 @@ def unsupported(model: Any, trl: Mapping[str, Any], lora: Mapping[str, Any] | No
         return "it is a multimodal model"
     if getattr(config, "attn_logit_softcapping", None):
         return "its attention has a soft-cap"
-    if getattr(config, "attention_chunk_size", None) or not set(getattr(config, "layer_types", None) or ()) <= _LAYERS:
+    if not plain_attention_only(config):
         return "it has layers other than full and sliding attention"
     if not model._can_set_attn_implementation():
-        return "its attention isn't exchangeable"
+        return "its attention implementation cannot be replaced"
     if hasattr(config, "output_router_logits") and trl.get("router_aux_loss_coef") != 0:
         return "its experts' load-balancing loss counts padded rows (trl.router_aux_loss_coef: 0 leaves it out)"
-    rope = str(getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or "")
-    if ("dynamic" in rope or "longrope" in rope) and longest > _original_length(config):
+    limit = batch_invariant_length(config)
+    if limit is not None and longest > limit:
         return "its positions depend on the longest sequence of a batch"
     if trl.get("fsdp") or trl.get("deepspeed"):
         return "its weights are sharded"
@@ -57,14 +58,16 @@ def unsupported(model: Any, trl: Mapping[str, Any], lora: Mapping[str, Any] | No
     return None
 
 
-def differs(ours: torch.Tensor, theirs: torch.Tensor, *, tokens: int, dtype: torch.dtype) -> str | None:
-    """Whether summed log-probabilities, [2, rows] over so many tokens, differ by more than rounding; None if not."""
+def difference(ours: torch.Tensor, theirs: torch.Tensor, *, tokens: int, dtype: torch.dtype) -> str | None:
+    """Return how summed log-probabilities differ beyond rounding; None if they do not.
+
+    Args:
+        ours: Sums over all response tokens, [2, rows].
+        theirs: The same, computed another way.
+        tokens: Number of response tokens.
+        dtype: Type they were computed in.
+    """
     mean = float((ours - theirs).abs().sum()) / tokens
     if mean <= _TOLERANCE.get(dtype, _TOLERANCE_HALF):
         return None
     return f"log-probabilities of its longest rows differ by {mean:.1e} a token"
-
-
-def _original_length(config: Any) -> int:
-    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    return int(rope.get("original_max_position_embeddings") or config.max_position_embeddings)

@@ -1,23 +1,35 @@
-"""A batch of pairs laid out as one row without padding: each prompt once, its two responses behind it.
+"""Lay out a batch of pairs as one row without padding: each prompt once, its two responses after it.
 
     prompt 1 | chosen 1 | rejected 1 | prompt 2 | chosen 2 | rejected 2 | …
 
-Positions restart at each prompt, and again for `rejected`, which doesn't see `chosen`. The last token of a response is
-left out: nothing is predicted from it.
+Positions restart at each prompt, and again for `rejected`, which does not attend to `chosen`. The last token of a
+response is left out: nothing is predicted from it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import torch
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
+if TYPE_CHECKING:
+    Batch = dict[str, "torch.Tensor | PairPack"]
+    """TRL's padded batch, and the pack as `cst_pack`."""
 
-class Pair(NamedTuple):
-    """Rows of one pair in the pack."""
+
+class TokenizedPair(TypedDict):
+    """Token ids of a training row."""
+
+    prompt_ids: list[int]
+    chosen_ids: list[int]
+    rejected_ids: list[int]
+
+
+class PackedPair(NamedTuple):
+    """Number of rows of one pair in a pack."""
 
     prompt: int
     chosen: int
@@ -25,39 +37,39 @@ class Pair(NamedTuple):
 
 
 @dataclass
-class Pack:
-    """One forward pass over several pairs, and where its results belong in TRL's padded batch.
+class PairPack:
+    """Input of one forward pass over several pairs, and the places of its results in TRL's padded batch.
 
     TRL's batch has shape [2 * pairs, length], chosen first; per-token results have shape [2 * pairs, length - 1].
     """
 
-    pairs: list[Pair]
+    pairs: list[PackedPair]
     ids: torch.Tensor
     """[rows]"""
     positions: torch.Tensor
-    """[rows], each in its own sequence."""
+    """[rows], position of each row in its own sequence."""
     predicting: torch.Tensor
-    """[targets], the row that each target is predicted from."""
+    """[targets], row that each target is predicted from."""
     targets: torch.Tensor
-    """[targets], the tokens of all responses."""
+    """[targets], tokens of all responses."""
     places: torch.Tensor
-    """[targets], where each stands in the flattened per-token results."""
+    """[targets], index of each in the flattened per-token results."""
     shape: tuple[int, int]
-    """Of the per-token results."""
+    """Shape of the per-token results."""
     masks: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict)
-    """Of sequences longer than a sliding window, by length and window; made when the first layer needs them."""
+    """(length, sliding window) → mask of sequences longer than the window; made when the first layer needs it."""
     calls: int = 0
-    """How often a layer has asked for attention over this pack."""
+    """Number of attention calls over this pack."""
 
 
-def make_pack(examples: Sequence[tuple[Sequence[int], Sequence[int], Sequence[int]]]) -> Pack:
-    """Lays out prompts and their chosen and rejected responses, none of them empty."""
+def make_pack(examples: Sequence[tuple[Sequence[int], Sequence[int], Sequence[int]]]) -> PairPack:
+    """Make the pack of prompts with their chosen and rejected responses, none of which is empty."""
     length = max(len(prompt) + max(len(chosen), len(rejected)) for prompt, chosen, rejected in examples)
     width = length - 1
-    pairs: list[Pair] = []
+    pairs: list[PackedPair] = []
     ids: list[int] = []
     positions: list[int] = []
-    # chosen and rejected apart, so that targets come in the order of TRL's batch
+    # chosen and rejected separately, so that targets are in the order of TRL's batch
     predicting: tuple[list[int], list[int]] = ([], [])
     targets: tuple[list[int], list[int]] = ([], [])
     places: tuple[list[int], list[int]] = ([], [])
@@ -73,19 +85,24 @@ def make_pack(examples: Sequence[tuple[Sequence[int], Sequence[int], Sequence[in
             places[side].extend(range(first, first + len(response)))
             ids += response[:-1]
             positions += range(len(prompt), len(prompt) + len(response) - 1)
-        pairs.append(Pair(len(prompt), len(responses[0]) - 1, len(responses[1]) - 1))
-    predicted, tokens, where = (torch.tensor(chosen + rejected) for chosen, rejected in (predicting, targets, places))
-    return Pack(
-        pairs, torch.tensor(ids), torch.tensor(positions), predicted, tokens, where, shape=(2 * len(examples), width)
+        pairs.append(PackedPair(len(prompt), len(responses[0]) - 1, len(responses[1]) - 1))
+    return PairPack(
+        pairs=pairs,
+        ids=torch.tensor(ids),
+        positions=torch.tensor(positions),
+        predicting=torch.tensor(predicting[0] + predicting[1]),
+        targets=torch.tensor(targets[0] + targets[1]),
+        places=torch.tensor(places[0] + places[1]),
+        shape=(2 * len(examples), width),
     )
 
 
 class PackingCollator(DataCollatorForPreference):  # type: ignore[misc]
-    """TRL's collator, whose batches bring the pack of their pairs along."""
+    """TRL's collator, which adds the pack of the pairs to each batch."""
 
-    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-        """TRL's padded batch, and `cst_pack`."""
-        batch: dict[str, Any] = super().torch_call(examples)
+    def torch_call(self, examples: list[TokenizedPair]) -> Batch:
+        """Return TRL's padded batch, with the pack as `cst_pack`."""
+        batch: Batch = super().torch_call(examples)
         cut = []
         for example in examples:
             prompt = example["prompt_ids"]

@@ -1,23 +1,34 @@
 """Log-probabilities of a pack's targets on a CPU, where TRL's kernel for the language-model head falls back to PyTorch.
 
-TRL's folds whole tiles, with temporaries larger than any cache, and multiplies by the head once more in the backward
-pass. Here tiles are small, and the exponentials are kept for the backward pass. The numbers are the same.
+TRL folds whole tiles, with temporaries larger than any cache, and multiplies by the head again in the backward pass.
+Here tiles are small, and the exponentials are kept for the backward pass. The numbers are the same.
 """
 
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch.autograd.function import once_differentiable
 
+if TYPE_CHECKING:
+    from torch.autograd.function import FunctionCtx
+    from transformers import PreTrainedModel
+
+    class Context(FunctionCtx):
+        """Context of `TargetLogProbs`."""
+
+        needs_input_grad: tuple[bool, ...]
+        saved_tensors: tuple[torch.Tensor, ...]
+
+
 _TILE = 1 << 18
-"""Logits at a time: a megabyte, which stays in the cache."""
+"""Logits of a tile: a megabyte, which stays in the CPU's cache."""
 _ROWS = 8
-"""Rows at a time, at least."""
+"""Fewest rows of a tile."""
 _KEPT = 1 << 26
-"""Most exponentials that are kept for a backward pass: 256 MiB."""
+"""Most exponentials to keep for a backward pass: 256 MiB."""
 _CHANGED = (
     "final_logit_softcapping",
     "logit_scale",
@@ -25,13 +36,13 @@ _CHANGED = (
     "lm_head_multiplier",
     "logits_scaling",
 )
-"""Settings by which models change their logits; TRL knows how."""
+"""Settings of models that change their logits, which TRL's head applies."""
 
 
-def has_plain_head(model: Any) -> bool:
-    """Whether a model's logits are its hidden states by the head's weights, in float32 on a CPU, and nothing else."""
+def has_plain_head(model: PreTrainedModel) -> bool:
+    """Return whether a model's logits are its hidden states times the head's weights, in float32 on a CPU."""
     config = model.config.get_text_config()
-    weight = model.get_output_embeddings().weight
+    weight: torch.Tensor = model.get_output_embeddings().weight
     return (
         weight.device.type == "cpu"
         and weight.dtype == torch.float32
@@ -40,25 +51,35 @@ def has_plain_head(model: Any) -> bool:
 
 
 def fits(targets: int, vocabulary: int) -> bool:
-    """Whether the exponentials of so many targets may be kept."""
+    """Return whether the exponentials of this number of targets may be kept."""
     return targets * vocabulary <= _KEPT
 
 
 class TargetLogProbs(torch.autograd.Function):
-    """Of N targets with hidden states [N, size]; all results have shape [N], and the first alone has a gradient."""
+    """Log-probabilities and statistics of N targets; only the log-probabilities have a gradient."""
 
     @staticmethod
     def forward(
-        ctx: Any,
+        ctx: Context,
         hidden: torch.Tensor,
         weight: torch.Tensor,
         bias: torch.Tensor | None,
         targets: torch.Tensor,
         keep: bool,
     ) -> tuple[torch.Tensor, ...]:
-        """Log-probabilities, entropy, log of the sum of squared probabilities, mean logit, whether it is the top.
+        """Compute the results of all targets.
 
-        Unless `keep`, there is no backward pass (in here, PyTorch doesn't tell).
+        Args:
+            ctx: Context for the backward pass.
+            hidden: Hidden states [N, size].
+            weight: The head's weight [vocabulary, size].
+            bias: The head's bias [vocabulary].
+            targets: Token ids [N].
+            keep: Prepare for a backward pass (in here, PyTorch does not say whether there is one).
+
+        Returns:
+            Each [N]: log-probability, entropy, log of the sum of squared probabilities, mean logit, and whether the
+            target is the most probable token.
         """
         kept = hidden.new_empty(len(hidden), len(weight)) if keep and any(ctx.needs_input_grad) else None
         totals = hidden.new_empty(len(hidden), 1)
@@ -67,7 +88,7 @@ class TargetLogProbs(torch.autograd.Function):
             logits = hidden[rows] @ weight.t()
             if bias is not None:
                 logits += bias
-            wanted = targets[rows, None]
+            targeted = targets[rows, None]
             top = logits.amax(-1, keepdim=True)
             logits -= top
             powers = torch.exp(logits, out=None if kept is None else kept[rows])
@@ -75,11 +96,11 @@ class TargetLogProbs(torch.autograd.Function):
             log_total = torch.log(total)
             parts.append(
                 (
-                    logits.gather(1, wanted) - log_total,
+                    logits.gather(1, targeted) - log_total,
                     log_total - torch.linalg.vecdot(powers, logits)[:, None] / total,
                     torch.log(torch.linalg.vecdot(powers, powers)[:, None]) - 2 * log_total,
                     logits.mean(-1, keepdim=True) + top,
-                    logits.argmax(-1, keepdim=True) == wanted,
+                    logits.argmax(-1, keepdim=True) == targeted,
                 )
             )
         results = tuple(torch.cat(part)[:, 0] for part in zip(*parts, strict=True))
@@ -90,28 +111,28 @@ class TargetLogProbs(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Gradients of hidden states, weight and bias, as far as they are needed."""
+    def backward(ctx: Context, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Compute the gradients of hidden states, weight and bias that are needed."""
         hidden, weight, targets, kept, totals = ctx.saved_tensors
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
-        of_hidden = torch.empty_like(hidden) if needs_hidden else None
-        of_weight = torch.zeros_like(weight) if needs_weight else None
-        of_bias = weight.new_zeros(len(weight)) if needs_bias else None
+        grad_hidden = torch.empty_like(hidden) if needs_hidden else None
+        grad_weight = torch.zeros_like(weight) if needs_weight else None
+        grad_bias = weight.new_zeros(len(weight)) if needs_bias else None
         for rows in _tiles(len(hidden), len(weight)):
-            given = gradients[0][rows, None]
-            of_logits = kept[rows] * (-given / totals[rows])
-            of_logits.scatter_add_(1, targets[rows, None], given)
-            if of_hidden is not None:
-                torch.mm(of_logits, weight, out=of_hidden[rows])
-            if of_weight is not None:
-                of_weight.addmm_(of_logits.t(), hidden[rows])
-            if of_bias is not None:
-                of_bias += of_logits.sum(0)
-        return of_hidden, of_weight, of_bias, None, None
+            grad_log_probs = gradients[0][rows, None]
+            grad_logits = kept[rows] * (-grad_log_probs / totals[rows])
+            grad_logits.scatter_add_(1, targets[rows, None], grad_log_probs)
+            if grad_hidden is not None:
+                torch.mm(grad_logits, weight, out=grad_hidden[rows])
+            if grad_weight is not None:
+                grad_weight.addmm_(grad_logits.t(), hidden[rows])
+            if grad_bias is not None:
+                grad_bias += grad_logits.sum(0)
+        return grad_hidden, grad_weight, grad_bias, None, None
 
 
 def _tiles(rows: int, vocabulary: int) -> list[slice]:
-    """Of about the same size, so that none is a single row, which is multiplied less exactly."""
+    """Divide rows into tiles of about equal size, so that none is a single row, which is multiplied less exactly."""
     tiles = -(-rows // max(_ROWS, _TILE // vocabulary))
     ends = [rows * at // tiles for at in range(tiles + 1)]
     return [slice(start, stop) for start, stop in pairwise(ends)]

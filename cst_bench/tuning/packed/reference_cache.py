@@ -1,7 +1,7 @@
-"""Reference log-probabilities on disk, one entry a row, so that whoever trains on the same rows shares them.
+"""Cache of reference log-probabilities on disk, shared by all trainings on the same rows and base.
 
-A row's key is of its token ids; a file is of the weights that it was computed with. DPO and CST, other β and other
-seeds on the same base find theirs there.
+A row's key is the hash of its token ids; each set of weights has a file. Trainings on the same base with another
+method, β or seed use the same entries.
 """
 
 from __future__ import annotations
@@ -10,13 +10,19 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from cst_bench.files import digest
 
+if TYPE_CHECKING:
+    from cst_bench.tuning.packed.pair_packing import TokenizedPair
 
-def row_keys(rows: Iterable[Mapping[str, Any]], max_length: int | None) -> list[str]:
-    """Names each row by its token ids, cut to `max_length`."""
+LogProbs = tuple[float, float]
+"""Summed log-probabilities of a row's chosen and rejected response."""
+
+
+def row_keys(rows: Iterable[TokenizedPair], max_length: int | None) -> list[str]:
+    """Return the key of each row: the hash of its token ids, cut to `max_length`."""
     keys = []
     for row in rows:
         end = None if max_length is None else max_length - len(row["prompt_ids"])
@@ -25,18 +31,20 @@ def row_keys(rows: Iterable[Mapping[str, Any]], max_length: int | None) -> list[
 
 
 class ReferenceCache:
-    """The file of one set of weights: lines of row, log-probability of chosen, log-probability of rejected."""
+    """The file of one set of weights: lines of key, log-probability of chosen, log-probability of rejected."""
 
-    def __init__(self, folder: Path, weights: Mapping[str, Any]) -> None:
-        """
+    def __init__(self, folder: Path, weights: Mapping[str, object]) -> None:
+        """Name the file; create nothing.
+
         Args:
-            folder: Holds a file for each set of weights.
-            weights: What decides the log-probabilities besides the row: weights, dtype, device, how they're summed.
+            folder: Folder with a file for each set of weights.
+            weights: Everything besides the row that decides the log-probabilities: hash of the weights, dtype,
+                device, packages, and how they are summed.
         """
         self.path = folder / f"{digest(dict(weights))[:32]}.jsonl"
 
-    def read(self) -> dict[str, tuple[float, float]]:
-        """All entries. A line that was cut off when a process was killed is passed over."""
+    def read(self) -> dict[str, LogProbs]:
+        """Read all entries, without lines that were cut off when a process was killed."""
         if not self.path.is_file():
             return {}
         known = {}
@@ -48,12 +56,12 @@ class ReferenceCache:
                 continue
         return known
 
-    def add(self, found: Mapping[str, tuple[float, float]]) -> None:
-        """Appends entries, in one write, so that two processes don't write into each other's lines."""
-        if not found:
+    def add(self, entries: Mapping[str, LogProbs]) -> None:
+        """Append entries in one write, so that two processes do not write into each other's lines."""
+        if not entries:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        text = "".join(f"{json.dumps([key, *values])}\n" for key, values in found.items())
+        text = "".join(f"{json.dumps([key, *values])}\n" for key, values in entries.items())
         before = b"" if not self.path.is_file() or _ends_whole(self.path) else b"\n"
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
@@ -63,6 +71,7 @@ class ReferenceCache:
 
 
 def _ends_whole(path: Path) -> bool:
+    """Return whether the last line of a file is complete."""
     with path.open("rb") as file:
         file.seek(0, os.SEEK_END)
         if file.tell() == 0:
