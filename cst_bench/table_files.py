@@ -1,4 +1,4 @@
-"""Rows out of a Markdown table, as the authors of Configurable Safety Tuning released their generations."""
+"""Data files and Markdown tables, in which the authors of Configurable Safety Tuning released their generations."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 from cst_bench.errors import UserError
 from cst_bench.escape import text_of
 from cst_bench.files import SUFFIXES, Row, read_rows
-from cst_bench.reporting.examples import COLUMNS
 
 MARKDOWN = ".md"
+RESPONSE_COLUMNS = ("prompt_id", "configuration", "prompt", "response", "system_prompt", "behaviour", "verdict")
+"""Columns of the tables that `cst-bench report --generations` writes, whose cells are unescaped when read."""
 _BAR = re.compile(r"(?<!\\)\|")
 _PADDING = " \t"
 _RULE = re.compile(r":?-+:?")
@@ -18,7 +19,7 @@ _BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
 
 
 def read_any(path: Path) -> list[Row]:
-    """All rows of a data file or of a Markdown file's table, by its suffix.
+    """Read all rows of a data file, or of a Markdown file's table, by its suffix.
 
     Raises:
         UserError: the file is missing, of an unknown kind, empty, or a row of it can't be read.
@@ -32,9 +33,9 @@ def read_any(path: Path) -> list[Row]:
 
 
 def read_table(path: Path) -> list[Row]:
-    """The rows of the first table in a Markdown file (a header, a rule, a line for each row); cells are text.
+    """Read the rows of the first table in a Markdown file (header, rule, a line for each row); cells are text.
 
-    An escaped bar is a bar, `<br>` a line break; the tables of `cst-bench report --generations --show-text` are read as
+    An escaped bar is a bar, `<br>` a line break; tables of `cst-bench report --generations --show-text` are read as
     they were written.
 
     Raises:
@@ -48,7 +49,7 @@ def read_table(path: Path) -> list[Row]:
         raise UserError(f"{path}: can't be read: {error.strerror}") from None
     start = next((at for at in range(1, len(lines)) if _is_rule(lines[at]) and "|" in lines[at - 1]), None)
     if start is None:
-        raise UserError(f"{path}: holds no Markdown table (a header line, then a line of dashes)")
+        raise UserError(f"{path}: has no Markdown table (a header line, then a line of dashes)")
     header = _cells(lines[start - 1])
     twice = [name for name in header if header.count(name) > 1]
     if twice:
@@ -57,7 +58,7 @@ def read_table(path: Path) -> list[Row]:
     for number, line in enumerate(lines[start + 1 :], 1):
         if "|" not in line:
             break
-        cells = _cells(line) if tuple(header) != COLUMNS else [text_of(cell) for cell in _split(line)]
+        cells = _cells(line) if tuple(header) != RESPONSE_COLUMNS else [text_of(cell) for cell in _split(line)]
         if len(cells) != len(header):
             raise UserError(
                 f"{path}, row {number}: has {len(cells)} cells and the header {len(header)}: write a bar inside a "

@@ -1,9 +1,9 @@
-"""Makes the published reports again; `make reports` calls it after `cst-bench reproduce tiny`.
+"""Write the published reports; `make reports` calls it after `cst-bench reproduce tiny`.
 
     python scripts/publish.py [--reproduction runs/reproduce-tiny]
 
-With a reproduction, its runs of seed 0 and its own report are stored in reports/tiny/ first. Everything else follows
-from what is stored: the leaderboard of the embedded checkpoint's base, DPO and CST, the cards of the judges that come
+With a reproduction, its runs of seed 0 and its report are stored in reports/tiny/ first. Everything else follows from
+the stored runs: the leaderboard of the embedded checkpoint's base, DPO and CST, the cards of the judges that come
 with the project, and the table of benchmarks, which is in the README, too.
 """
 
@@ -37,7 +37,7 @@ SET, SEED = "multi", 0
 
 
 def store(reproduction: Path) -> None:
-    """Copies what reports read of a reproduction's runs, without what tells of the machine."""
+    """Store the runs of a reproduction that reports read, without their environment."""
     shutil.rmtree(TINY, ignore_errors=True)
     for run in sorted((reproduction / "runs" / "tiny").glob(f"{SET}-*")):
         if not run.name.endswith(("-base", f"-{SEED}")):
@@ -51,7 +51,7 @@ def store(reproduction: Path) -> None:
 
 
 def publish(out: Path) -> None:
-    """Writes all that follows from what is stored, into a folder laid out as reports/."""
+    """Write everything that follows from the stored runs, into a folder laid out as reports/."""
     steps = f"{SET}-dpo_steps-{SEED} is DPO with as many optimizer steps as CST, which has twice the rows."
     write_reports([STORED], out / "tiny" / "leaderboard", list(FORMATS), notes=[steps])
     for path in sorted(CARDS.glob("*.json")):
@@ -61,7 +61,7 @@ def publish(out: Path) -> None:
 
 
 def benchmark_table() -> str:
-    """The benchmarks' ratios and how far outputs agree, from `benchmarks/*.json` by `benchmarks/table.yaml`."""
+    """Return the benchmarks' ratios and agreement of outputs, from `benchmarks/*.json` by `benchmarks/table.yaml`."""
     lines = ["| Ours against | Ratio | Outputs | Command |", "|---|---:|---|---|"]
     for row in yaml.safe_load((BENCHMARKS / "table.yaml").read_text(encoding="utf-8")):
         figures = json.loads((BENCHMARKS / row["file"]).read_text(encoding="utf-8"))
@@ -72,16 +72,16 @@ def benchmark_table() -> str:
 
 def _fill(text: str, names: Mapping[str, Sequence[str]], figures: Mapping[str, Any]) -> str:
     def value(path: Sequence[str]) -> Any:
-        found: Any = figures
+        number: Any = figures
         for key in path:
-            found = found[key]
-        return ("no", "yes")[found] if isinstance(found, bool) else found
+            number = number[key]
+        return ("no", "yes")[number] if isinstance(number, bool) else number
 
     return text.format(**{name: value(path) for name, path in names.items()})
 
 
 def reproduction_table() -> str:
-    """The reproduction's Tables II and III in one: means over seeds with their intervals."""
+    """Return the reproduction's Tables II and III in one: means over seeds with their intervals."""
     tables = json.loads((TINY / "reproduction" / "tables.json").read_text(encoding="utf-8"))["tables"]
     shown = [tables[1], tables[3], {**tables[2], "columns": ["Capabilities, %"]}]
     titles = [title for table in shown for title in table["columns"]]
@@ -94,30 +94,30 @@ def reproduction_table() -> str:
 
 
 def cell(row: Mapping[str, Any], at: int, *, percent: bool = False) -> str:
-    """A score above its interval."""
+    """Return a score above its interval."""
     scale = 100 if percent else 1
     low_high = row["intervals"][at]
     return f"{number(row['scores'][at], scale)}<br><sub>{ends(low_high and tuple(low_high), scale)}</sub>"
 
 
 def with_tables(readme: str) -> str:
-    """The README with its tables between their flags.
+    """Return the README with its tables between their markers.
 
     Raises:
-        ValueError: the flags aren't there.
+        ValueError: a marker is missing.
     """
     for name, table in (("benchmarks", benchmark_table()), ("reproduce tiny", reproduction_table())):
         begin, end = f"<!-- {name}: made by scripts/publish.py -->", f"<!-- end of {name} -->"
-        before, found, rest = readme.partition(begin)
+        before, begun, rest = readme.partition(begin)
         _, ended, after = rest.partition(end)
-        if not found or not ended:
-            raise ValueError(f"README.md lacks the flags {begin} and {end}")
+        if not begun or not ended:
+            raise ValueError(f"README.md lacks the markers {begin} and {end}")
         readme = f"{before}{begin}\n{table}{end}{after}"
     return readme
 
 
 def main() -> None:
-    """Makes everything."""
+    """Write all published reports."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reproduction", type=Path, help="a finished `cst-bench reproduce tiny`, to be stored")
     options = parser.parse_args()

@@ -27,10 +27,6 @@ class Example:
     response: str
 
 
-COLUMNS = ("prompt_id", "configuration", "prompt", "response", "system_prompt", "behaviour", "verdict")
-"""Columns of the response tables."""
-
-
 def examples(log: Path, *, show_text: bool) -> list[Example]:
     """Return the responses to the first prompts of a judged log, under every configuration."""
     from inspect_ai.log import read_eval_log

@@ -10,8 +10,9 @@ from cst_bench.compliance.compliance_task import REFERENCE
 from cst_bench.errors import UserError
 from cst_bench.escape import cell
 from cst_bench.files import free_name, slug, write_text
-from cst_bench.reporting.examples import COLUMNS, redacted, verdict_text
+from cst_bench.reporting.examples import redacted, verdict_text
 from cst_bench.reporting.stored_run import StoredRun
+from cst_bench.table_files import RESPONSE_COLUMNS
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalSample
@@ -73,5 +74,5 @@ def _row(sample: EvalSample, show_text: bool) -> list[str]:
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
-    lines = [COLUMNS, tuple("---" for _ in COLUMNS), *(tuple(map(cell, row)) for row in rows)]
+    lines = [RESPONSE_COLUMNS, tuple("---" for _ in RESPONSE_COLUMNS), *(tuple(map(cell, row)) for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

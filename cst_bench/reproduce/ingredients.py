@@ -1,4 +1,4 @@
-"""What a reproduction is made of besides its plan, by hash: a chain that goes on with other ones would mix results."""
+"""Ingredients of a reproduction besides its plan, by hash: a chain continued with others would mix results."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from cst_bench.tuning.recipe import FOLDER as RECIPES
 
 
 def ingredients(plan: Reproduction, data: Mapping[str, str]) -> dict[str, str]:
-    """SHA-256 of every recipe, critique, suite and task file, of local data and local checkpoints.
+    """Return the SHA-256 of every recipe, critique, suite and task file, of local data and local checkpoints.
 
     Raises:
-        UserError: a file is missing, or `data` is for something that the reproduction doesn't read.
+        UserError: a file is missing, or `data` names something that the reproduction does not read.
     """
-    known = {task for of in plan.sets.values() for task in tasks_of(of)}
-    known |= {rows.source for of in plan.sets.values() for rows in of.rows}
+    known = {task for data_set in plan.sets.values() for task in tasks_of(data_set)}
+    known |= {rows.source for data_set in plan.sets.values() for rows in data_set.rows}
     for name in data:
         if name not in known:
-            raise UserError(f"--data {name}: {plan.name} reads no such thing: {did_you_mean(name, sorted(known))}")
-    found = {f"data {name}": _digest(Path(path).expanduser(), f"--data {name}") for name, path in data.items()}
-    return {**dict(_files(plan)), **found}
+            raise UserError(f"--data {name}: {plan.name} reads no such data: {did_you_mean(name, sorted(known))}")
+    local = {f"data {name}": _digest(Path(path).expanduser(), f"--data {name}") for name, path in data.items()}
+    return {**dict(_files(plan)), **local}
 
 
-def tasks_of(of: DataSet) -> list[str]:
-    """Compliance tasks and capabilities that a set's models are trained or measured on."""
-    suite = None if of.suite is None else load_suite(of.suite)
-    return [*of.pairs, *of.tasks, *([] if suite is None else [*suite.compliance, *suite.capabilities])]
+def tasks_of(data_set: DataSet) -> list[str]:
+    """Return the compliance tasks and capabilities that a set's models are trained or measured on."""
+    suite = None if data_set.suite is None else load_suite(data_set.suite)
+    return [*data_set.pairs, *data_set.tasks, *([] if suite is None else [*suite.compliance, *suite.capabilities])]
 
 
 def _files(plan: Reproduction) -> Iterator[tuple[str, str]]:
@@ -47,16 +47,16 @@ def _files(plan: Reproduction) -> Iterator[tuple[str, str]]:
             yield f"checkpoint {model.checkpoint}", _digest(Path(source.name), "checkpoint")
     for critique in plan.critiques.values():
         yield f"critique {critique}", file_digest([content.find(CRITIQUES, critique, "critique")])
-    for of in plan.sets.values():
-        if of.suite is not None:
-            yield f"suite {of.suite}", file_digest([content.find(SUITES, of.suite, "suite")])
-        for task in tasks_of(of):
+    for data_set in plan.sets.values():
+        if data_set.suite is not None:
+            yield f"suite {data_set.suite}", file_digest([content.find(SUITES, data_set.suite, "suite")])
+        for task in tasks_of(data_set):
             folder = CAPABILITIES if task in content.names(CAPABILITIES) else COMPLIANCE
             yield f"task {task}", file_digest([content.find(folder, task, "task")])
 
 
 def _digest(path: Path, what: str) -> str:
-    """Of a file, or of all files in a folder and their names."""
+    """Return the SHA-256 of a file, or of all files in a folder with their names."""
     if path.is_file():
         return file_digest([path])
     if not path.is_dir():

@@ -1,6 +1,6 @@
-"""The schema of a reproduction file, and the steps that it comes down to.
+"""The schema of a reproduction file, and the steps that it consists of.
 
-Every step is a command of our own that continues if it was cut off, so that the chain does, too.
+Every step is a cst-bench command that continues after an interruption, so the chain does, too.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ class ReproducedModel(Content):
 
 
 class Variant(Content):
-    """A way to train: which configurations the rows are of, and how often each row is seen."""
+    """A way to train: the configurations of the rows, and how often each row is used."""
 
     title: str
     method: Literal["cst", "dpo"]
     copies: Annotated[float, Field(gt=0)] = 1.0
-    """DPO with 2 copies takes as many optimizer steps as CST, which has two rows for each pair."""
+    """Times that each row is used; DPO with 2 takes as many optimizer steps as CST, which has two rows per pair."""
 
 
 class ExtraRows(Content):
-    """Training rows that are taken as they are, for every variant, less those that the models are measured on."""
+    """Training rows used as they are, for every variant, without those that the models are measured on."""
 
     source: str
-    """A file or a hub data set."""
+    """A file or a data set on the Hub."""
     task: str
-    """The compliance task whose test prompts are left out."""
+    """Compliance task whose test prompts are left out."""
 
 
 class DataSet(Content):
-    """Which tasks' pairs a set of models is trained on, and what those models are evaluated on."""
+    """The tasks whose pairs a set of models is trained on, and what the models are evaluated on."""
 
     title: str
     pairs: list[str] = Field(min_length=1)
@@ -75,10 +75,10 @@ class TableForm(Content):
     columns: list[str] = Field(min_length=1)
     """Configurations, `Avg.`, or titles of capabilities."""
     average: bool = True
-    """Whether a last column has the mean of the others."""
+    """Add a last column with the mean of the others."""
     percent: bool = False
     published: str | None = None
-    """The table in reports/published.yaml whose values stand beside, for models by their hub id."""
+    """Table in reports/published.yaml whose values are shown beside, for models by their Hub id."""
 
 
 class Reproduction(Content):
@@ -90,7 +90,7 @@ class Reproduction(Content):
     description: str
     source: str
     tuned: str
-    """What was chosen by looking at results, and at which."""
+    """What was chosen by looking at results, and at which results."""
     models: dict[str, ReproducedModel] = Field(min_length=1)
     critiques: dict[str, str]
     """Task → critique file: how its pairs are made."""
@@ -125,7 +125,7 @@ class Reproduction(Content):
 
 @dataclass(frozen=True)
 class Step:
-    """One command, the folder or file that it makes, and the steps that must be done before it."""
+    """A command, the file that it makes, and the steps that it needs."""
 
     name: str
     command: tuple[str, ...]
@@ -134,21 +134,21 @@ class Step:
 
 
 def load_reproduction(name: str, models: Path | None = None) -> Reproduction:
-    """A reproduction by name or path, with the models of a file of one's own in place of its own (`--models`).
+    """Load a reproduction by name or path, with models replaced by those of a file (`--models`).
 
-    The file of models maps each model's name to title, checkpoint and recipe.
+    The file maps the names of models to title, checkpoint and recipe.
 
     Raises:
-        UserError: unknown name, a fault in a file, or a model that the reproduction doesn't have.
+        UserError: the name is unknown, a file is invalid, or it has a model that the reproduction does not have.
     """
-    found = content.load(content.find(FOLDER, name, "reproduction"), Reproduction)
+    plan = content.load(content.find(FOLDER, name, "reproduction"), Reproduction)
     if models is None:
-        return found
-    own = content.load(models, _Models).models
-    for given in own:
-        if given not in found.models:
-            raise UserError(f"{models}: {found.name} has no model {given!r}: {did_you_mean(given, found.models)}")
-    return found.model_copy(update={"models": {**found.models, **own}})
+        return plan
+    replaced = content.load(models, _Models).models
+    for model in replaced:
+        if model not in plan.models:
+            raise UserError(f"{models}: {plan.name} has no model {model!r}: {did_you_mean(model, plan.models)}")
+    return plan.model_copy(update={"models": {**plan.models, **replaced}})
 
 
 class _Models(Content):
@@ -163,28 +163,30 @@ def steps(
     data: Mapping[str, str],
     options: Mapping[str, Sequence[str]],
 ) -> Iterator[Step]:
-    """All steps, each after those it needs.
+    """Yield all steps, each after those it needs.
 
     Args:
-        plan: What to reproduce.
-        folder: Where everything goes.
-        limit: Only the first so many prompts and documents, to try the chain.
-        data: Task, or source of extra rows → a local file or folder in its place.
-        options: Further arguments of a verb (`data critique`, `train`, `run`), such as a judge's model.
+        plan: The reproduction.
+        folder: Folder of the reproduction.
+        limit: Limit to the first N prompts and documents, to try the chain.
+        data: Task, or source of extra rows → local file or folder.
+        options: Verb (`data critique`, `train`, `run`) → further arguments, such as a judge's model.
     """
     few = () if limit is None else ("--limit", str(limit))
     for name, model in plan.models.items():
         yield from _pairs(plan, folder, name, model, data, (*few, *options.get("data critique", ())))
-        for set_name, of in plan.sets.items():
-            what = ("--suite", of.suite) if of.suite else tuple(x for task in of.tasks for x in ("--task", task))
-            running = (*what, *few, *_local(of, data), *options.get("run", ()))
+        for set_name, data_set in plan.sets.items():
+            evaluated = tuple(part for task in data_set.tasks for part in ("--task", task))
+            if data_set.suite:
+                evaluated = ("--suite", data_set.suite)
+            running = (*evaluated, *few, *_local(data_set, data), *options.get("run", ()))
             base = folder / "runs" / name / f"{set_name}-{BASE}"
             yield Step(
                 f"run {name} {set_name} base",
                 ("run", model.checkpoint, *running, "--out", str(base)),
                 base / "scores.json",
             )
-            for variant in of.variants:
+            for variant in data_set.variants:
                 mixed = folder / "rows" / name / f"{set_name}-{variant}.jsonl"
                 yield _mix(plan, folder, name, set_name, variant, mixed, data)
                 for seed in plan.seeds:
@@ -207,10 +209,10 @@ def steps(
                     )
 
 
-def _local(of: DataSet, data: Mapping[str, str]) -> tuple[str, ...]:
-    """`--data` of a run: what is given for the tasks that it has."""
-    suite = None if of.suite is None else load_suite(of.suite)
-    known = {*of.tasks, *(() if suite is None else (*suite.compliance, *suite.capabilities))}
+def _local(data_set: DataSet, data: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the `--data` arguments of a run for its tasks."""
+    suite = None if data_set.suite is None else load_suite(data_set.suite)
+    known = {*data_set.tasks, *(() if suite is None else (*suite.compliance, *suite.capabilities))}
     return tuple(part for name, path in data.items() if name in known for part in ("--data", f"{name}={path}"))
 
 
@@ -222,7 +224,7 @@ def _pairs(
     data: Mapping[str, str],
     options: tuple[str, ...],
 ) -> Iterator[Step]:
-    for task in dict.fromkeys(task for of in plan.sets.values() for task in of.pairs):
+    for task in dict.fromkeys(task for data_set in plan.sets.values() for task in data_set.pairs):
         local = ("--data", data[task]) if task in data else ()
         pairs = folder / "pairs" / name / task
         yield Step(
@@ -246,10 +248,12 @@ def _pairs(
 def _mix(
     plan: Reproduction, folder: Path, name: str, set_name: str, variant: str, mixed: Path, data: Mapping[str, str]
 ) -> Step:
-    of, how = plan.sets[set_name], plan.variants[variant]
-    sources = [f"{folder / 'rows' / name / f'{task}-{how.method}.jsonl'}={how.copies:g}" for task in of.pairs]
+    data_set, training = plan.sets[set_name], plan.variants[variant]
+    sources = [
+        f"{folder / 'rows' / name / f'{task}-{training.method}.jsonl'}={training.copies:g}" for task in data_set.pairs
+    ]
     held_out: list[str] = []
-    for rows in of.rows:
+    for rows in data_set.rows:
         source = data.get(rows.source, rows.source)
         sources.append(f"{source}=1")  # both flips are in it already
         held_out += ["--without-test", f"{source}={rows.task}"]
@@ -257,5 +261,5 @@ def _mix(
         f"rows {name} {set_name} {variant}",
         ("data", "mix", *sources, *held_out, "--out", str(mixed)),
         mixed,
-        tuple(f"flip {name} {task} {how.method}" for task in of.pairs),
+        tuple(f"flip {name} {task} {training.method}" for task in data_set.pairs),
     )

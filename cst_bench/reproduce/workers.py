@@ -1,4 +1,4 @@
-"""Runs steps in processes of their own, several at a time, each after those it needs."""
+"""Run steps in separate processes, several at a time, each after those it needs."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _TAIL = 12
 
 
 class StepFailed(CstBenchError):
-    """A step ended with an error of its own, which the message shows."""
+    """A step ended with an error, which the message shows."""
 
     exit_status = 2
 
 
 def run_steps(steps: Sequence[Step], logs: Path, *, workers: int, done: Callable[[Step, float], None]) -> None:
-    """Runs every step whose result is not there, and tells of each that is done how many seconds it took.
+    """Run every step without a result, and call `done` with each step and its seconds, 0 for steps with a result.
 
-    Steps whose result is there are told with 0 seconds. What a step prints goes into a file of its own in `logs`.
+    The output of each step is written to its own file in `logs`.
 
     Raises:
         StepFailed: a step failed; those that were running are ended, and continue with the next call.
@@ -81,7 +81,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def _end_with_parent() -> None:
-    """Lets a step end when the chain is killed, so that the next call finds its folder free; on Linux."""
+    """End a step when the chain is killed, so that the next call finds its folder free (Linux only)."""
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
@@ -92,8 +92,8 @@ def _log(step: Step, logs: Path) -> Path:
 
 def _fail(step: Step, status: int, logs: Path) -> None:
     lines = _log(step, logs).read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    said = "\n".join(lines[-_TAIL:])
-    message = f"step {step.name!r} ended with status {status}: cst-bench {' '.join(step.command)}\n{said}"
+    output = "\n".join(lines[-_TAIL:])
+    message = f"step {step.name!r} ended with status {status}: cst-bench {' '.join(step.command)}\n{output}"
     if status == Interrupted.exit_status or status < 0:
         raise Interrupted(f"{message}\nthe same command continues the chain")
     raise StepFailed(message)

@@ -44,7 +44,7 @@ class RunOptions:
     """Judges to use instead of the tasks' default: each task takes the first that supports it, else its default."""
     judge_options: JudgeOptions = field(default_factory=JudgeOptions)
     judge_card: Path | None = None
-    """Calibration card to use instead of the one found by the judge's hash."""
+    """Calibration card to use instead of the one chosen by the judge's hash."""
     min_judge_f1: float = 0.9
     """Minimum macro F1 of a calibrated judge."""
     wording: str | None = None
@@ -232,12 +232,12 @@ def _suite(options: RunOptions) -> Suite:
 def _compliance(name: str, options: RunOptions, named: NamedJudges) -> PlannedCompliance:
     spec, path = load_task(name)
     prompts = load_prompts(spec, path, data=options.data.get(spec.name), limit=options.limit, split=options.split)
-    found = named.first_fitting(spec.name, spec.asked.values(), spec.data.fields)
-    if found is None:
+    chosen = named.first_fitting(spec.name, spec.asked.values(), spec.data.fields)
+    if chosen is None:
         source = find_judge(spec.judge, beside=path)
-        found = load_judge(str(source), options=options.judge_options), judge_name(source)
-        check_judge(found[0], spec.name, spec.asked.values(), spec.data.fields)
-    judge, source_name = found
+        chosen = load_judge(str(source), options=options.judge_options), judge_name(source)
+        check_judge(chosen[0], spec.name, spec.asked.values(), spec.data.fields)
+    judge, source_name = chosen
     wording = options.wording if options.wording in spec.known_wordings() else spec.wording
     return PlannedCompliance(spec, prompts, wording, judge, source_name)
 

@@ -32,9 +32,9 @@ class Suite(Content):
 
 
 def load_suite(name: str) -> Suite:
-    """A suite by name or path.
+    """Load a suite by name or path.
 
     Raises:
-        UserError: unknown name, or a fault in the file.
+        UserError: the name is unknown, or the file is invalid.
     """
     return content.load(content.find(FOLDER, name, "suite"), Suite)

@@ -7,17 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cst_bench.files import digest
-from cst_bench.reporting.leaderboard.board import (
-    Asked,
-    Cell,
-    Column,
-    Leaderboard,
-    ModelRow,
-    PaperTable,
-    RunFacts,
-    Section,
-)
+from cst_bench.reporting.leaderboard.board import AskedBehaviour, Leaderboard, ModelRow, RunFacts, Section
 from cst_bench.reporting.leaderboard.build import make_leaderboard
+from cst_bench.reporting.score_cells import Cell, Column, ScoreTable, TableRow
 from cst_bench.reporting.stored_run import read_run
 from tests.reporting.stored_runs import calibration, judge, make_run
 
@@ -58,7 +50,8 @@ def family(folder: Path, base: str = PAPER_BASE) -> Leaderboard:
     ]  # fmt: skip
     runs.append(
         make_run(folder / "other", "org/other", {"S1": 0.5, "S0": 0.5}, judges={"truthy": judge("rules")}, prompts=10,
-                 unscored=("S_A",), capabilities={}, calibrations={"harmful_behaviors": None, "truthy": calibration(0.5)})
+                 unscored=("S_A",), capabilities={},
+                 calibrations={"harmful_behaviors": None, "truthy": calibration(0.5)})
     )  # fmt: skip
     board = make_leaderboard([read_run(run) for run in runs], ["A note."])
     first = board.sections[0]
@@ -75,6 +68,10 @@ def _corrected(cell: Cell, key: str) -> Cell:
     return dataclasses.replace(cell, corrected=0.61, corrected_interval=(0.52, 0.69), corrected_by="rogan-gladen")
 
 
+def _model_rows(table: ScoreTable) -> list[ModelRow]:
+    return [row for row in table.rows if isinstance(row, ModelRow)]
+
+
 def of_size(board: Leaderboard, models: int) -> Leaderboard:
     """As many models as wanted, in one section: the first ones again and again, under names of their own."""
     section = board.sections[0]
@@ -86,14 +83,15 @@ def of_size(board: Leaderboard, models: int) -> Leaderboard:
             for at, row in enumerate(copies)
         ]
 
-    tables = [dataclasses.replace(table, rows=again(list(table.rows))) for table in section.tables]
-    made = dataclasses.replace(section, rows=again(list(section.rows)), tables=tables)
+    rows = again(list(section.rows))
+    tables = [dataclasses.replace(table, rows=again(_model_rows(table))) for table in section.tables]
+    made = dataclasses.replace(section, rows=rows, tables=tables)
     runs = [RunFacts(f"{board.runs[0].label} {at}", board.runs[0].facts) for at in range(models)]
     return dataclasses.replace(board, sections=[made], runs=runs)
 
 
 def renamed(board: Leaderboard, name: Callable[[], str]) -> Leaderboard:
-    """The same figures under other names: each text in it is called anew, and none where there was none."""
+    """Return the same scores under other names: each text is renamed, and none where there was none."""
 
     def row(old: ModelRow) -> ModelRow:
         label = name()
@@ -105,8 +103,8 @@ def renamed(board: Leaderboard, name: Callable[[], str]) -> Leaderboard:
     def column(old: Column) -> Column:
         return dataclasses.replace(old, title=name(), task=None if old.task is None else name())
 
-    def table(old: PaperTable) -> PaperTable:
-        return PaperTable(name(), [column(one) for one in old.columns], [row(one) for one in old.rows])
+    def table(old: ScoreTable) -> ScoreTable:
+        return ScoreTable(name(), [column(one) for one in old.columns], [_row(row, one) for one in old.rows])
 
     def section(old: Section) -> Section:
         return Section(
@@ -123,7 +121,7 @@ def renamed(board: Leaderboard, name: Callable[[], str]) -> Leaderboard:
                 dataclasses.replace(one, task=name(), name=name(), model=name(), labels=name(), labelled_by=name())
                 for one in old.judges
             ],
-            asked=[Asked(name(), name(), name()) for _ in old.asked],
+            asked=[AskedBehaviour(name(), name(), name()) for _ in old.asked],
         )  # fmt: skip
 
     return Leaderboard(
@@ -133,6 +131,11 @@ def renamed(board: Leaderboard, name: Callable[[], str]) -> Leaderboard:
         notes=[name() for _ in board.notes],
         runs=[RunFacts(name(), [(name(), name()) for _ in run.facts]) for run in board.runs],
     )
+
+
+def _row(rename: Callable[[ModelRow], ModelRow], row: TableRow) -> TableRow:
+    assert isinstance(row, ModelRow)
+    return rename(row)
 
 
 def bare(board: Leaderboard) -> Leaderboard:

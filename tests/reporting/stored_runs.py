@@ -6,6 +6,8 @@ import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pydantic import JsonValue
+
 from cst_bench.capabilities import CapabilityResult
 from cst_bench.compliance.scores import Outcome
 from cst_bench.files import digest
@@ -41,7 +43,7 @@ def judge(
     name: str = "gpt", *, kind: str = "llm", sha256: str | None = None, model: str | None = "openai/gpt-4"
 ) -> JudgeRecord:
     """Return the record of a judge."""
-    details = {} if model is None else {"model": model}
+    details: dict[str, JsonValue] = {} if model is None else {"model": model}
     return JudgeRecord(
         name=name, version=1, kind=kind, sha256=sha256 or digest(name), source=f"{name}.yaml", details=details
     )

@@ -6,7 +6,6 @@ import base64
 import dataclasses
 import hashlib
 import itertools
-import json
 import re
 from collections.abc import Iterator, Sequence
 from html.parser import HTMLParser
@@ -88,14 +87,15 @@ def test_the_leaderboard_has_the_scores_of_scores_json(board: Leaderboard) -> No
     table = Reader(html_report(board)).tables[0]
     section = board.sections[0]
     for row, cells in zip(section.rows, table[1:], strict=True):
-        stored = json.loads((row.run.folder / "scores.json").read_text())["compliance"]
+        stored = row.run.scores.compliance
         assert cells[0][1] == row.label
         for column, (text, value) in zip(section.columns, cells[1:], strict=False):
             if column.kind == "compliance":
-                of = stored[column.task][column.title]
-                assert float(value or "nan") == of["score"]
-                low, high = of["interval"]
-                assert text.split()[:4] == [f"{of['score']:.2f}", f"{low:.2f}–{high:.2f}", "n", str(of["n"])]
+                score = stored[str(column.task)].configurations[column.title]
+                assert score.interval is not None
+                assert float(value or "nan") == score.score
+                low, high = score.interval
+                assert text.split()[:4] == [f"{score.score:.2f}", f"{low:.2f}–{high:.2f}", "n", str(score.n)]
 
 
 def test_trained_models_show_their_difference_to_the_base_and_bases_none(board: Leaderboard) -> None:

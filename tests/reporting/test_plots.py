@@ -20,7 +20,7 @@ from matplotlib.text import Text
 
 from cst_bench.files import digest
 from cst_bench.plotting import printable, short, styled, width
-from cst_bench.reporting.leaderboard.board import Cell, JudgeRow, Leaderboard, ModelRow
+from cst_bench.reporting.leaderboard.board import JudgeRow, Leaderboard, ModelRow
 from cst_bench.reporting.leaderboard.build import make_leaderboard
 from cst_bench.reporting.plots.capability_plot import capabilities_kept
 from cst_bench.reporting.plots.change_plot import prompt_strip
@@ -29,6 +29,7 @@ from cst_bench.reporting.plots.judge_plot import judges_agreement
 from cst_bench.reporting.plots.label_placement import Box, place
 from cst_bench.reporting.plots.model_style import PlotFigure
 from cst_bench.reporting.plots.plane_plot import controllability_plane
+from cst_bench.reporting.score_cells import Cell
 from cst_bench.reporting.stored_run import read_run
 from tests.reporting.stored_runs import TASKS, make_run
 

@@ -112,7 +112,7 @@ def _alt(columns: Sequence[Column], rows: Sequence[ModelRow], section: Section) 
             if difference is not None
         ]
         base = base_of(row, section.rows)
-        parts.append(f"{described(row)}{'' if base is None else f' less {described(base)}'}: {', '.join(words)}.")
+        parts.append(f"{described(row)}{'' if base is None else f' minus {described(base)}'}: {', '.join(words)}.")
     return " ".join(parts)
 
 
