@@ -29,8 +29,8 @@ class Answer(TypedDict):
     """US dollars; None if the price is not known."""
 
 
-def default_folder() -> Path:
-    """Return `$CST_BENCH_CACHE`, else `cst-bench` in `$XDG_CACHE_HOME` or `~/.cache`."""
+def user_cache_folder() -> Path:
+    """Return the user's cache folder: `$CST_BENCH_CACHE`, else `cst-bench` in `$XDG_CACHE_HOME` or `~/.cache`."""
     if folder := os.environ.get("CST_BENCH_CACHE"):
         return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cst-bench"

@@ -18,7 +18,7 @@ from pydantic import Field, JsonValue, model_validator
 from cst_bench.checkpoint.api import api_model
 from cst_bench.errors import UserError
 from cst_bench.files import digest
-from cst_bench.judging.cache import AnswerCache, default_folder
+from cst_bench.judging.cache import AnswerCache, user_cache_folder
 from cst_bench.judging.fence import fill, make_marker, placeholders
 from cst_bench.judging.judge import (
     EMPTY,
@@ -128,7 +128,7 @@ class LlmJudge:
         self._base_url = options.base_url
         self._connections = options.connections or file.connections
         self._call_options = CallOptions(file.max_tokens, file.retries, file.backoff, file.attempt_timeout)
-        self._cache_folder = options.cache or default_folder()
+        self._cache_folder = options.cache or user_cache_folder()
         self._local: Model | None = None
 
     def check(self) -> None:

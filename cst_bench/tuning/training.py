@@ -20,7 +20,7 @@ from cst_bench.checkpoint.inspection import out_of_memory
 from cst_bench.checkpoint.loading import placement
 from cst_bench.errors import UserError
 from cst_bench.files import DISK_FULL, digest
-from cst_bench.judging.cache import default_folder
+from cst_bench.judging.cache import user_cache_folder
 from cst_bench.tuning.dataset import TokenizedRows, TrainingData, read_data, tokenize
 from cst_bench.tuning.recipe import Recipe, load_recipe
 from cst_bench.tuning.saving import write_result
@@ -135,7 +135,7 @@ def _train(
         seed=plan.options.seed,
         work=unfinished.checkpoints,
         stock=plan.options.stock,
-        cache=(plan.options.cache or default_folder()) / "reference",
+        cache=(plan.options.cache or user_cache_folder()) / "reference",
     )
     trainer = prepared.trainer
     if prepared.why_not is not None:

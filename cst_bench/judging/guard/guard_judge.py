@@ -1,4 +1,4 @@
-"""Judge that scores its verdicts with a local checkpoint, trained to distinguish safe responses from unsafe ones.
+"""Judges of kind `guard`: a local checkpoint, trained to distinguish safe from unsafe responses, scores verdicts.
 
 A guard doesn't generate: the verdicts of the judge file are scored, and the behaviour with the highest probability is
 the judge's verdict (the probabilities of verdicts that map to one behaviour are added). Prompts and responses are data:
