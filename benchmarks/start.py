@@ -1,4 +1,4 @@
-"""How long the command line takes to answer: `--help`, and importing the package.
+"""Response time of the command line: `--help`, and importing the package.
 
 python benchmarks/start.py [--json FILE] [--repeat N]
 """
@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
-import time
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from timing import interleaved
 
 COMMANDS = {
     "python -c pass": [sys.executable, "-c", "pass"],
@@ -25,19 +25,16 @@ COMMANDS = {
 
 
 def main() -> None:
-    """Times each command, interleaved, and prints the medians in seconds."""
+    """Time each command, in turns, and print the medians in seconds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--json", type=Path, help="file for the results")
     parser.add_argument("--repeat", type=int, default=9)
     options = parser.parse_args()
-    seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
-    for _ in range(options.repeat):
-        for name, command in COMMANDS.items():
-            started = time.perf_counter()
-            subprocess.run(command, check=True, capture_output=True)
-            seconds[name].append(time.perf_counter() - started)
+    runs = {
+        name: partial(subprocess.run, command, check=True, capture_output=True) for name, command in COMMANDS.items()
+    }
+    medians = {name: timed.median for name, timed in interleaved(runs, options.repeat).items()}
     table = Table("command", "median s")
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
     for name, value in medians.items():
         table.add_row(name, f"{value:.3f}")
     Console().print(table)
