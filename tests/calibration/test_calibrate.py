@@ -199,7 +199,7 @@ def test_the_plots_are_there_and_the_same_each_time(judge: Path, cli: Cli) -> No
     ("args", "message"),
     [
         (("--labels", "none.jsonl"), "data file not found: none.jsonl"),
-        (("--labels", "l.jsonl", "--split", "test"), "no row is of the split 'test'"),
+        (("--labels", "l.jsonl", "--split", "test"), "no row is in the split 'test'"),
         (("--labels", "l.jsonl", "--value", "harmless=safe"), "label 'safe' is not one of the judge's behaviours"),
         (("--labels", "l.jsonl", "--value", "harmless"), "--value 'harmless': must"),
         (("--labels", "l.jsonl", "--column", "prompt=question"), "no column 'question'"),

@@ -129,8 +129,8 @@ def test_fields_are_an_object_its_json_or_columns(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"behaviour": 1}, "label '1' names no behaviour: say what it means with --value 1="),
-        ({"behaviour": True}, "label 'True' names no behaviour"),
+        ({"behaviour": 1}, "label '1' is not a behaviour: give --value 1="),
+        ({"behaviour": True}, "label 'True' is not a behaviour"),
         ({"behaviour": None}, "column 'behaviour' is empty"),
         ({"response": None}, "the response must be text, not NoneType"),
         ({"prompt": " "}, "column 'prompt' is empty"),
@@ -158,7 +158,7 @@ def test_a_split_can_be_taken_and_none_shares_a_prompt_with_another(tmp_path: Pa
     path = jsonl(tmp_path / "l.jsonl", rows)
     assert [row.id for row in read_labels(path, split="test").rows] == ["b", "c"]
     assert [row.id for row in join([read_labels(path)], leave_out=("train",)).rows] == ["b", "c"]
-    with pytest.raises(UserError, match="no row is of the split 'tests'"):
+    with pytest.raises(UserError, match="no row is in the split 'tests'"):
         read_labels(path, split="tests")
     leaking = {**ROWS[0], "id": "d", "prompt": "bake  A loaf?", "response": "Yes.", "split": "test"}
     with pytest.raises(UserError, match=r"1 prompts are in more than one split \(test, train\)"):
@@ -183,5 +183,5 @@ def test_files_are_joined_with_ids_and_slices_that_tell_them_apart(tmp_path: Pat
 def test_labels_that_no_verdict_can_match_are_refused(tmp_path: Path) -> None:
     labels = read_labels(jsonl(tmp_path / "l.jsonl"))
     check_behaviours(labels, ["harmless", "uncensored"])
-    with pytest.raises(UserError, match=r"row a: label 'harmless' is no behaviour of the judge \(helped, refused\)"):
+    with pytest.raises(UserError, match=r"row a: label 'harmless' is not one of the judge's behaviours \(helped, refused\)"):
         check_behaviours(labels, ["helped", "refused"])

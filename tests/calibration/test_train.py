@@ -200,7 +200,7 @@ def test_training_on_pairs_needs_their_task(tmp_path: Path, judge_train: Train) 
 def test_pairs_that_say_both_or_nothing_are_refused(tmp_path: Path) -> None:
     one = pairs()[0]
     both = write_rows(tmp_path / "both.jsonl", [one, {**one, "chosen": one["rejected"], "rejected": one["chosen"]}])
-    with pytest.raises(UserError, match=r"both\.jsonl, row 2: the response .* is the one of"):
+    with pytest.raises(UserError, match=r"both\.jsonl, row 2: response .* is the same as"):
         read_pairs(both, "harmful_behaviors")
     other = write_rows(tmp_path / "other.jsonl", pairs()[-1:])
     with pytest.raises(UserError, match="no row has a system prompt of task harmful_behaviors"):

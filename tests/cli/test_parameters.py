@@ -11,7 +11,7 @@ from typing import get_args
 import click
 import pytest
 
-from cst_bench.calibration.calibration import calibrate
+from cst_bench.calibration import CalibrateOptions
 from cst_bench.calibration.fitting import FitOptions
 from cst_bench.calibration.robustness import attack
 from cst_bench.checkpoint import CheckpointOptions
@@ -102,7 +102,7 @@ def test_parameters_of_click_are_those_of_the_callback(name: str) -> None:
         ("run", CheckpointOptions),
         ("score", ScoreOptions),
         ("judge RUN", JudgeRunOptions),
-        ("judge calibrate", calibrate),
+        ("judge calibrate", CalibrateOptions),
         ("judge attack", attack),
         ("judge train", FitOptions),
         ("judge label", choose),
