@@ -227,14 +227,7 @@ def make_card(
     pessimistic = [(row, verdict.behaviour or _wrong(row, behaviours)) for row, verdict in pairs]
     matrix = confusion([row.behaviour for row, _ in scored], [behaviour for _, behaviour in scored], _classes(judge))
     return CalibrationCard(
-        judge=CardJudge(
-            name=judge.name,
-            version=judge.version,
-            kind=judge.kind,
-            sha256=judge.identity,
-            behaviours=behaviours,
-            details=dict(judge.details),
-        ),
+        judge=CardJudge.describe(judge),
         labels=CardLabels(name=labels.name, sha256=labels.sha256, by=tuple(labels.by), n=len(labels.rows)),
         measures="accuracy" if labels.by == ["human"] else "agreement",
         agreement_with=agreement_with(labels.by),

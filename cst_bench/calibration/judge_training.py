@@ -211,14 +211,7 @@ def _card(
     ask(judge, [row.case for row in rows])
     seconds = time.monotonic() - started
     return JudgeTrainingCard(
-        judge=CardJudge(
-            name=judge.name,
-            version=judge.version,
-            kind=judge.kind,
-            sha256=judge.identity,
-            behaviours=judge.behaviours,
-            details=dict(judge.details),
-        ),
+        judge=CardJudge.describe(judge),
         trained_on=TrainingLabels(
             name=labels.name,
             sha256=labels.sha256,

@@ -209,14 +209,7 @@ def attack(
     before = {id(row): verdict for row, verdict in zip(rows, verdicts)}  # rows of one key can differ in their fields
     after = list(zip(attacked, verdicts[len(rows) :], strict=True))
     return AttackResult(
-        judge=CardJudge(
-            name=judge.name,
-            version=judge.version,
-            kind=judge.kind,
-            sha256=judge.identity,
-            behaviours=judge.behaviours,
-            details=dict(judge.details),
-        ),
+        judge=CardJudge.describe(judge),
         labels=AttackedLabels(name=labels.name, sha256=labels.sha256, by=tuple(labels.by)),
         suite=AttackSuite(name=suite.name, version=suite.version, sha256=digest(suite.model_dump(mode="json"))),
         n=len(rows),

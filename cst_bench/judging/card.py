@@ -10,6 +10,7 @@ from pydantic import Field, JsonValue
 
 from cst_bench.content import content_root
 from cst_bench.files import digest
+from cst_bench.judging.judge import Judge
 from cst_bench.record import CalibrationSummary, ConfusionCounts, Record, RecordFile, Spent
 from cst_bench.statistics.agreement import Agreement
 from cst_bench.statistics.classification import Reliability
@@ -31,6 +32,18 @@ class CardJudge(Record):
     behaviours: tuple[str, ...]
     details: dict[str, JsonValue] = Field(default_factory=dict)
     """What its kind adds: `model`, `members`, …"""
+
+    @classmethod
+    def describe(cls, judge: Judge) -> CardJudge:
+        """Return the card's description of a judge."""
+        return cls(
+            name=judge.name,
+            version=judge.version,
+            kind=judge.kind,
+            sha256=judge.identity,
+            behaviours=judge.behaviours,
+            details=dict(judge.details),
+        )
 
     @property
     def model(self) -> str | None:
