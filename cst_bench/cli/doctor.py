@@ -30,6 +30,7 @@ def command(*, checkpoint: CheckpointOptions) -> None:
     """Show what is installed and usable here, and check the chat template of CHECKPOINT."""
     from cst_bench.checkpoint import find_checkpoint, load_chat
     from cst_bench.checkpoint.gate import require, run_gate
+    from cst_bench.checkpoint.loading import placement
     from cst_bench.cli.console import ConsoleProgress, make_console, print_line, quiet_libraries
     from cst_bench.runs.run_folder import PACKAGES
 
@@ -38,8 +39,10 @@ def command(*, checkpoint: CheckpointOptions) -> None:
 
     print_line(f"Python {platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in PACKAGES))
     if torch.cuda.is_available():
-        free, total = torch.cuda.mem_get_info()
-        print_line(f"GPU: {torch.cuda.get_device_name()}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free")
+        device = torch.device(placement(checkpoint)[0])
+        gpu = device if device.type == "cuda" else torch.device("cuda")
+        free, total = torch.cuda.mem_get_info(gpu)
+        print_line(f"GPU: {torch.cuda.get_device_name(gpu)}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free")
     else:
         print_line(f"GPU: none; {torch.get_num_threads()} CPU threads")
     files = find_checkpoint(checkpoint)
