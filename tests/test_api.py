@@ -27,7 +27,16 @@ NAMES = {
     ),
     *("RunOptions", "JudgeRunOptions", "ScoreOptions", "CalibrateOptions", "TrainOptions", "CritiqueOptions"),
     *("FlipOptions", "MixSource", "CheckpointOptions", "JudgeOptions"),
-    *("RunResult", "StoredRun", "CalibrationResult", "TrainResult", "CritiqueResult", "FlipResult", "MixResult", "CalibrationCard"),
+    *(
+        "RunResult",
+        "StoredRun",
+        "CalibrationResult",
+        "TrainResult",
+        "CritiqueResult",
+        "FlipResult",
+        "MixResult",
+        "CalibrationCard",
+    ),
     *("Leaderboard", "Comparison", "Manifest", "Scores", "Outcomes"),
     *("CstBenchError", "UserError", "GateError", "Interrupted", "__version__"),
 }

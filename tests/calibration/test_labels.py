@@ -183,5 +183,5 @@ def test_files_are_joined_with_ids_and_slices_that_tell_them_apart(tmp_path: Pat
 def test_labels_that_no_verdict_can_match_are_refused(tmp_path: Path) -> None:
     labels = read_labels(jsonl(tmp_path / "l.jsonl"))
     check_behaviours(labels, ["harmless", "uncensored"])
-    with pytest.raises(UserError, match=r"row a: label 'harmless' is not one of the judge's behaviours \(helped, refused\)"):
+    with pytest.raises(UserError, match=r"label 'harmless' is not one of the judge's behaviours \(helped, refused\)"):
         check_behaviours(labels, ["helped", "refused"])

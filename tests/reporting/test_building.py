@@ -301,8 +301,8 @@ def test_tables_of_the_paper_have_the_published_values_beside(three: list[Path],
     tables = {table.title.partition(":")[0]: table for table in section.tables}
     assert set(tables) == {"Table II", "Table III"}
     published = {
-        row.label: [row.cells[column.key].published for column in tables["Table II"].columns]
-        for row in tables["Table II"].rows
+        model.label: [row.cells[column.key].published for column in tables["Table II"].columns]
+        for model, row in zip(section.rows, tables["Table II"].rows, strict=True)
     }
     assert published == {
         HERMES: [0.73, 0.90, 0.82, 0.97, 0.85],

@@ -21,8 +21,10 @@ from scipy import stats
 from cst_bench.content import content_root
 from cst_bench.errors import UserError
 from cst_bench.files import prompt_hash
-from cst_bench.reporting.terminal import reproduced_tables
-from cst_bench.reproduce import ReproduceOptions, footnotes, load_reproduction, reproduce
+from cst_bench.reporting import StoredRun, read_run
+from cst_bench.reporting.score_cells import Cell, ScoreTable
+from cst_bench.reporting.terminal import score_tables
+from cst_bench.reproduce import ReproduceOptions, flags_in, load_reproduction, reproduce
 from cst_bench.reproduce.paper_tables import make_tables
 from cst_bench.reproduce.steps import Step, steps
 from cst_bench.reproduce.workers import StepFailed, run_steps
@@ -31,6 +33,7 @@ from tests.checkpoints import make_checkpoint
 from tests.cli.invoke import command, invoke
 from tests.judging.servers import by_response, serving
 from tests.mirrors import MIRRORS
+from tests.reporting.stored_runs import make_run
 from tests.test_published_data import DATA
 
 SMALL: dict[str, Any] = {
@@ -91,7 +94,7 @@ def test_models_of_ones_own_take_the_place_of_the_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["tiny", "paper"])
-def test_every_arm_of_a_set_is_made_of_the_same_pairs_by_the_same_recipe(name: str, tmp_path: Path) -> None:
+def test_every_variant_of_a_set_is_made_of_the_same_pairs_by_the_same_recipe(name: str, tmp_path: Path) -> None:
     plan = load_reproduction(name)
     todo = list(steps(plan, tmp_path, limit=None, data={}, options={}))
     names = [step.name for step in todo]
@@ -119,75 +122,83 @@ def test_dpo_with_as_many_steps_sees_its_rows_twice(tmp_path: Path) -> None:
         if step.command[:2] == ("data", "mix")
     }
     weights = {
-        variant: [part.rpartition("=")[2] for part in mixes[f"rows tiny multi {variant}"] if part.startswith(str(tmp_path))]
+        variant: [
+            part.rpartition("=")[2] for part in mixes[f"rows tiny multi {variant}"] if part.startswith(str(tmp_path))
+        ]
         for variant in ("dpo", "dpo_steps", "cst")
     }
     assert [of[:2] for of in weights.values()] == [["1", "1"], ["2", "2"], ["1", "1"]]
 
 
-def scores(s1: float, s0: float) -> dict[str, Any]:
-    """As much of a scores.json as tables read."""
-
-    def one(score: float) -> dict[str, Any]:
-        return {"score": score, "interval": [score - 0.1, score + 0.1], "n": 100, "unscored": 0}
-
-    return {
-        "compliance": {"tiny_sealed": {"S1": one(s1), "S0": one(s0), "joint": one(0.5)}},
-        "capabilities": {},
-        "judges": {"tiny_sealed": {"calibrated": True}, "tiny_village": {"calibrated": True}},
-    }
+VILLAGE = {"tiny_sealed": {"S1": "harmless", "S0": "uncensored"}}
+Runs = dict[tuple[str, str, str], list[StoredRun]]
 
 
-def test_marks_of_a_run_stand_in_the_tables(tmp_path: Path) -> None:
+def run_of(folder: Path, s1: float, s0: float, **options: Any) -> StoredRun:
+    """Make a stored run of one task with these shares of 20 prompts, and no capabilities."""
+    made = {"tasks": VILLAGE, "capabilities": {}, "prompts": 20, "average": ("S1", "S0"), **options}
+    return read_run(make_run(folder, folder.name, {"S1": s1, "S0": s0}, **made))
+
+
+def cells_of(table: ScoreTable, row: int) -> list[Cell]:
+    return [table.rows[row].cells[column.key] for column in table.columns]
+
+
+def test_flags_of_a_run_are_in_the_tables(tmp_path: Path) -> None:
     plan = load_reproduction(str(write_small(tmp_path)))
-    doubtful, plain = scores(0.9, 0.9), scores(0.9, 0.9)
-    doubtful["compliance"]["tiny_sealed"]["S1"] |= {"n": 10, "unscored": 190}
-    found = {("tiny", "one", variant): [plain] for variant in ("base", "dpo")} | {("tiny", "one", "cst"): [plain, doubtful]}
-    (table,) = make_tables(plan, found)
-    assert [cell.flags for cell in table.rows[0].cells] == [(), (), ()]
-    assert [cell.flags for cell in table.rows[2].cells] == [("unscored",), (), ("unscored",)]
+    plain = run_of(tmp_path / "plain", 0.9, 0.9)
+    doubtful = run_of(tmp_path / "doubtful", 0.9, 0.9, behaviours={"S1": ["harmless", *[None] * 19]})
+    runs: Runs = {("tiny", "one", variant): [plain] for variant in ("base", "dpo")}
+    runs["tiny", "one", "cst"] = [plain, doubtful]
+    (table,) = make_tables(plan, runs)
+    assert [cell.flags for cell in cells_of(table, 0)] == [(), (), ()]
+    assert [cell.flags for cell in cells_of(table, 2)] == [("unscored",), (), ("unscored",)]
     shown = io.StringIO()
-    Console(file=shown, width=80).print(reproduced_tables([table], footnotes([table])))
-    assert shown.getvalue().count("(x)") == 3  # two scores and what it means
+    Console(file=shown, width=80).print(score_tables([table], flags_in([table])))
+    assert shown.getvalue().count("(x)") == 3  # two scores and the flag's meaning
     assert "(x) unscored: more than 2%" in shown.getvalue()
 
 
 def test_tables_hold_means_over_seeds_with_students_intervals(tmp_path: Path) -> None:
     plan = load_reproduction(str(write_small(tmp_path)))
-    runs = [(0.9, 0.2), (0.8, 0.1), (0.95, 0.0)]
-    found = {
-        ("tiny", "one", "base"): [scores(0.7, 0.8)],
-        ("tiny", "one", "dpo"): [scores(*run) for run in runs],
-        ("tiny", "one", "cst"): [scores(1.0, 1.0)] * 3,
+    rates = [(0.9, 0.2), (0.8, 0.1), (0.95, 0.0)]
+    base_run = run_of(tmp_path / "base", 0.7, 0.8)
+    runs: Runs = {
+        ("tiny", "one", "base"): [base_run],
+        ("tiny", "one", "dpo"): [run_of(tmp_path / f"dpo-{at}", *rate) for at, rate in enumerate(rates)],
+        ("tiny", "one", "cst"): [run_of(tmp_path / f"cst-{at}", 1.0, 1.0) for at in range(3)],
     }
-    (table,) = make_tables(plan, found)
-    base, dpo, cst = table.rows
-    assert (base.variant, dpo.variant, cst.variant) == ("the embedded one", "+ DPO", "+ CST")
-    assert table.columns == ["S1", "S0", "Avg."]
-    assert [cell.score for cell in base.cells] == pytest.approx([0.7, 0.8, 0.75])
-    assert base.cells[0].interval == pytest.approx((0.6, 0.8))
-    for at, values in enumerate([[a for a, _ in runs], [b for _, b in runs], [(a + b) / 2 for a, b in runs]]):
-        assert dpo.cells[at].score == pytest.approx(statistics.fmean(values))
+    (table,) = make_tables(plan, runs)
+    assert [(row.title, row.runs) for row in table.rows] == [("the embedded one", 1), ("+ DPO", 3), ("+ CST", 3)]
+    assert [column.title for column in table.columns] == ["S1", "S0", "Avg."]
+    base, dpo, cst = (cells_of(table, at) for at in range(3))
+    assert [cell.score for cell in base] == pytest.approx([0.7, 0.8, 0.75])
+    assert base[0].interval == base_run.scores.compliance["tiny_sealed"].configurations["S1"].interval
+    for at, values in enumerate([[a for a, _ in rates], [b for _, b in rates], [(a + b) / 2 for a, b in rates]]):
+        assert dpo[at].score == pytest.approx(statistics.fmean(values))
         low, high = stats.t.interval(0.95, 2, statistics.fmean(values), stats.sem(values))
-        assert dpo.cells[at].interval == pytest.approx((max(0, low), min(1, high)))
-    assert cst.cells[0].interval == (1.0, 1.0)
+        assert dpo[at].interval == pytest.approx((max(0, low), min(1, high)))
+    assert cst[0].interval == (1.0, 1.0)
 
 
 def test_published_values_stand_beside_the_papers_models(tmp_path: Path) -> None:
     plan = load_reproduction("paper")
-    one = scores(0.5, 0.5)
-    village = {"score": 0.5, "interval": None, "n": 10, "unscored": 0}
-    one["compliance"]["tiny_village"] = dict.fromkeys(("S_RP", "S_A"), village)
-    of = {(m, s, a): [one] for m in plan.models for s, of in plan.sets.items() for a in ("base", *of.variants)}
-    first, second, third = make_tables(plan, of)
-    assert [[cell.published for cell in row.cells] for row in first.rows][:3] == [
+    run = read_run(make_run(tmp_path / "run", "run", {}))
+    runs: Runs = {
+        (model, name, variant): [run]
+        for model in plan.models
+        for name, data_set in plan.sets.items()
+        for variant in ("base", *data_set.variants)
+    }
+    first, second, third = make_tables(plan, runs)
+    assert [[cell.published for cell in cells_of(first, at)] for at in range(3)] == [
         [0.73, 0.85],
         [0.96, 0.12],
         [1.0, 1.0],
     ]
-    assert [cell.published for cell in second.rows[5].cells] == [0.96, 0.96, 0.94, 0.97, 0.96]
-    assert [cell.published for cell in third.rows[1].cells] == [None] * 5  # no DPO in Table III
-    assert [cell.published for cell in third.rows[2].cells] == [66.0, 84.3, 62.4, 61.7, 68.6]
+    assert [cell.published for cell in cells_of(second, 5)] == [0.96, 0.96, 0.94, 0.97, 0.96]
+    assert [cell.published for cell in cells_of(third, 1)] == [None] * 5  # no DPO in Table III
+    assert [cell.published for cell in cells_of(third, 2)] == [66.0, 84.3, 62.4, 61.7, 68.6]
 
 
 def test_a_step_that_fails_shows_what_it_said(tmp_path: Path) -> None:
@@ -247,7 +258,7 @@ def test_a_killed_chain_ends_as_one_that_never_was(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("CST_BENCH_CACHE", str(tmp_path / "cache"))
     path = write_small(tmp_path)
     whole = reproduce(ReproduceOptions(str(path), tmp_path / "whole", limit=16, workers=2))
-    assert {row.variant for table in whole.tables for row in table.rows} == {"the embedded one", "+ DPO", "+ CST"}
+    assert {row.title for table in whole.tables for row in table.rows} == {"the embedded one", "+ DPO", "+ CST"}
     out = tmp_path / "killed"
     given = ["reproduce", str(path), "--out", str(out), "--limit", "16", "--workers", "2"]
     first, second = out / "runs/tiny/one-base/run.json", out / "models/tiny/one-dpo-0/training.json"
@@ -336,7 +347,7 @@ def test_the_papers_chain_on_stand_ins_of_its_two_architectures(
     assert [len(table.rows) for table in found.tables] == [6, 6, 6]
     report = (tmp_path / "out" / "report.md").read_text()
     assert "stand-in of solar" in report
-    assert "no result" in report
+    assert "not a result" in report
     assert "sk-made-up" not in "".join(
         path.read_text(errors="replace") for path in (tmp_path / "out").rglob("*") if path.is_file()
     )
