@@ -29,7 +29,7 @@ _NEXT = {
     type=click.Path(path_type=Path, file_okay=False),
     default=Path(),
     metavar="DIR",
-    help="Folder to write NAME.yaml, and its data file if it needs one, into.",
+    help="Folder for NAME.yaml and, if it needs one, its data file.",
 )
 def command(*, kind: str, name: str, out: Path) -> None:
     """Write a starter file for a task, judge or recipe of your own, called NAME."""
