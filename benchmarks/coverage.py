@@ -37,7 +37,7 @@ DRAWS = 1000  # of the posterior, in place of 4000: it changes no coverage, and 
 
 
 def main() -> None:
-    """Runs both simulations and prints what share of the cells has the nominal coverage."""
+    """Run both simulations and print the share of cells with nominal coverage."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--replications", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
@@ -149,7 +149,7 @@ def summarise(cells: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def show(summary: dict[str, dict[str, Any]]) -> None:
-    """Prints the table."""
+    """Print the table."""
     table = Table(title="Coverage of nominal 95 % intervals")
     for column in ("interval", "settings", "93–97 %", "below", "above", "least", "mean", "mean width"):
         table.add_column(column, justify="left" if column == "interval" else "right")

@@ -98,7 +98,7 @@ def make_rows(count: int, vocabulary: int) -> list[dict[str, list[int]]]:
 
 
 def load(options: argparse.Namespace) -> tuple[Any, Any]:
-    """The model and its tokenizer (of a random one: a stand-in)."""
+    """Return the model and its tokenizer (of a random model: a stand-in)."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
@@ -124,11 +124,10 @@ def _tokenizer() -> Any:
 
 def make_trainer(setting: Setting, options: argparse.Namespace, rows: list[Row], work: Path) -> Any:
     """TRL's trainer or ours; LoRA on all linear layers, or all weights."""
+    from cst_bench.tuning.packed.packed_model import PackedDPOTrainer, RenderedDPOTrainer
     from datasets import Dataset
     from peft import LoraConfig
     from trl import DPOConfig
-
-    from cst_bench.tuning.packed.packed_model import PackedDPOTrainer, RenderedDPOTrainer
 
     model, tokenizer = load(options)
     args = DPOConfig(
@@ -165,17 +164,17 @@ def train(trainer: Any, rows: range) -> None:
 
 
 def compute_reference(trainer: Any, rows: range) -> None:
-    """Reference log-probabilities of a batch."""
+    """Return the reference log-probabilities of a batch."""
     trainer.compute_ref_log_probs(trainer.model, collated(trainer, rows))
 
 
 def collated(trainer: Any, rows: range) -> Any:
-    """Some pairs as the trainer gets them."""
+    """Return some pairs as the trainer gets them."""
     return trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[index] for index in rows]))
 
 
 def measure(some: list[Setting], repeat: int, device: str) -> None:
-    """Times some settings, in turns."""
+    """Time settings in turns."""
     clock = make_clock(device)
 
     def timed(work: Callable[[Any, range], None], setting: Setting) -> list[float]:
@@ -249,7 +248,7 @@ def differences(stock: Any, packed: Any) -> tuple[float, float]:
 
 
 def summary(all_settings: list[Setting], agreement: tuple[float, float], options: argparse.Namespace) -> Row:
-    """What is written as JSON."""
+    """Return the results as JSON."""
     import torch
     import transformers
     import trl
@@ -289,7 +288,7 @@ def summary(all_settings: list[Setting], agreement: tuple[float, float], options
 
 
 def show(result: Row) -> None:
-    """Prints the table."""
+    """Print the table."""
     from rich.console import Console
     from rich.table import Table
 

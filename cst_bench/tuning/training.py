@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +90,7 @@ def train(options: TrainOptions, progress: TrainingProgress | None = None) -> Tr
         with _explained_memory(plan.recipe):
             trainer, metrics = _train(plan, unfinished, progress)
         if state.is_main_process:
-            made = datetime.now(timezone.utc).isoformat(timespec="seconds")
+            made = datetime.now(UTC).isoformat(timespec="seconds")
             training = {"schema": SCHEMA, "settings": plan.settings, **metrics, "made": made}
             write_result(unfinished.result, trainer, plan.recipe, plan.files, plan.chat, training, merge=options.merge)
             unfinished.publish()

@@ -11,7 +11,7 @@ from cst_bench.checkpoint.chat import Chat, conversation
 from cst_bench.checkpoint.gate import _PREFIX, Check, require, run_gate
 from cst_bench.checkpoint.options import SystemAs
 from cst_bench.errors import GateError
-from tests.checkpoints import CHATML, make_tokenizer
+from tests.checkpoints import CHATML, TokenizerKind, make_tokenizer
 
 CHATML_TOKENS = ("<s>", "</s>", "<|im_start|>", "<|im_end|>")
 
@@ -235,7 +235,7 @@ def test_mistral_v03_trains_without_the_system_prompt_that_it_is_evaluated_with(
 
 
 @pytest.mark.parametrize("kind", ["bytes", "pieces"])
-def test_solar_ends_no_turn_which_is_a_warning(kind: Any) -> None:
+def test_solar_ends_no_turn_which_is_a_warning(kind: TokenizerKind) -> None:
     chat = chat_with(SOLAR, specials=("<unk>", "<s>", "</s>"), eos="</s>", kind=kind)
     result = check(chat, "end of turn")
     assert states(chat) == {"end of turn": "warning"}

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from threading import Event
-from typing import Any
 
 import pytest
 import torch
@@ -438,6 +437,6 @@ def test_rows_with_and_without_cuts_are_sampled_side_by_side() -> None:
 @pytest.mark.parametrize(
     "wrong", [{"max_tokens": 0}, {"temperature": -1}, {"top_p": 0}, {"top_p": 1.1}, {"top_k": 0}], ids=str
 )
-def test_senseless_settings_are_refused(wrong: dict[str, Any]) -> None:
+def test_senseless_settings_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
-        Sampling(**{"max_tokens": 1, **wrong})
+        Sampling(**{"max_tokens": 1, **wrong})  # type: ignore[arg-type]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -65,7 +64,7 @@ def test_an_adapter_has_the_facts_of_its_base(loaded: dict[str, Checkpoint]) -> 
     ],
     ids=str,
 )
-def test_layers_other_than_attention_are_seen_in_the_config(settings: dict[str, Any], plain: bool) -> None:
+def test_layers_other_than_attention_are_seen_in_the_config(settings: dict[str, object], plain: bool) -> None:
     assert plain_attention_only(LlamaConfig(num_hidden_layers=2, **settings)) == plain
 
 
@@ -79,7 +78,7 @@ def test_layers_other_than_attention_are_seen_in_the_config(settings: dict[str, 
     ],
     ids=str,
 )
-def test_dynamic_rope_limits_the_length_that_no_batch_changes(rope: dict[str, Any], length: int | None) -> None:
+def test_dynamic_rope_limits_the_length_that_no_batch_changes(rope: dict[str, object], length: int | None) -> None:
     config = LlamaConfig(max_position_embeddings=60)
     config.rope_parameters = rope
     assert batch_invariant_length(config) == length

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,9 @@ def seen(output: ModelOutput) -> tuple[str, str, int, int]:
     return output.completion, output.stop_reason, output.usage.input_tokens, output.usage.output_tokens
 
 
-def ask(model: Model, messages: list[ChatMessage] = INPUT, tools: Any = (), **config: Any) -> ModelOutput:
+def ask(
+    model: Model, messages: list[ChatMessage] = INPUT, tools: Sequence[ToolInfo] = (), **config: Any
+) -> ModelOutput:
     return asyncio.run(model.generate(messages, tools=list(tools), config=GenerateConfig(max_tokens=12, **config)))
 
 

@@ -49,7 +49,7 @@ def place(
     bounds: Box,
     gap: float,
 ) -> list[Box]:
-    """A box for each label, near its anchor; those with the least room around go first.
+    """Place a box for each label near its anchor; labels with the least room are placed first.
 
     Args:
         anchors: The point that each label names.
