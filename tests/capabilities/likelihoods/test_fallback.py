@@ -44,7 +44,7 @@ def test_unsupported_models_are_scored_the_stock_way(name: str, caplog: pytest.L
 @pytest.mark.parametrize("kind", ["dynamic", "longrope"])
 def test_dynamic_rope_is_left_to_stock_only_beyond_the_original_length(kind: str) -> None:
     rope: dict[str, object] = {"rope_type": kind, "rope_theta": 1e4, "factor": 4.0}
-    config = {"num_key_value_heads": 2, "max_position_embeddings": 60}
+    config: dict[str, Any] = {"num_key_value_heads": 2, "max_position_embeddings": 60}
     if kind == "longrope":
         rope |= {"short_factor": [1.0] * 4, "long_factor": [2.0] * 4, "original_max_position_embeddings": 60}
         config["max_position_embeddings"] = 240
