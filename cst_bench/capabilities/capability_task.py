@@ -1,4 +1,4 @@
-"""The schema of a capability task file: a task of lm-eval, its shots and its metric."""
+"""Schema of a capability task file: a task of lm-eval, its shots and its metric."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class CapabilityTask(Content):
     lm_eval: str
     """Name of the task or group in lm-eval."""
     is_group: bool = False
-    """Whether it is a group of tasks, as MMLU's subjects are."""
+    """True for a group of tasks, as MMLU's subjects are."""
     stock: str | None = None
     """Folder of lm-eval's own definitions that contains it, so that the thousands of others need not be read."""
     definitions: str | None = None

@@ -104,7 +104,7 @@ def scoring_model(checkpoint: Checkpoint, progress: Report | None = None) -> Cst
     from cst_bench.capabilities.likelihoods import CstHFLM
 
     class Counting(CstHFLM):
-        """The same model, which reports progress instead of lm-eval's own bar."""
+        """Model that reports progress instead of lm-eval's own bar."""
 
         def _loglikelihood_tokens(
             self, requests: Sequence[TokenRequest], disable_tqdm: bool = False, override_bs: int | None = None

@@ -36,7 +36,7 @@ class LmEvalResults(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class CapabilityResult:
-    """The score of a capability task, a share in 0 to 1, with lm-eval's standard error; None if undefined."""
+    """Score of a capability task, a share in 0 to 1, with lm-eval's standard error; None if undefined."""
 
     task: str
     metric: str

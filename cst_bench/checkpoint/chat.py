@@ -1,4 +1,4 @@
-"""The one place where a conversation becomes token ids, for evaluation and training alike."""
+"""Conversations as token ids: the one place that encodes them, for evaluation and training alike."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model of a run: weights that are loaded once, and only if some part needs them, or an API model."""
+"""Model of a run: weights that are loaded once, and only if some part needs them, or an API model."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class CheckpointFiles:
     """Folder of config.json and the (base) weights."""
     adapter: Path | None
     identity: CheckpointIdentity
-    """What identifies these weights in a manifest."""
+    """Identity of these weights in a manifest."""
 
     @property
     def tokenizer_folder(self) -> Path:

@@ -1,4 +1,4 @@
-"""The template gate: detect faults in a chat template that would make every score wrong, before any model time.
+"""Template gate: detect faults in a chat template that would make every score wrong, before any model time.
 
 A system prompt that never reaches the model, a second BOS, or a turn that never ends changes scores more than any
 training does, and nothing else shows it. A failed check stops the run with a message that says what to do.

@@ -16,7 +16,7 @@ SystemAs = Literal["system", "user-prefix"]
 
 @dataclass(frozen=True)
 class CheckpointOptions:
-    """How to load a checkpoint, named as on the command line."""
+    """Options for loading a checkpoint, named as on the command line."""
 
     name: str = EMBEDDED
     """Local folder, adapter folder, Hub id (`org/name`, or `hf/org/name`), Inspect model name, or `tiny`."""

@@ -1,4 +1,4 @@
-"""The Inspect model provider `cst/…` for checkpoints.
+"""Inspect model provider `cst/…` for checkpoints.
 
 `cst/tiny` is the embedded checkpoint; any other name is one that `cst-bench run` accepts: `inspect eval
 cst_bench/tiny_sealed --model cst/./my-model -M dtype=bfloat16`. Inspect's own `hf` provider waits for batches in

@@ -1,4 +1,4 @@
-"""The lm-eval model `cst-hf`: stock `hf` with packed scoring, and stock `hf` itself where that would not be exact."""
+"""lm-eval model `cst-hf`: stock `hf` with packed scoring, and stock `hf` itself where that would not be exact."""
 
 from __future__ import annotations
 

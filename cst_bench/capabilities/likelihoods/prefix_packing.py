@@ -10,7 +10,7 @@ from cst_bench.capabilities.likelihoods.planning import Group, PlannedDocument
 
 @dataclass(frozen=True)
 class Cursor:
-    """The next document to lay out. If `document` is above 0, its group's prefix has been read, and is kept."""
+    """Next document to lay out. If `document` is above 0, its group's prefix has been read, and is kept."""
 
     group: int = 0
     document: int = 0
