@@ -32,7 +32,7 @@ class Augmentation(NamedTuple):
 
 
 def augment(rows: Sequence[Labelled], folds: Sequence[int], doubted: Sequence[bool], seed: int) -> list[Augmentation]:
-    """Augment each response: truncated, reformatted, followed by another.
+    """Make augmentations of each response: truncated, reformatted, followed by another.
 
     Args:
         rows: Labelled responses.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +14,8 @@ import numpy as np
 
 from cst_bench import __version__
 from cst_bench.calibration.labels import Labelled, LabelSet, check_behaviours, join, read_labels, shipped_labels
-from cst_bench.calibration.slices import slice_metrics
+from cst_bench.calibration.slices import Pairs, slice_metrics
+from cst_bench.calibration.training_card import short, trained_on
 from cst_bench.errors import UserError
 from cst_bench.files import prompt_hash, slug
 from cst_bench.judging import (
@@ -57,9 +56,6 @@ from cst_bench.statistics.intervals import UNDEFINED, Estimate
 
 if TYPE_CHECKING:
     import pandas
-
-Pairs = Sequence[tuple[Labelled, str]]
-"""Labelled responses and the behaviours of their verdicts."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +138,7 @@ def calibrate(options: CalibrateOptions, progress: Progress | None = None) -> Ca
     ]
     labels = join(sets, leave_out=() if options.split else ("train",))
     with (progress or Silent()).stage(f"{judge.name}: verdicts", len(labels.rows)) as count:
-        card = make_calibration(judge, labels, trained_on=trained_on(path), seed=options.seed, count=count)
+        card = make_calibration(judge, labels, seen=trained_on(path), seed=options.seed, count=count)
     names = filter(None, (judge.name, options.judge_options.model, labels.name))
     folder = options.out or OWN / "-".join(map(slug, names))
     write_calibration(folder, card, labels if options.show_text else None)
@@ -153,7 +149,7 @@ def make_calibration(
     judge: Judge,
     labels: LabelSet,
     *,
-    trained_on: frozenset[str] = frozenset(),
+    seen: frozenset[str] = frozenset(),
     seed: int = 0,
     count: Callable[[int], None] | None = None,
 ) -> CalibrationCard:
@@ -162,7 +158,7 @@ def make_calibration(
     Args:
         judge: Any judge.
         labels: Labelled responses of its behaviours, or of `neither`.
-        trained_on: Short hashes of the labelled responses that the judge was trained on (`short`).
+        seen: Short hashes of the labelled responses that the judge was trained on (`trained_on`).
         seed: Bootstrap seed.
         count: Called with the number of new verdicts.
 
@@ -173,11 +169,11 @@ def make_calibration(
     """
     check_behaviours(labels, judge.behaviours)
     _check_fields(judge, labels)
-    seen = [row.id for row in labels.rows if short(row.key) in trained_on]
-    if seen:
+    leaked = [row.id for row in labels.rows if short(row.key) in seen]
+    if leaked:
         raise UserError(
-            f"judge {judge.name} was trained on {len(seen)} of the {len(labels.rows)} responses of {labels.name} "
-            f"(row {seen[0]}, …): calibrate it on others, such as --split test of a file that has splits"
+            f"judge {judge.name} was trained on {len(leaked)} of the {len(labels.rows)} responses of {labels.name} "
+            f"(row {leaked[0]}, …): calibrate it on others, such as --split test of a file that has splits"
         )
     recorded = _RecordedPanel(judge) if isinstance(judge, PanelJudge) else None
     started = time.monotonic()
@@ -280,26 +276,6 @@ def agreement_with(by: Sequence[str]) -> str:
         "unknown": "labels by unknown",
     }
     return " and ".join(words.get(name, f"{name}'s labels") for name in by)
-
-
-def short(key: str) -> str:
-    """Return the short hash by which a training card lists the responses that a judge has seen: 16 hex digits."""
-    return hashlib.sha256(key.encode()).hexdigest()[:16]
-
-
-def trained_on(judge_file: Path) -> frozenset[str]:
-    """Read the short hashes in the training card beside a judge file; empty without such a card.
-
-    Raises:
-        UserError: the card can't be read.
-    """
-    path = judge_file.parent / "card.json"
-    if not path.is_file():
-        return frozenset()
-    try:
-        return frozenset(json.loads(path.read_text(encoding="utf-8")).get("trained_on", {}).get("keys_sha256", []))
-    except (ValueError, AttributeError, TypeError):
-        raise UserError(f"{path} is not a training card: `cst-bench judge train` writes one") from None
 
 
 def _estimates(scored: Pairs, behaviours: Sequence[str], seed: int) -> dict[str, Estimate]:

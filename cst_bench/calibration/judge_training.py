@@ -8,22 +8,26 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal
 
 import yaml
-from pydantic import Field, JsonValue
 
-from cst_bench.calibration.calibration import agreement_with, short
+from cst_bench.calibration.calibration import agreement_with
 from cst_bench.calibration.fitting import Fit, FitOptions, fit
 from cst_bench.calibration.labels import Labelled, LabelSet
+from cst_bench.calibration.training_card import (
+    ContradictedLabels,
+    CrossValidation,
+    HeldOutMetrics,
+    JudgeTrainingCard,
+    TrainingLabels,
+    short,
+)
 from cst_bench.errors import UserError
 from cst_bench.files import prompt_hash, write_bytes, write_text
 from cst_bench.judging import NEITHER, JudgeOptions, ask
 from cst_bench.judging.card import CardJudge
 from cst_bench.judging.trained import ClassifierFile, ClassifierJudge, dump_text_classifier, make
-from cst_bench.record import Record, RecordFile
 from cst_bench.statistics.classification import confusion_by_cluster, metric_estimates
-from cst_bench.statistics.intervals import Estimate
 from cst_bench.workfolder import package_versions
 
 PACKAGES = ("cst-bench", "numpy", "scikit-learn", "scipy", "skops")
@@ -38,69 +42,6 @@ class JudgeTrainOptions:
 
     name: str = "trained"
     fit: FitOptions = field(default_factory=FitOptions)
-
-
-class ContradictedLabels(Record):
-    """Labels by construction that the responses contradict: responses that decline."""
-
-    declining: str | None
-    """Behaviour of responses that decline, if one can be recognized."""
-    labelled: dict[str, int]
-    """Label → number of contradicted responses."""
-    learnt_as_declining: int
-    left_out: int
-
-
-class TrainingLabels(Record):
-    """The labelled responses that a judge was trained on."""
-
-    name: str
-    sha256: str
-    by: tuple[str, ...]
-    n: int
-    prompts: int
-    prevalence: dict[str, float]
-    left_out: dict[str, int]
-    """Reason → number of responses."""
-    contradicted: ContradictedLabels
-    keys_sha256: tuple[str, ...]
-    """Short hashes of the responses: a calibration refuses them."""
-
-
-class HeldOutMetrics(Record):
-    """Metrics on responses whose prompts a model had not seen."""
-
-    n: int
-    macro_f1: Estimate
-    mcc: Estimate
-
-
-class CrossValidation(Record):
-    """Cross-validated metrics, folds by prompt."""
-
-    folds: int
-    agreement_with: str
-    """Source of the labels in words."""
-    without_contradicted: HeldOutMetrics
-    with_contradicted: HeldOutMetrics
-
-
-class JudgeTrainingCard(RecordFile):
-    """How a local judge was trained."""
-
-    FILE_NAME: ClassVar[str] = "card.json"
-    WRITTEN_BY: ClassVar[str] = "`cst-bench judge train` writes one"
-
-    schema_version: Literal[2] = Field(default=2, alias="schema")
-    judge: CardJudge
-    trained_on: TrainingLabels
-    cross_validation: CrossValidation
-    seed: int
-    penalty: float
-    features: dict[str, JsonValue]
-    seconds: float
-    per_second: float
-    packages: dict[str, str]
 
 
 def train(labels: LabelSet, out: Path, options: JudgeTrainOptions | None = None) -> JudgeTrainingCard:

@@ -11,16 +11,15 @@ from cst_bench.judging import NEITHER
 from cst_bench.judging.card import SliceMetrics
 from cst_bench.statistics.classification import confusion, metrics
 
-Pairs = list[tuple[Labelled, str]]
+Pairs = Sequence[tuple[Labelled, str]]
+"""Labelled responses and the behaviours of their verdicts."""
 _MIN_SLICE = 5
 """Smaller slices are left out."""
 
 
-def slice_metrics(
-    scored: Sequence[tuple[Labelled, str]], behaviours: Sequence[str]
-) -> dict[str, dict[str, SliceMetrics]]:
+def slice_metrics(scored: Pairs, behaviours: Sequence[str]) -> dict[str, dict[str, SliceMetrics]]:
     """Return column → value → metrics, for columns with several values; `length` is in words."""
-    groups: dict[str, dict[str, Pairs]] = {}
+    groups: dict[str, dict[str, list[tuple[Labelled, str]]]] = {}
     for row, verdict in sorted(scored, key=lambda pair: sorted(pair[0].slices.items())):
         for column, value in row.slices.items():
             groups.setdefault(column, {}).setdefault(value, []).append((row, verdict))
@@ -38,11 +37,11 @@ def slice_metrics(
     }
 
 
-def _by_length(scored: Sequence[tuple[Labelled, str]]) -> dict[str, Pairs]:
+def _by_length(scored: Pairs) -> dict[str, list[tuple[Labelled, str]]]:
     lengths = [len(row.case.response.split()) for row, _ in scored]
     low, high = (int(end) for end in np.quantile(lengths, [1 / 3, 2 / 3], method="lower"))
     names = (f"up to {low} words", f"{low + 1} to {high} words", f"over {high} words")
-    by_length: dict[str, Pairs] = {name: [] for name in names}
+    by_length: dict[str, list[tuple[Labelled, str]]] = {name: [] for name in names}
     for pair, length in zip(scored, lengths, strict=True):
         by_length[names[int(length > low) + int(length > high)]].append(pair)
     return {name: pairs for name, pairs in by_length.items() if pairs}

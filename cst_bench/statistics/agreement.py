@@ -128,13 +128,11 @@ class _Rows:
 
     def complete(self) -> Ints:
         """Return the rows that all raters scored."""
-        rows: Ints = (self.codes >= 0).all(0).nonzero()[0]
-        return rows
+        return np.flatnonzero((self.codes >= 0).all(0))
 
     def pairable(self) -> Ints:
         """Return the rows that two or more raters scored."""
-        rows: Ints = ((self.codes >= 0).sum(0) >= 2).nonzero()[0]
-        return rows
+        return np.flatnonzero((self.codes >= 0).sum(0) >= 2)
 
     def pair_tables(self, raters: Sequence[int]) -> Floats:
         """Count pairs of verdicts on the same row, shape (clusters, behaviours, behaviours)."""

@@ -1,7 +1,8 @@
 """The bootstrap (Efron and Tibshirani 1993): clusters are drawn with replacement, intervals are percentiles.
 
 One convention everywhere: 2,000 resamples (9,999 for paired differences, whose permutation p values need the
-resolution), and no interval where a statistic is undefined in more than a tenth of the resamples.
+resolution). There is no interval where a statistic is undefined in more than a tenth of the resamples, or where there
+is a single cluster, which has no spread.
 """
 
 from __future__ import annotations
@@ -20,25 +21,20 @@ Floats = NDArray[np.float64]
 
 
 def cluster_counts(clusters: int, seed: int, resamples: int = RESAMPLES) -> NDArray[np.int64]:
-    """Return how often each cluster is drawn, shape (resamples, clusters).
-
-    There is no resample of a single cluster, which has no spread.
-    """
+    """Return how often each cluster is drawn, shape (resamples, clusters); no resample of a single cluster."""
     if clusters < 2:
         return np.zeros((0, clusters), dtype=np.int64)
-    drawn: NDArray[np.int64] = np.random.default_rng(seed).multinomial(
-        clusters, np.full(clusters, 1 / clusters), size=resamples
-    )
-    return drawn
+    return _times_drawn(np.random.default_rng(seed), np.ones(clusters), resamples)
 
 
 def resampled_sums(values: Floats, seed: int, resamples: int = RESAMPLES) -> Floats:
     """Return sums over clusters drawn with replacement: shape (clusters, …) → (resamples, …).
 
-    Clusters with equal values are drawn together, as often as they would be one by one: few values are distinct.
+    Clusters with equal values are drawn together, as often as they would be one by one: few values are distinct. There
+    is no resample of a single cluster.
     """
     distinct, times = np.unique(values, axis=0, return_counts=True)
-    draws = np.random.default_rng(seed).multinomial(len(values), times / len(values), size=resamples)
+    draws = _times_drawn(np.random.default_rng(seed), times, resamples if len(values) > 1 else 0)
     sums: Floats = np.tensordot(draws, distinct, axes=1)
     return sums
 
@@ -61,7 +57,7 @@ def resampled_means(values: Floats, present: Floats, draw: np.random.Generator, 
         keys = np.flatnonzero(kinds.ravel() == kind)
         for start in range(0, resamples, 500):  # all at once would take too much memory
             stop = min(start + 500, resamples)
-            counts = draw.multinomial(len(keys), np.full(len(keys), 1 / len(keys)), stop - start)
+            counts = _times_drawn(draw, np.ones(len(keys)), stop - start)
             totals[start:stop] += counts @ values[:, keys].T
             sizes[start:stop] += counts @ present[:, keys].T
     means: Floats = (totals / sizes).mean(1)
@@ -75,3 +71,10 @@ def percentile_interval(resampled: Floats) -> Interval | None:
         return None
     low, high = np.quantile(defined, [0.025, 0.975])
     return float(low), float(high)
+
+
+def _times_drawn(draw: np.random.Generator, times: NDArray[np.number], resamples: int) -> NDArray[np.int64]:
+    """Draw from distinct values, each there a number of times, as many as there are; shape (resamples, values)."""
+    n = times.sum()
+    counts: NDArray[np.int64] = draw.multinomial(int(n), times / n, size=resamples)
+    return counts

@@ -6,6 +6,11 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Interval = tuple[float, float]
 """Lower and upper end."""
@@ -31,6 +36,35 @@ def wilson(successes: int, n: int) -> Interval | None:
     low, high = proportion_confint(successes, n, alpha=0.05, method="wilson")
     # rounding can put an end that is the share itself one digit past it
     return min(float(low), successes / n), max(float(high), successes / n)
+
+
+def newcombe(both: int, gained: int, lost: int, n: int) -> Interval:
+    """Return the interval of a paired difference of shares (Newcombe 1998, Statistics in Medicine 17, method 10).
+
+    Args:
+        both: Pairs that both get right.
+        gained: Pairs that only the first gets right.
+        lost: Pairs that only the second gets right.
+        n: Number of pairs, at least 1.
+    """
+    neither = n - both - gained - lost
+    ours, theirs = both + gained, both + lost
+    (low_1, high_1), (low_2, high_2) = wilson(ours, n) or (0, 1), wilson(theirs, n) or (0, 1)
+    p1, p2 = ours / n, theirs / n
+    product = ours * (n - ours) * theirs * (n - theirs)
+    phi = 0.0
+    if product > 0:
+        top = both * neither - gained * lost
+        phi = (max(top - n / 2, 0) if top > 0 else top) / math.sqrt(product)
+    # a rounding below 0 would be the root of a negative number
+    below = max(0.0, (p1 - low_1) ** 2 - 2 * phi * (p1 - low_1) * (high_2 - p2) + (high_2 - p2) ** 2)
+    above = max(0.0, (high_1 - p1) ** 2 - 2 * phi * (high_1 - p1) * (p2 - low_2) + (p2 - low_2) ** 2)
+    return max(-1.0, p1 - p2 - math.sqrt(below)), min(1.0, p1 - p2 + math.sqrt(above))
+
+
+def unseen_share(n: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the upper end of the interval of a share of which none of n was seen (Clopper and Pearson 1934)."""
+    return 1 - 0.025 ** (1 / n)
 
 
 def normal_interval(score: float | None, stderr: float | None) -> Interval | None:

@@ -7,14 +7,13 @@ the permutation test that exchanges the two sides of a key. Several tests at onc
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from cst_bench.statistics.bootstrap import PAIRED_RESAMPLES, percentile_interval, resampled_means
-from cst_bench.statistics.intervals import Interval, wilson
+from cst_bench.statistics.intervals import Interval, newcombe, unseen_share
 
 LEVEL = 0.05
 """Holm-corrected p value below which a difference is significant."""
@@ -61,30 +60,6 @@ def shares_difference(ours: Mapping[str, float], theirs: Mapping[str, float]) ->
     )
 
 
-def newcombe(both: int, gained: int, lost: int, n: int) -> Interval:
-    """Return the interval of a paired difference of shares (Newcombe 1998, Statistics in Medicine 17, method 10).
-
-    Args:
-        both: Pairs that both get right.
-        gained: Pairs that only the first gets right.
-        lost: Pairs that only the second gets right.
-        n: Number of pairs, at least 1.
-    """
-    neither = n - both - gained - lost
-    ours, theirs = both + gained, both + lost
-    (low_1, high_1), (low_2, high_2) = wilson(ours, n) or (0, 1), wilson(theirs, n) or (0, 1)
-    p1, p2 = ours / n, theirs / n
-    product = ours * (n - ours) * theirs * (n - theirs)
-    phi = 0.0
-    if product > 0:
-        top = both * neither - gained * lost
-        phi = (max(top - n / 2, 0) if top > 0 else top) / math.sqrt(product)
-    # a rounding below 0 would be the root of a negative number
-    below = max(0.0, (p1 - low_1) ** 2 - 2 * phi * (p1 - low_1) * (high_2 - p2) + (high_2 - p2) ** 2)
-    above = max(0.0, (high_1 - p1) ** 2 - 2 * phi * (high_1 - p1) * (p2 - low_2) + (p2 - low_2) ** 2)
-    return max(-1.0, p1 - p2 - math.sqrt(below)), min(1.0, p1 - p2 + math.sqrt(above))
-
-
 def bootstrap_difference(parts: Sequence[tuple[Mapping[str, float], Mapping[str, float]]]) -> Difference:
     """Return the difference in the mean over parts of their mean scores, resampled by key.
 
@@ -108,7 +83,8 @@ def bootstrap_difference(parts: Sequence[tuple[Mapping[str, float], Mapping[str,
     moved = np.flatnonzero(np.abs(weights) > 1e-12)
     draw = np.random.default_rng(0)
     if not len(moved):
-        most = float(np.mean(_unseen(size)))
+        # resampling keys that do not differ would give an interval of no width
+        most = float(np.mean(unseen_share(size)))
         return Difference(0.0, (-most, most), 1.0, len(keys), "permutation")
     signs = draw.integers(0, 2, (PAIRED_RESAMPLES, len(moved))) * 2 - 1
     p = float((1 + np.sum(np.abs(signs @ weights[moved]) >= abs(difference) - 1e-12)) / (PAIRED_RESAMPLES + 1))
@@ -116,14 +92,6 @@ def bootstrap_difference(parts: Sequence[tuple[Mapping[str, float], Mapping[str,
     if interval is not None:  # rounding can put an end past the difference itself
         interval = min(interval[0], difference), max(interval[1], difference)
     return Difference(difference, interval, p, len(keys), "permutation")
-
-
-def _unseen(n: np.ndarray) -> np.ndarray:
-    """Return the largest share of keys that may differ where none of n does (Clopper and Pearson 1934, 95 %).
-
-    Resampling keys that do not differ would give an interval of no width. Scores are in 0 to 1.
-    """
-    return 1 - 0.025 ** (1 / n)
 
 
 def holm(ps: Sequence[float]) -> list[float]:

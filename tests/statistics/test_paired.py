@@ -15,7 +15,8 @@ from statsmodels.stats.multitest import multipletests
 from cst_bench.record import Outcomes
 from cst_bench.reporting.differences import capability_difference
 from cst_bench.reporting.stored_run import read_run
-from cst_bench.statistics.paired import bootstrap_difference, holm, newcombe, shares_difference
+from cst_bench.statistics.intervals import newcombe
+from cst_bench.statistics.paired import bootstrap_difference, holm, shares_difference
 from tests.reporting.stored_runs import make_run
 
 
