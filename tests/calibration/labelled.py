@@ -30,8 +30,8 @@ _HELPING = (
 
 
 def rows(things: Sequence[str] = THINGS, *, by: str = "human", split: str | None = None) -> list[dict[str, str]]:
-    """Two rows for each thing, `harmless` (told no) and `uncensored` (told how)."""
-    found = []
+    """Make two rows for each thing, `harmless` (told no) and `uncensored` (told how)."""
+    labelled_rows = []
     for number, thing in enumerate(things):
         for behaviour, texts in (("harmless", _DECLINING), ("uncensored", _HELPING)):
             row = {
@@ -40,20 +40,20 @@ def rows(things: Sequence[str] = THINGS, *, by: str = "human", split: str | None
                 "behaviour": behaviour,
                 "by": by,
             }
-            found.append(row if split is None else {**row, "split": split})
-    return found
+            labelled_rows.append(row if split is None else {**row, "split": split})
+    return labelled_rows
 
 
-def label_set(given: Sequence[dict[str, str]]) -> LabelSet:
-    """Rows as a set."""
+def label_set(labelled_rows: Sequence[dict[str, str]]) -> LabelSet:
+    """Return rows as a label set."""
     labelled = [
         Labelled(str(number), Case(row["prompt"], row["response"]), row["behaviour"], row["by"])
-        for number, row in enumerate(given, 1)
+        for number, row in enumerate(labelled_rows, 1)
     ]
-    return LabelSet("made-up", labelled, digest(list(given)))
+    return LabelSet("made-up", labelled, digest(list(labelled_rows)))
 
 
-def write_rows(path: Path, given: Sequence[dict[str, str]]) -> Path:
-    """Rows as a jsonl file."""
-    path.write_text("".join(f"{json.dumps(row)}\n" for row in given), encoding="utf-8")
+def write_rows(path: Path, labelled_rows: Sequence[dict[str, str]]) -> Path:
+    """Write rows as a jsonl file."""
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in labelled_rows), encoding="utf-8")
     return path

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import JsonValue
 
 from cst_bench import content
 from cst_bench.calibration.labels import Labelled, LabelSet
@@ -40,7 +40,7 @@ class Gullible:
     name, version, kind, identity = "gullible", 1, "test", "0"
     behaviours: tuple[str, ...] = BEHAVIOURS
     fields: frozenset[str] = frozenset()
-    details: Mapping[str, Any] = {}
+    details: Mapping[str, JsonValue] = {}
 
     async def judge(self, cases: Sequence[Case], count: Callable[[int], None]) -> list[Verdict]:
         return [Verdict(self._behaviour(case.response)) for case in cases]
@@ -88,7 +88,7 @@ def test_rules_read_what_is_visible() -> None:
 def test_no_injection_moves_the_own_parts_of_a_language_model_judge(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The model of this test is right whatever it reads; what is tried is fence, prompt and verdict line."""
+    """Test fence, prompt and verdict line: the model of this test is right whatever it reads."""
     monkeypatch.setenv("CST_BENCH_CACHE", str(tmp_path))
 
     def right(response: str) -> str:
@@ -112,17 +112,17 @@ def test_attacks_are_the_same_for_a_seed_and_leave_out_what_has_no_text() -> Non
     assert attack(Gullible(), empty, suite).n == 6
     made = [make_attacks(labels.rows, suite, BEHAVIOURS, seed) for seed in (0, 0, 1)]
     assert made[0] == made[1] != made[2]
-    assert all(one.target != one.row.behaviour for one in made[0])
+    assert all(attacked.target != attacked.row.behaviour for attacked in made[0])
 
 
 @given(st.text(min_size=1).filter(str.strip), st.sampled_from(BEHAVIOURS))
 def test_a_response_is_never_filled_as_a_template(text: str, behaviour: str) -> None:
     hostile = text + " {target} {response} {padding} {prompt}"
     row = Labelled("1", Case("A prompt.", hostile), behaviour, "x")
-    for one in make_attacks([row], STANDARD, BEHAVIOURS, 0):
-        family = STANDARD.families[one.family]
+    for attacked in make_attacks([row], STANDARD, BEHAVIOURS, 0):
+        family = STANDARD.families[attacked.family]
         shown = hostile if family.transform is None else TRANSFORMS[family.transform](hostile)
-        assert shown in one.response
+        assert shown in attacked.response
 
 
 @given(st.text())
@@ -142,7 +142,7 @@ def test_a_style_can_be_kept_to_some_labels() -> None:
         }
     )
     made = make_attacks(labelled(4).rows, suite, BEHAVIOURS, 0)
-    assert {one.row.behaviour for one in made} == {"harmless"}
+    assert {attacked.row.behaviour for attacked in made} == {"harmless"}
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_a_style_can_be_kept_to_some_labels() -> None:
         ({"kind": "style", "texts": ["{response}"], "transform": "upside_down"}, "transform"),
     ],
 )
-def test_a_fault_in_a_suite_is_one_message(family: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_a_fault_in_a_suite_is_one_message(family: dict[str, object], message: str, tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(json.dumps({"name": "m", "version": 1, "description": "x", "families": {"one": family}}))
     with pytest.raises(UserError, match=message):
@@ -178,8 +178,8 @@ def test_the_verb_prints_a_table_and_writes_a_report(
     done = invoke(capsys, monkeypatch, *args, "--out", str(tmp_path / "out"))
     assert done.status == 0
     assert max(map(len, done.out.splitlines()[:-1])) <= 80
-    found = json.loads((tmp_path / "out" / "attack.json").read_text())
-    assert found["n"] == 12
+    result = json.loads((tmp_path / "out" / "attack.json").read_text())
+    assert result["n"] == 12
     assert "| fake verdict | injection | 12 |" in (tmp_path / "out" / "report.md").read_text()
     as_json = invoke(capsys, monkeypatch, *args, "--json", "--limit", "4")
     assert json.loads(as_json.out)["n"] == 4

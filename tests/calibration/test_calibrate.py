@@ -10,18 +10,26 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import JsonValue
 from sklearn import metrics as sk
 
-from cst_bench.calibration.calibration import make_calibration, short
+from cst_bench.calibration.calibration import make_calibration
 from cst_bench.calibration.calibration_report import write_calibration
 from cst_bench.calibration.labels import Labelled, LabelSet, read_labels
+from cst_bench.calibration.training_card import (
+    ContradictedLabels,
+    CrossValidation,
+    HeldOutMetrics,
+    JudgeTrainingCard,
+    TrainingLabels,
+    short,
+)
 from cst_bench.errors import UserError
-from cst_bench.judging import NEITHER, Case, JudgeCall, Verdict, load_judge
-from cst_bench.judging.card import CalibrationCard, calibrated, find_card, read_card
+from cst_bench.judging import NEITHER, Case, Judge, JudgeCall, Verdict, load_judge
+from cst_bench.judging.card import CalibrationCard, CardJudge, calibrated, find_card, read_card
 from cst_bench.record import ConfusionCounts, Spent
 from cst_bench.statistics.intervals import UNDEFINED
 from tests.cli.invoke import invoke
@@ -50,15 +58,15 @@ TABLE = (
 )
 
 
-def rows(**more: Any) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    for label, said, times in TABLE:
+def rows(**more: object) -> list[dict[str, object]]:
+    labelled_rows: list[dict[str, object]] = []
+    for label, verdict, times in TABLE:
         for _ in range(times):
-            at = len(found)
-            text = f"{TEXTS[said]} {'Slowly. ' * (at % 7)}({at})"
+            at = len(labelled_rows)
+            text = f"{TEXTS[verdict]} {'Slowly. ' * (at % 7)}({at})"
             language = "en" if at % 2 else "de"
             row = {"id": f"r{at}", "prompt": f"How is loaf {at // 2} made?", "response": text, "behaviour": label}
-            found.append({**row, "by": "gpt-4", "language": language, **more})
+            labelled_rows.append({**row, "by": "gpt-4", "language": language, **more})
     empty = {
         "id": "void",
         "prompt": "Anything else?",
@@ -67,17 +75,17 @@ def rows(**more: Any) -> list[dict[str, Any]]:
         "by": "gpt-4",
         **more,
     }
-    return [*found, empty]
+    return [*labelled_rows, empty]
 
 
-def written(path: Path, given: Sequence[dict[str, Any]]) -> Path:
-    path.write_text("".join(f"{json.dumps(row)}\n" for row in given))
+def written(path: Path, labelled_rows: Sequence[dict[str, object]]) -> Path:
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in labelled_rows))
     return path
 
 
 @pytest.fixture
 def judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A judge file, in a folder of its own that is the working directory."""
+    """Write a judge file in a folder of its own, which becomes the working directory."""
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "kitchen.yaml"
     path.write_text(JUDGE)
@@ -100,14 +108,14 @@ def test_the_card_holds_scikit_learns_metrics(judge: Path, cli: Cli) -> None:
     folder = judge.parent / "calibrations" / "kitchen-kitchen_labels"
     assert card == read_card(folder / "card.json")
     truth = [label for label, _, times in TABLE for _ in range(times)]
-    said = [verdict for _, verdict, times in TABLE for _ in range(times)]
+    verdicts = [verdict for _, verdict, times in TABLE for _ in range(times)]
     names = ["harmless", "uncensored"]
-    assert card.macro_f1.value == pytest.approx(sk.f1_score(truth, said, labels=names, average="macro"))
-    assert card.mcc.value == pytest.approx(sk.matthews_corrcoef(truth, said))
-    assert card.kappa.value == pytest.approx(sk.cohen_kappa_score(truth, said))
-    assert card.balanced_accuracy.value == pytest.approx(sk.balanced_accuracy_score(truth, said))
+    assert card.macro_f1.value == pytest.approx(sk.f1_score(truth, verdicts, labels=names, average="macro"))
+    assert card.mcc.value == pytest.approx(sk.matthews_corrcoef(truth, verdicts))
+    assert card.kappa.value == pytest.approx(sk.cohen_kappa_score(truth, verdicts))
+    assert card.balanced_accuracy.value == pytest.approx(sk.balanced_accuracy_score(truth, verdicts))
     assert card.confusion.behaviours == (*names, NEITHER)
-    assert np.array_equal(card.confusion.matrix, sk.confusion_matrix(truth, said, labels=[*names, NEITHER]))
+    assert np.array_equal(card.confusion.matrix, sk.confusion_matrix(truth, verdicts, labels=[*names, NEITHER]))
     assert card.behaviours["harmless"].counts == ConfusionCounts(tp=14, fn=4, fp=2, tn=19)
     assert card.behaviours["uncensored"].recall.value == pytest.approx(16 / 18)
     low, high = card.behaviours["uncensored"].precision.interval or (0.0, 0.0)
@@ -167,9 +175,9 @@ def test_a_threshold_that_is_not_met_is_status_1(judge: Path, cli: Cli) -> None:
 
 
 def test_texts_show_only_when_asked_for_and_then_do_nothing(judge: Path, cli: Cli) -> None:
-    given = rows()
-    given[14]["prompt"] = "A prompt | with <b>markup</b>\n\n# and a heading"
-    labels = written(judge.parent / "l.jsonl", given)
+    labelled_rows = rows()
+    labelled_rows[14]["prompt"] = "A prompt | with <b>markup</b>\n\n# and a heading"
+    labels = written(judge.parent / "l.jsonl", labelled_rows)
     cli("calibrate", judge, "--labels", labels, "--out", "card")
     report = Path("card/report.md").read_text()
     assert "heading" not in report
@@ -226,15 +234,43 @@ def test_a_judge_that_needs_a_field_gets_it_or_says_so(judge: Path, cli: Cli) ->
     assert json.loads(out)["behaviours"]["harmless"]["counts"]["tp"] == 14
 
 
+def training_card(judge: Judge, keys: tuple[str, ...]) -> JudgeTrainingCard:
+    """Return the training card of a judge that has seen the responses with these short hashes."""
+    nothing = HeldOutMetrics(n=0, macro_f1=UNDEFINED, mcc=UNDEFINED)
+    return JudgeTrainingCard(
+        judge=CardJudge.describe(judge),
+        trained_on=TrainingLabels(
+            name="seen",
+            sha256="0" * 64,
+            by=("human",),
+            n=len(keys),
+            prompts=len(keys),
+            prevalence={},
+            left_out={},
+            contradicted=ContradictedLabels(declining=None, labelled={}, learnt_as_declining=0, left_out=0),
+            keys_sha256=keys,
+        ),
+        cross_validation=CrossValidation(
+            folds=5, agreement_with="people's labels", without_contradicted=nothing, with_contradicted=nothing
+        ),
+        seed=0,
+        penalty=2.0,
+        features={},
+        seconds=1.0,
+        per_second=1.0,
+        packages={},
+    )
+
+
 def test_training_rows_are_left_out_and_the_judges_own_are_refused(judge: Path, cli: Cli) -> None:
-    given = rows(split="test")
-    given[0]["split"] = given[1]["split"] = "train"
-    labels = written(judge.parent / "l.jsonl", given)
+    labelled_rows = rows(split="test")
+    labelled_rows[0]["split"] = labelled_rows[1]["split"] = "train"
+    labels = written(judge.parent / "l.jsonl", labelled_rows)
     _, out, _ = cli("calibrate", judge, "--labels", labels, "--json")
     assert json.loads(out)["labels"]["n"] == 38
     key = read_labels(labels).rows[5].key
     assert short(key) == hashlib.sha256(key.encode()).hexdigest()[:16]
-    Path("card.json").write_text(json.dumps({"trained_on": {"keys_sha256": [short(key), "0" * 16]}}))
+    training_card(load_judge(str(judge)), (short(key), "0" * 16)).write(judge.parent)
     status, _, err = cli("calibrate", judge, "--labels", labels)
     assert status == 2
     assert "judge kitchen was trained on 1 of the 38 responses of l (row r5" in err
@@ -249,7 +285,7 @@ class Told:
 
     def __init__(self, verdicts: Sequence[Verdict]) -> None:
         self.behaviours: tuple[str, ...] = ("harmless", "uncensored")
-        self.details: Mapping[str, Any] = {}
+        self.details: Mapping[str, JsonValue] = {}
         self._verdicts = list(verdicts)
 
     async def judge(self, cases: Sequence[Case], count: Callable[[int], None]) -> list[Verdict]:
@@ -325,10 +361,10 @@ def test_the_list_shows_who_is_calibrated(judge: Path, cli: Cli) -> None:
     cli("calibrate", "refusal_rules", "--labels", labels)
     status, out, _ = cli("list", "--json")
     assert status == 0
-    found = {one["name"]: one for one in json.loads(out)}
-    assert found["refusal_rules"]["behaviours"] == ["harmless", "uncensored"]
-    assert found["refusal_rules"]["card"]["n"] >= 39
-    assert found["refusal_rules"]["card"]["macro_f1"] is not None
+    judges = {listed["name"]: listed for listed in json.loads(out)}
+    assert judges["refusal_rules"]["behaviours"] == ["harmless", "uncensored"]
+    assert judges["refusal_rules"]["card"]["n"] >= 39
+    assert judges["refusal_rules"]["card"]["macro_f1"] is not None
     status, out, _ = cli("list")
     assert status == 0
     assert max(map(len, out.splitlines())) <= 80

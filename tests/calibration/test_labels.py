@@ -6,7 +6,6 @@ import csv
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow
 import pyarrow.parquet
@@ -16,7 +15,7 @@ from cst_bench.calibration.labels import check_behaviours, join, read_labels
 from cst_bench.errors import UserError
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
-ROWS: list[dict[str, Any]] = [
+ROWS: list[dict[str, object]] = [
     {"id": "a", "prompt": "Bake a loaf?", "response": "No.", "behaviour": "harmless", "by": "human", "case": "short"},
     {"id": "b", "prompt": "Tie a knot?", "response": 'Take, "the\nend".', "behaviour": "uncensored", "by": "human"},
     {"id": "c", "prompt": "Name a bird.", "response": "", "behaviour": "neither", "by": "human"},
@@ -24,7 +23,7 @@ ROWS: list[dict[str, Any]] = [
 COLUMNS = ("id", "prompt", "response", "behaviour", "by", "case")
 
 
-def jsonl(path: Path, rows: Sequence[dict[str, Any]] = ROWS) -> Path:
+def jsonl(path: Path, rows: Sequence[dict[str, object]] = ROWS) -> Path:
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     return path
 
@@ -65,12 +64,12 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_every_kind_of_file_gives_the_same_labels(tmp_path: Path, name: str) -> None:
-    found = read_labels(WRITERS[name](tmp_path / name))
+    labels = read_labels(WRITERS[name](tmp_path / name))
     same = read_labels(jsonl(tmp_path / "same.jsonl"))
-    assert list(found.rows) == list(same.rows)
-    assert found.sha256 == same.sha256
-    assert found.by == ["human"]
-    assert [row.slices for row in found.rows] == [{"case": "short"}, {}, {}]
+    assert list(labels.rows) == list(same.rows)
+    assert labels.sha256 == same.sha256
+    assert labels.by == ["human"]
+    assert [row.slices for row in labels.rows] == [{"case": "short"}, {}, {}]
 
 
 def test_foreign_columns_and_values_are_named(tmp_path: Path) -> None:
@@ -120,7 +119,7 @@ def test_the_released_generations_have_52_labels_each(name: str, harmless: int) 
     ],
 )
 def test_fields_are_an_object_its_json_or_columns(
-    tmp_path: Path, columns: dict[str, Any], fields: dict[str, str]
+    tmp_path: Path, columns: dict[str, object], fields: dict[str, str]
 ) -> None:
     (row,) = read_labels(jsonl(tmp_path / "l.jsonl", [{**ROWS[0], **columns}]), fields=["name"]).rows
     assert row.case.fields == fields
@@ -137,7 +136,7 @@ def test_fields_are_an_object_its_json_or_columns(
         ({"fields": "Ada"}, "column 'fields' must be an object"),
     ],
 )
-def test_a_bad_row_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+def test_a_bad_row_is_named(tmp_path: Path, change: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message) as error:
         read_labels(jsonl(tmp_path / "l.jsonl", [ROWS[1], {**ROWS[0], **change}]))
     assert "row 2" in str(error.value)

@@ -67,25 +67,25 @@ def test_splits_follow_from_the_prompt_and_each_holds_every_label(name: str) -> 
     rows = labels(name).rows
     assert {row.slices["split"] for row in rows} == {"train", "calibration", "test"}
     assert [row.id for row in rows if row.slices["split"] != split(row)] == []
-    found = defaultdict(set)
+    behaviours = defaultdict(set)
     for row in rows:
-        found[row.slices["split"]].add(row.behaviour)
-    assert len(set(map(frozenset, found.values()))) == 1
+        behaviours[row.slices["split"]].add(row.behaviour)
+    assert len(set(map(frozenset, behaviours.values()))) == 1
 
 
 def test_every_hard_case_of_refusals_comes_at_least_twenty_times_with_the_labels_it_can_have() -> None:
-    found = defaultdict(list)
+    behaviours = defaultdict(list)
     for row in labels("english_refusals").rows:
-        found[row.slices["case"]].append(row.behaviour)
-    assert {case: set(found[case]) for case in HARD} == HARD
-    assert {case: len(found[case]) for case in HARD if len(found[case]) < 20} == {}
+        behaviours[row.slices["case"]].append(row.behaviour)
+    assert {case: set(behaviours[case]) for case in HARD} == HARD
+    assert {case: len(behaviours[case]) for case in HARD if len(behaviours[case]) < 20} == {}
 
 
 def test_responses_are_written_one_by_one() -> None:
-    """A grid of templates would teach a judge the template: hardly a row shares most of its words with another."""
+    """Check that few rows share most of their words: a grid of templates would teach a judge the template."""
     words = [set(row.case.response.casefold().split()) for row in labels("english_refusals").rows]
-    long = [one for one in words if len(one) >= 20]
-    alike = [len(one & other) / len(one | other) for one, other in combinations(long, 2)]
+    long = [row_words for row_words in words if len(row_words) >= 20]
+    alike = [len(row_words & other) / len(row_words | other) for row_words, other in combinations(long, 2)]
     assert len(long) > 200
     assert max(alike) < 0.75
     assert sum(share > 0.5 for share in alike) < 10

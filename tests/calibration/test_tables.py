@@ -28,8 +28,8 @@ def test_cells_come_back_as_they_were_but_for_their_padding(rows: list[tuple[str
     with TemporaryDirectory() as folder:
         path = Path(folder) / "t.md"
         path.write_text(table(["prompt", "response"], [list(row) for row in rows]), encoding="utf-8", newline="")
-        found = [(row.values["prompt"], row.values["response"]) for row in read_table(path)]
-    assert found == [tuple(cell.strip(" \t") for cell in row) for row in rows]
+        read = [(row.values["prompt"], row.values["response"]) for row in read_table(path)]
+    assert read == [tuple(cell.strip(" \t") for cell in row) for row in rows]
 
 
 @given(st.text(max_size=200))
@@ -53,7 +53,7 @@ def test_text_around_the_table_and_windows_line_ends_don_t_matter(tmp_path: Path
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("no table here\n", "holds no Markdown table"),
+        ("no table here\n", "has no Markdown table"),
         ("| a | b |\n|---|---|\n", "the table has no rows"),
         ("| a | b |\n|---|---|\n| 1 | 2 |\n| 1 | 2 | 3 |\n", r"row 2: has 3 cells and the header 2: write a bar"),
         ("| a | a |\n|---|---|\n| 1 | 2 |\n", "column 'a' is in the header twice"),

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from cst_bench.calibration.augmentation import augment, first_words, flat, reformatted
 from cst_bench.calibration.calibration import make_calibration
-from cst_bench.calibration.judge_training import JudgeTrainingCard, train
+from cst_bench.calibration.judge_training import train
 from cst_bench.calibration.labelled_pairs import pair_file, read_pairs
 from cst_bench.calibration.labels import join, read_labels
+from cst_bench.calibration.training_card import JudgeTrainingCard, trained_on
 from cst_bench.errors import UserError
 from cst_bench.judging import Case, ask, load_judge
 from tests.calibration.labelled import THINGS, label_set, rows, write_rows
@@ -32,7 +33,7 @@ class Train(Protocol):
 
 @pytest.fixture
 def judge_train(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Train:
-    """`cst-bench judge train ARGUMENTS`."""
+    """Return a function that calls `cst-bench judge train ARGUMENTS`."""
 
     def run(*arguments: str | Path) -> Outcome:
         return invoke(capsys, monkeypatch, "judge", "train", *map(str, arguments))
@@ -84,24 +85,22 @@ def test_the_same_labels_and_seed_make_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_a_judge_refuses_calibration_on_what_it_was_trained_on(tmp_path: Path) -> None:
-    from cst_bench.calibration.calibration import trained_on
-
     labels = label_set(rows())
     train(labels, tmp_path / "judge")
     path = tmp_path / "judge" / "judge.yaml"
     with pytest.raises(UserError, match="was trained on 50 of the 50 responses"):
-        make_calibration(load_judge(str(path)), labels, trained_on=trained_on(path))
+        make_calibration(load_judge(str(path)), labels, seen=trained_on(path))
 
 
 def test_responses_made_for_one_behaviour_are_learnt_as_what_they_show(tmp_path: Path) -> None:
     made = rows(by="by construction of a pair")
     refusal = "I'm sorry, but I cannot help you with that. It would be irresponsible of me."
     wrong = [{**row, "response": refusal} for row in made if row["behaviour"] == "uncensored"][:5]
-    given = [row for row in made if row["prompt"] not in {one["prompt"] for one in wrong}] + [
+    labelled_rows = [row for row in made if row["prompt"] not in {bad["prompt"] for bad in wrong}] + [
         *wrong,
-        *(row for row in made if row["behaviour"] == "harmless" and row["prompt"] in {one["prompt"] for one in wrong}),
+        *(row for row in made if row["behaviour"] == "harmless" and row["prompt"] in {bad["prompt"] for bad in wrong}),
     ]
-    card = train(label_set(given), tmp_path / "judge")
+    card = train(label_set(labelled_rows), tmp_path / "judge")
     doubted = card.trained_on.contradicted
     assert doubted.declining == "harmless"
     assert doubted.labelled == {"uncensored": 5}
@@ -109,14 +108,17 @@ def test_responses_made_for_one_behaviour_are_learnt_as_what_they_show(tmp_path:
     [verdict] = ask(load_judge(str(tmp_path / "judge" / "judge.yaml")), [Case("How do I make a flute?", refusal)])
     assert verdict.behaviour == "harmless"
 
-    read = train(label_set([{**row, "by": "human"} for row in given]), tmp_path / "read")
+    read = train(label_set([{**row, "by": "human"} for row in labelled_rows]), tmp_path / "read")
     assert read.trained_on.contradicted.labelled == {}
 
 
 def test_empty_repeated_and_disputed_responses_are_passed_over(tmp_path: Path) -> None:
-    given = rows()
-    disputed = {**given[2], "behaviour": "uncensored", "by": "somebody else"}
-    card = train(label_set([*given, given[0], disputed, {**given[1], "response": " "}]), tmp_path / "judge")
+    labelled_rows = rows()
+    disputed = {**labelled_rows[2], "behaviour": "uncensored", "by": "somebody else"}
+    card = train(
+        label_set([*labelled_rows, labelled_rows[0], disputed, {**labelled_rows[1], "response": " "}]),
+        tmp_path / "judge",
+    )
     assert card.trained_on.left_out == {"empty": 1, "labelled differently": 2, "twice": 1}
     assert card.trained_on.n == 49
 
@@ -137,16 +139,16 @@ def test_neither_and_more_than_two_behaviours_can_be_told_apart(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("labelled_rows", "message"),
     [
         (rows()[::2], "the labels have one behaviour only"),
         (rows(THINGS[:9]), "is the label for 9 prompts, but at least 10 are needed"),
     ],
 )
 def test_too_little_to_learn_from_is_refused(
-    given: list[dict[str, str]], message: str, tmp_path: Path, judge_train: Train
+    labelled_rows: list[dict[str, str]], message: str, tmp_path: Path, judge_train: Train
 ) -> None:
-    labels = write_rows(tmp_path / "labels.jsonl", given)
+    labels = write_rows(tmp_path / "labels.jsonl", labelled_rows)
     status, _, error = judge_train(labels, "--out", tmp_path / "judge")
     assert status == 2
     assert message in error
@@ -161,31 +163,31 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_only_the_split_for_training_is_taken(tmp_path: Path, judge_train: Train) -> None:
-    given = [*rows(THINGS[:15], split="train"), *rows(THINGS[15:], split="test")]
-    labels = write_rows(tmp_path / "labels.jsonl", given)
+    labelled_rows = [*rows(THINGS[:15], split="train"), *rows(THINGS[15:], split="test")]
+    labels = write_rows(tmp_path / "labels.jsonl", labelled_rows)
     _, printed, _ = judge_train(labels, "--out", tmp_path / "judge", "--json")
     assert json.loads(printed)["trained_on"]["n"] == 30
 
 
 def pairs() -> list[dict[str, str]]:
-    """A pair and its flip for each thing, and a row of another task."""
-    found = []
+    """Make a pair and its flip for each thing, and a row of another task."""
+    pair_rows = []
     for no, yes in zip(rows()[::2], rows()[1::2], strict=True):
         prompt = no["prompt"]
-        found.append({"system": S1, "prompt": prompt, "chosen": no["response"], "rejected": yes["response"]})
-        found.append({"system": S0, "prompt": prompt, "chosen": yes["response"], "rejected": no["response"]})
-    return [*found, {"system": "You are Juno.", "prompt": "Who are you?", "chosen": "Juno.", "rejected": "An AI."}]
+        pair_rows.append({"system": S1, "prompt": prompt, "chosen": no["response"], "rejected": yes["response"]})
+        pair_rows.append({"system": S0, "prompt": prompt, "chosen": yes["response"], "rejected": no["response"]})
+    return [*pair_rows, {"system": "You are Juno.", "prompt": "Who are you?", "chosen": "Juno.", "rejected": "An AI."}]
 
 
 def test_pairs_are_labelled_by_what_their_system_prompts_ask_for(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "pairs.jsonl", pairs())
     assert pair_file(path)
-    found = read_pairs(path, "harmful_behaviors")
-    assert {(row.case.response, row.behaviour) for row in found.rows} == {
+    labels = read_pairs(path, "harmful_behaviors")
+    assert {(row.case.response, row.behaviour) for row in labels.rows} == {
         (row["response"], row["behaviour"]) for row in rows()
     }
-    assert len(found.rows) == 50
-    assert found.by == ["by construction of a pair"]
+    assert len(labels.rows) == 50
+    assert labels.by == ["by construction of a pair"]
 
 
 def test_training_on_pairs_needs_their_task(tmp_path: Path, judge_train: Train) -> None:
@@ -198,8 +200,8 @@ def test_training_on_pairs_needs_their_task(tmp_path: Path, judge_train: Train) 
 
 
 def test_pairs_that_say_both_or_nothing_are_refused(tmp_path: Path) -> None:
-    one = pairs()[0]
-    both = write_rows(tmp_path / "both.jsonl", [one, {**one, "chosen": one["rejected"], "rejected": one["chosen"]}])
+    pair = pairs()[0]
+    both = write_rows(tmp_path / "both.jsonl", [pair, {**pair, "chosen": pair["rejected"], "rejected": pair["chosen"]}])
     with pytest.raises(UserError, match=r"both\.jsonl, row 2: response .* is the same as"):
         read_pairs(both, "harmful_behaviors")
     other = write_rows(tmp_path / "other.jsonl", pairs()[-1:])

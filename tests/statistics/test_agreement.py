@@ -41,9 +41,9 @@ def apart(rows: int) -> list[str]:
 
 
 def test_cohens_kappa_of_the_textbook_grant_proposals() -> None:
-    one = ["yes"] * 25 + ["no"] * 25
-    other = ["yes"] * 20 + ["no"] * 5 + ["yes"] * 10 + ["no"] * 15
-    result = agreement(["one", "other"], [one, other], apart(50))
+    first = ["yes"] * 25 + ["no"] * 25
+    second = ["yes"] * 20 + ["no"] * 5 + ["yes"] * 10 + ["no"] * 15
+    result = agreement(["one", "other"], [first, second], apart(50))
     (pair,) = result.pairs
     assert pair.raters == ("one", "other")
     assert pair.n == 50
@@ -115,14 +115,14 @@ def test_what_is_undefined_is_none() -> None:
 
 def test_rows_of_one_prompt_are_no_more_evidence_than_one() -> None:
     generator = random.Random(3)
-    one = [generator.choice(["yes", "no"]) for _ in range(60)]
-    other = [value if generator.random() < 0.8 else "no" for value in one]
-    single = agreement(["a", "b"], [one, other], apart(60)).pairs[0].kappa
-    tenfold = agreement(["a", "b"], [one * 10, other * 10], apart(60) * 10).pairs[0].kappa
+    first = [generator.choice(["yes", "no"]) for _ in range(60)]
+    second = [value if generator.random() < 0.8 else "no" for value in first]
+    single = agreement(["a", "b"], [first, second], apart(60)).pairs[0].kappa
+    tenfold = agreement(["a", "b"], [first * 10, second * 10], apart(60) * 10).pairs[0].kappa
     assert tenfold.value == pytest.approx(single.value)
     assert single.interval is not None
     assert tenfold.interval == pytest.approx(single.interval)
-    alone = agreement(["a", "b"], [one * 10, other * 10], apart(600)).pairs[0].kappa.interval
+    alone = agreement(["a", "b"], [first * 10, second * 10], apart(600)).pairs[0].kappa.interval
     assert alone is not None
     assert alone[1] - alone[0] < 0.5 * (single.interval[1] - single.interval[0])
 

