@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from jinja2 import Template
 from markupsafe import Markup
 from rich.console import Group, RenderableType
 from rich.markup import escape
@@ -16,6 +17,7 @@ from cst_bench.escape import cell
 from cst_bench.files import write_text
 from cst_bench.judging.card import CalibrationCard
 from cst_bench.numbers import ends, number
+from cst_bench.statistics.intervals import Interval
 from cst_bench.templates import markdown_environment, report_templates
 
 TITLES = {
@@ -37,13 +39,7 @@ def write_calibration(folder: Path, card: CalibrationCard, labels: LabelSet | No
     if plots:
         draw(card, folder)
     texts = {row.id: (row.case.prompt, row.case.response) for row in labels.rows} if labels else {}
-    environment = markdown_environment(report_templates())
-    environment.filters.update(
-        fine=lambda value: Markup(number(value, 1, _DIGITS)),
-        fine_ends=lambda interval: Markup(ends(interval, 1, _DIGITS)),
-        agreement_table=lambda panel: Markup(agreement_markdown(panel)),
-    )
-    text = environment.get_template("calibration.md.j2").render(
+    text = _template("calibration.md.j2").render(
         card=card,
         measured=measured(card),
         titles=ACCURACY if card.measures == "accuracy" else TITLES,
@@ -58,23 +54,15 @@ def calibration_table(card: CalibrationCard) -> RenderableType:
     table = Table()
     for column in ("", "F1", "95 %", "precision", "recall", "labelled"):
         table.add_column(column, justify="left" if not column else "right", no_wrap=True)
-    for name, metrics in card.behaviours.items():
-        table.add_row(
-            escape(name),
-            number(metrics.f1.value, 1, _DIGITS),
-            ends(metrics.f1.interval, 1, _DIGITS),
-            number(metrics.precision.value, 1, _DIGITS),
-            number(metrics.recall.value, 1, _DIGITS),
-            str(metrics.counts.tp + metrics.counts.fn),
-        )
-    macro = card.macro_f1
-    macro_row = ("macro F1", number(macro.value, 1, _DIGITS), ends(macro.interval, 1, _DIGITS), "", "", str(card.n))
-    table.add_row(*macro_row, style="bold")
+    *behaviours, macro = _rows(card)
+    for name, *values in behaviours:
+        table.add_row(escape(name), *values)
+    table.add_row(*macro, style="bold")
     others = {"balanced_accuracy": card.balanced_accuracy, "mcc": card.mcc, "kappa": card.kappa}
     return Group(
         f"[bold]{escape(card.judge.name)}[/bold] on {escape(card.labels.name)}: {escape(measured(card))}",
         table,
-        ", ".join(f"{TITLES[name]} {number(estimate.value, 1, _DIGITS)}" for name, estimate in others.items()),
+        ", ".join(f"{TITLES[name]} {_number(estimate.value)}" for name, estimate in others.items()),
         f"{len(card.disagreements)} disagreements, {sum(card.unscored.values())} unscored of {card.labels.n}",
     )
 
@@ -85,21 +73,25 @@ def calibration_markdown(card: CalibrationCard) -> str:
         f"**{cell(card.judge.name)}** on {cell(card.labels.name)}: {cell(measured(card))}\n",
         "| Behaviour | F1 | 95 % interval | Precision | Recall | Labelled |",
         "|---|---:|---:|---:|---:|---:|",
+        *(f"| {cell(name)} | {' | '.join(values)} |" for name, *values in _rows(card)),
     ]
-    for name, metrics in card.behaviours.items():
-        values = (
-            number(metrics.f1.value, 1, _DIGITS),
-            ends(metrics.f1.interval, 1, _DIGITS),
-            number(metrics.precision.value, 1, _DIGITS),
-            number(metrics.recall.value, 1, _DIGITS),
+    return "\n".join(lines) + "\n"
+
+
+def _rows(card: CalibrationCard) -> list[tuple[str, str, str, str, str, str]]:
+    """Return F1, interval, precision, recall and number of labels of each behaviour, and of macro F1."""
+    rows = [
+        (
+            name,
+            _number(metrics.f1.value),
+            _ends(metrics.f1.interval),
+            _number(metrics.precision.value),
+            _number(metrics.recall.value),
             str(metrics.counts.tp + metrics.counts.fn),
         )
-        lines.append(f"| {cell(name)} | {' | '.join(values)} |")
-    macro = card.macro_f1
-    lines.append(
-        f"| macro F1 | {number(macro.value, 1, _DIGITS)} | {ends(macro.interval, 1, _DIGITS)} | | | {card.n} |"
-    )
-    return "\n".join(lines) + "\n"
+        for name, metrics in card.behaviours.items()
+    ]
+    return [*rows, ("macro F1", _number(card.macro_f1.value), _ends(card.macro_f1.interval), "", "", str(card.n))]
 
 
 def measured(card: CalibrationCard) -> str:
@@ -109,10 +101,23 @@ def measured(card: CalibrationCard) -> str:
 
 def write_attack(folder: Path, result: AttackResult) -> None:
     """Write `attack.json` and `report.md` of an attack on a judge."""
+    write_text(folder / "report.md", _template("attack.md.j2").render(attack=result))
+    result.write(folder)
+
+
+def _template(name: str) -> Template:
     environment = markdown_environment(report_templates())
     environment.filters.update(
-        fine=lambda value: Markup(number(value, 1, _DIGITS)),
-        fine_ends=lambda interval: Markup(ends(interval, 1, _DIGITS)),
+        fine=lambda value: Markup(_number(value)),
+        fine_ends=lambda interval: Markup(_ends(interval)),
+        agreement_table=lambda panel: Markup(agreement_markdown(panel)),
     )
-    write_text(folder / "report.md", environment.get_template("attack.md.j2").render(attack=result))
-    result.write(folder)
+    return environment.get_template(name)
+
+
+def _number(value: float | None) -> str:
+    return number(value, 1, _DIGITS)
+
+
+def _ends(interval: Interval | None) -> str:
+    return ends(interval, 1, _DIGITS)
