@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -26,33 +27,57 @@ def test_importing_and_help_load_nothing_heavy(code: str) -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.slow
-def test_sdist_and_wheel_pass_twine(tmp_path: Path) -> None:
-    build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+CONTENT = ("tasks", "judges", "training", "reports/templates", "reports/published.yaml")
+"""What the engine reads. Published reports and the programs of `scripts/` stay in the repository."""
+LM_EVAL_FUNCTIONS = {"tasks/capabilities/tiny/data.py", "tasks/capabilities/tiny/truthfulqa.py"}
+"""The only programs among the content: lm-eval's YAML calls them (`!function`)."""
+
+
+@pytest.fixture(scope="module")
+def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the sdist and the wheel, as `python -m build` makes them."""
+    folder = tmp_path_factory.mktemp("dist")
+    build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
     done = subprocess.run(build, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    made = sorted(map(str, tmp_path.iterdir()))
-    assert len(made) == 2
-    checked = subprocess.run(
-        [sys.executable, "-m", "twine", "check", "--strict", *made], capture_output=True, text=True, check=False
-    )
-    assert checked.returncode == 0, checked.stdout
+    return folder
+
+
+def tracked(*paths: str) -> set[str]:
+    listed = subprocess.run(["git", "ls-files", *paths], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(listed.stdout.splitlines())
 
 
 @pytest.mark.slow
-def test_a_wheel_brings_all_content_and_finds_it(tmp_path: Path) -> None:
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)]
-    subprocess.run(build, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("cst_bench-*.whl")
-    content = ["tasks", "judges", "training", "reports/templates", "reports/published.yaml"]
-    listed = subprocess.run(["git", "ls-files", *content], cwd=ROOT, capture_output=True, text=True, check=True)
+def test_sdist_and_wheel_pass_twine(distributions: Path) -> None:
+    files = sorted(map(str, distributions.iterdir()))
+    assert len(files) == 2
+    check = [sys.executable, "-m", "twine", "check", "--strict", *files]
+    done = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.slow
+def test_a_wheel_holds_the_engine_and_its_content_and_nothing_else(distributions: Path, tmp_path: Path) -> None:
+    (wheel,) = distributions.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
-        brought = {name.removeprefix("cst_bench/_content/") for name in archive.namelist() if "/_content/" in name}
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
         archive.extractall(tmp_path / "site")
-    assert brought == set(listed.stdout.splitlines())
-    assert {"training/tiny/checkpoint/model.safetensors", "judges/cards/refusal_rules.json"} <= brought
-    programs = {name for name in brought if name.endswith(".py")}
-    assert programs == {"tasks/capabilities/tiny/data.py", "tasks/capabilities/tiny/truthfulqa.py"}  # lm-eval's own
+    content = {name.removeprefix("cst_bench/_content/") for name in names if name.startswith("cst_bench/_content/")}
+    assert content == tracked(*CONTENT)
+    assert names - {f"cst_bench/_content/{name}" for name in content} == tracked("cst_bench")
+    assert {
+        "tasks/compliance/harmful_behaviors.yaml",
+        "judges/harmlessness.md",
+        "judges/labels/english_refusals.jsonl",
+        "judges/cards/refusal_rules.json",
+        "training/recipes/tiny.yaml",
+        "training/tiny/checkpoint/model.safetensors",
+        "reports/published.yaml",
+        "reports/templates/run.md.j2",
+    } <= content
+    assert {name for name in content if name.endswith(".py")} == LM_EVAL_FUNCTIONS
+    assert not any(name.startswith(("reports/tiny/", "reports/judges/", "reports/benchmarks/")) for name in content)
     code = "from cst_bench.content import content_root, names; print(content_root(), len(names('tasks/compliance')))"
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -63,3 +88,13 @@ def test_a_wheel_brings_all_content_and_finds_it(tmp_path: Path) -> None:
         check=True,
     )
     assert done.stdout.split() == [str(tmp_path / "site" / "cst_bench" / "_content"), "6"]
+
+
+@pytest.mark.slow
+def test_an_sdist_also_holds_tests_and_documentation(distributions: Path) -> None:
+    (sdist,) = distributions.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()}
+    documents = ("README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "docs", "mkdocs.yml", "tests")
+    built = {"PKG-INFO", "pyproject.toml", ".gitignore"}  # hatchling adds the last two
+    assert names == tracked("cst_bench", *CONTENT, *documents) | built
