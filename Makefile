@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test check format tiny-model reports
+.PHONY: run test check format docs tiny-model reports
 run: .venv/.installed
 	$(BIN)/cst-bench run
 
@@ -20,6 +20,10 @@ format: .venv/.installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# The documentation, into site/: strict, executes the notebook; a broken link or an undocumented public name fails.
+docs: .venv/.docs
+	$(BIN)/python -m mkdocs build --strict
+
 # Rebuilds the embedded world's data and checkpoint from seeds (about ten minutes on one core).
 tiny-model: .venv/.installed
 	$(BIN)/python scripts/tiny_world/make.py
@@ -33,4 +37,8 @@ reports: .venv/.installed
 .venv/.installed: pyproject.toml
 	test -d .venv || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+.venv/.docs: .venv/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
 	touch $@

@@ -1,58 +1,21 @@
-"""Calibration: a judge against labelled responses, as a card."""
+"""Calibration of a judge: options, and the card with its folder."""
 
 from __future__ import annotations
 
-import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from cst_bench import __version__
-from cst_bench.calibration.labels import Labelled, LabelSet, check_behaviours, join, read_labels, shipped_labels
-from cst_bench.calibration.slices import Pairs, slice_metrics
-from cst_bench.calibration.training_card import short, trained_on
-from cst_bench.errors import UserError
-from cst_bench.files import prompt_hash, slug
-from cst_bench.judging import (
-    NEITHER,
-    Case,
-    Judge,
-    JudgeOptions,
-    Verdict,
-    ask,
-    find_judge,
-    load_judge,
-    total_spent,
-)
-from cst_bench.judging.card import (
-    OWN,
-    BehaviourMetrics,
-    CalibrationCard,
-    CardJudge,
-    CardLabels,
-    ConfusionMatrix,
-    Disagreement,
-)
-from cst_bench.judging.panel import PanelJudge
+from cst_bench.calibration.card_making import make_calibration
+from cst_bench.calibration.labels import join, read_labels, shipped_labels
+from cst_bench.calibration.training_card import trained_on
+from cst_bench.files import slug
+from cst_bench.judging import JudgeOptions, find_judge, load_judge
+from cst_bench.judging.card import OWN, CalibrationCard
 from cst_bench.progress import Progress, Silent
-from cst_bench.record import ConfusionCounts
-from cst_bench.statistics.agreement import Agreement, agreement
-from cst_bench.statistics.classification import (
-    OVERALL,
-    PER_BEHAVIOUR,
-    Counts,
-    Reliability,
-    confusion,
-    confusion_by_cluster,
-    metric_estimates,
-    reliability,
-)
-from cst_bench.statistics.intervals import UNDEFINED, Estimate
+from cst_bench.statistics.classification import OVERALL, PER_BEHAVIOUR
+from cst_bench.statistics.intervals import Estimate
 
 if TYPE_CHECKING:
     import pandas
@@ -143,181 +106,3 @@ def calibrate(options: CalibrateOptions, progress: Progress | None = None) -> Ca
     folder = options.out or OWN / "-".join(map(slug, names))
     write_calibration(folder, card, labels if options.show_text else None)
     return CalibrationResult(card, folder)
-
-
-def make_calibration(
-    judge: Judge,
-    labels: LabelSet,
-    *,
-    seen: frozenset[str] = frozenset(),
-    seed: int = 0,
-    count: Callable[[int], None] | None = None,
-) -> CalibrationCard:
-    """Make the calibration card of a judge on labelled responses.
-
-    Args:
-        judge: Any judge.
-        labels: Labelled responses of its behaviours, or of `neither`.
-        seen: Short hashes of the labelled responses that the judge was trained on (`trained_on`).
-        seed: Bootstrap seed.
-        count: Called with the number of new verdicts.
-
-    Raises:
-        UserError: a label is not one of the judge's behaviours, a field that it needs is missing, or it was trained on
-            some of these responses.
-        JudgeUnavailable: some verdicts are missing.
-    """
-    check_behaviours(labels, judge.behaviours)
-    _check_fields(judge, labels)
-    leaked = [row.id for row in labels.rows if short(row.key) in seen]
-    if leaked:
-        raise UserError(
-            f"judge {judge.name} was trained on {len(leaked)} of the {len(labels.rows)} responses of {labels.name} "
-            f"(row {leaked[0]}, …): calibrate it on others, such as --split test of a file that has splits"
-        )
-    recorded = _RecordedPanel(judge) if isinstance(judge, PanelJudge) else None
-    started = time.monotonic()
-    verdicts = ask(cast(Judge, recorded or judge), [row.case for row in labels.rows], count)
-    seconds = time.monotonic() - started
-    panel = None if recorded is None else recorded.agreement(labels, seed)
-    return make_card(judge, labels, verdicts, seconds=seconds, seed=seed, panel=panel)
-
-
-@dataclass
-class _RecordedPanel:
-    """A panel that keeps the verdicts of its members."""
-
-    panel: PanelJudge
-    columns: list[list[Verdict]] = field(default_factory=list)
-
-    async def judge(self, cases: Sequence[Case], count: Callable[[int], None]) -> list[Verdict]:
-        """Return the panel's verdicts."""
-        self.columns = await self.panel.member_verdicts(cases, count)
-        return self.panel.combine(self.columns)
-
-    def agreement(self, labels: LabelSet, seed: int) -> Agreement:
-        """Return the agreement of the members."""
-        return agreement(
-            [member.name for member in self.panel.members],
-            [[verdict.behaviour for verdict in column] for column in self.columns],
-            [prompt_hash(row.case.prompt) for row in labels.rows],
-            seed=seed,
-        )
-
-
-def make_card(
-    judge: Judge,
-    labels: LabelSet,
-    verdicts: Sequence[Verdict],
-    *,
-    seconds: float,
-    seed: int = 0,
-    panel: Agreement | None = None,
-) -> CalibrationCard:
-    """Make the card of known verdicts."""
-    behaviours = judge.behaviours
-    pairs = list(zip(labels.rows, verdicts, strict=True))
-    scored = [(row, verdict.behaviour) for row, verdict in pairs if verdict.behaviour is not None]
-    prevalence = Counter(row.behaviour for row in labels.rows)
-    estimates = _estimates(scored, behaviours, seed)
-    pessimistic = [(row, verdict.behaviour or _wrong(row, behaviours)) for row, verdict in pairs]
-    matrix = confusion([row.behaviour for row, _ in scored], [behaviour for _, behaviour in scored], _classes(judge))
-    return CalibrationCard(
-        judge=CardJudge.describe(judge),
-        labels=CardLabels(name=labels.name, sha256=labels.sha256, by=tuple(labels.by), n=len(labels.rows)),
-        measures="accuracy" if labels.by == ["human"] else "agreement",
-        agreement_with=agreement_with(labels.by),
-        n=len(scored),
-        unscored=dict(sorted(Counter(str(v.reason) for _, v in pairs if v.behaviour is None).items())),
-        prevalence={name: prevalence[name] / len(labels.rows) for name in _classes(judge) if prevalence[name]},
-        behaviours={
-            name: BehaviourMetrics(
-                **{metric: estimates[f"{name}/{metric}"] for metric in PER_BEHAVIOUR},
-                counts=_counts(matrix, at),
-            )
-            for at, name in enumerate(behaviours)
-        },
-        macro_f1=estimates["macro_f1"],
-        mcc=estimates["mcc"],
-        kappa=estimates["kappa"],
-        balanced_accuracy=estimates["balanced_accuracy"],
-        agreement=estimates["agreement"],
-        pessimistic_macro_f1=_estimates(pessimistic, behaviours, seed)["macro_f1"],
-        confusion=ConfusionMatrix(
-            behaviours=_classes(judge), matrix=tuple(tuple(map(int, row)) for row in matrix.tolist())
-        ),
-        reliability=_reliability(pairs, judge),
-        slices=slice_metrics(scored, behaviours),
-        panel=panel,
-        disagreements=tuple(
-            Disagreement(id=row.id, label=row.behaviour, verdict=behaviour)
-            for row, behaviour in scored
-            if row.behaviour != behaviour
-        ),
-        seconds=round(seconds, 3),
-        per_second=round(len(pairs) / seconds, 1) if seconds > 0 else None,
-        spent=total_spent(verdicts),
-        seed=seed,
-        packages={"cst-bench": __version__, "numpy": np.__version__},
-        made=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-
-
-def _classes(judge: Judge) -> tuple[str, ...]:
-    return (*judge.behaviours, NEITHER)
-
-
-def agreement_with(by: Sequence[str]) -> str:
-    """Return the source of labels in words."""
-    words = {
-        "human": "people's labels",
-        "by construction": "how the responses were made",
-        "by construction of a pair": "which of a pair each is",
-        "unknown": "labels by unknown",
-    }
-    return " and ".join(words.get(name, f"{name}'s labels") for name in by)
-
-
-def _estimates(scored: Pairs, behaviours: Sequence[str], seed: int) -> dict[str, Estimate]:
-    if not scored:
-        keys = (*OVERALL, *(f"{name}/{metric}" for name in behaviours for metric in PER_BEHAVIOUR))
-        return dict.fromkeys(keys, UNDEFINED)
-    counts = confusion_by_cluster(
-        [row.behaviour for row, _ in scored],
-        [behaviour for _, behaviour in scored],
-        (*behaviours, NEITHER),
-        [prompt_hash(row.case.prompt) for row, _ in scored],
-    )
-    return metric_estimates(counts, behaviours, seed=seed)
-
-
-def _counts(matrix: Counts, at: int) -> ConfusionCounts:
-    """Return the counts of one behaviour against all others."""
-    right = int(matrix[at, at])
-    missed, wrong = int(matrix[at].sum()) - right, int(matrix[:, at].sum()) - right
-    return ConfusionCounts(tp=right, fn=missed, fp=wrong, tn=int(matrix.sum()) - right - missed - wrong)
-
-
-def _wrong(row: Labelled, behaviours: Sequence[str]) -> str:
-    return next(name for name in (*behaviours, NEITHER) if name != row.behaviour)
-
-
-def _reliability(pairs: Sequence[tuple[Labelled, Verdict]], judge: Judge) -> Reliability | None:
-    known = [
-        (row.behaviour, verdict.probabilities)
-        for row, verdict in pairs
-        if verdict.probabilities is not None and verdict.behaviour is not None
-    ]
-    if not known:
-        return None
-    return reliability([label for label, _ in known], [probabilities for _, probabilities in known], _classes(judge))
-
-
-def _check_fields(judge: Judge, labels: LabelSet) -> None:
-    for row in labels.rows:
-        missing = sorted(judge.fields - set(row.case.fields))
-        if missing:
-            raise UserError(
-                f"judge {judge.name} needs the field {missing[0]!r}, but row {row.id} of {labels.name} lacks it "
-                f"(fields: {', '.join(row.case.fields) or 'none'})"
-            )

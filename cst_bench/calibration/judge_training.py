@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from cst_bench.calibration.calibration import agreement_with
+from cst_bench.calibration.card_making import agreement_with
 from cst_bench.calibration.fitting import Fit, FitOptions, fit
 from cst_bench.calibration.labels import Labelled, LabelSet
 from cst_bench.calibration.training_card import (

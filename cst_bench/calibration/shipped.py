@@ -14,7 +14,7 @@ from pathlib import Path
 import yaml
 
 from cst_bench import content
-from cst_bench.calibration.calibration import make_calibration
+from cst_bench.calibration.card_making import make_calibration
 from cst_bench.calibration.labels import SHIPPED as LABELS
 from cst_bench.calibration.labels import join, read_labels, shipped_labels
 from cst_bench.errors import UserError

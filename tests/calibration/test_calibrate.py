@@ -16,8 +16,8 @@ import pytest
 from pydantic import JsonValue
 from sklearn import metrics as sk
 
-from cst_bench.calibration.calibration import make_calibration
 from cst_bench.calibration.calibration_report import write_calibration
+from cst_bench.calibration.card_making import make_calibration
 from cst_bench.calibration.labels import Labelled, LabelSet, read_labels
 from cst_bench.calibration.training_card import (
     ContradictedLabels,

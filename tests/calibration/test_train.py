@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cst_bench.calibration.augmentation import augment, first_words, flat, reformatted
-from cst_bench.calibration.calibration import make_calibration
+from cst_bench.calibration.card_making import make_calibration
 from cst_bench.calibration.judge_training import train
 from cst_bench.calibration.labelled_pairs import pair_file, read_pairs
 from cst_bench.calibration.labels import join, read_labels

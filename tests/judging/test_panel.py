@@ -13,7 +13,7 @@ import pytest
 import yaml
 from pydantic import JsonValue
 
-from cst_bench.calibration.calibration import make_card
+from cst_bench.calibration.card_making import make_card
 from cst_bench.calibration.labels import Labelled, LabelSet
 from cst_bench.content import content_root, load
 from cst_bench.errors import UserError

@@ -20,7 +20,7 @@ Examples:
 
 class _Verbs(Verbs):
     package = "cst_bench.cli.judge"
-    modules: ClassVar[Mapping[str, str]] = {"train": "train_judge"}
+    modules: ClassVar[Mapping[str, str]] = {"RUN": "judge_again", "train": "train_judge"}
     verbs: ClassVar[Mapping[str, str]] = {
         "RUN": "Judge a run again, or finish its judging; RUN is its folder.",
         "list": "List the judges and their calibration.",
@@ -35,9 +35,7 @@ class _Verbs(Verbs):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the verb in the arguments; a path instead of a verb is a run to judge."""
         if args and (args[0] == "RUN" or (args[0] not in self.verbs and Path(args[0]).exists())):
-            from cst_bench.cli.judge.judge_again import command
-
-            return "RUN", command, args[1:] if args[0] == "RUN" else args
+            return "RUN", self.get_command(ctx, "RUN"), args[1:] if args[0] == "RUN" else args
         return super().resolve_command(ctx, args)
 
 

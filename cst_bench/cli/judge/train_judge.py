@@ -22,7 +22,7 @@ from cst_bench.errors import UserError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from cst_bench.calibration.judge_training import JudgeTrainingCard
+    from cst_bench.calibration.training_card import JudgeTrainingCard
 
 EPILOG = """\b
 Examples:
