@@ -1,4 +1,4 @@
-"""Paired differences against other packages' figures, and their intervals against what they promise."""
+"""Paired differences against other packages' results, and the coverage of their intervals."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_where_nothing_differs_the_interval_is_that_of_a_share_of_none() -> None
     assert difference.interval == pytest.approx((-most, most))
 
 
-def test_the_same_runs_give_the_same_figures() -> None:
+def test_the_same_runs_give_the_same_difference() -> None:
     draw = np.random.default_rng(7)
     ours, theirs = keyed(draw.random(50)), keyed(draw.random(50))
     assert bootstrap_difference([(ours, theirs)]) == bootstrap_difference([(dict(reversed(ours.items())), theirs)])
