@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# No test depends on the machine's speed: the first example of a property may import a large library.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 # Before anything imports a Hugging Face library, which reads these once.
 os.environ["HF_HUB_OFFLINE"] = "1"

@@ -1,6 +1,6 @@
 """A checkpoint, loaded once and shared by all parts of a run: loading, template gate, prompts, generation."""
 
-from cst_bench.checkpoint.files import CheckpointFiles, find_checkpoint
+from cst_bench.checkpoint.checkpoint_files import CheckpointFiles, find_checkpoint
 from cst_bench.checkpoint.loading import Checkpoint, load_chat, load_checkpoint, load_weights
 from cst_bench.checkpoint.options import CheckpointOptions, CheckpointSource, resolve
 

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from cst_bench.checkpoint.api import api_model
-from cst_bench.checkpoint.files import find_checkpoint
+from cst_bench.checkpoint.checkpoint_files import find_checkpoint
 from cst_bench.checkpoint.gate import require, run_gate
 from cst_bench.checkpoint.loading import load_chat, load_weights, placement
 from cst_bench.checkpoint.options import CheckpointOptions, resolve

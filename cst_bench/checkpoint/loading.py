@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cst_bench.checkpoint.chat import Chat
-from cst_bench.checkpoint.files import CheckpointFiles, find_checkpoint
+from cst_bench.checkpoint.checkpoint_files import CheckpointFiles, find_checkpoint
 from cst_bench.checkpoint.inspection import context_length, out_of_memory
 from cst_bench.checkpoint.options import CheckpointOptions
 from cst_bench.errors import UserError

@@ -26,7 +26,7 @@ from inspect_ai.model import (
 from inspect_ai.tool import ToolChoice, ToolInfo
 
 from cst_bench.checkpoint.chat import Message
-from cst_bench.checkpoint.files import find_checkpoint
+from cst_bench.checkpoint.checkpoint_files import find_checkpoint
 from cst_bench.checkpoint.gate import require, run_gate
 from cst_bench.checkpoint.generation import GeneratedTokens, Generator
 from cst_bench.checkpoint.loading import Checkpoint, load_chat, load_weights

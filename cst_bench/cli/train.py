@@ -88,7 +88,7 @@ def command(
     from cst_bench.errors import UserError
 
     quiet_libraries()
-    from cst_bench.checkpoint.files import TRAINING
+    from cst_bench.checkpoint.checkpoint_files import TRAINING
     from cst_bench.tuning import TrainOptions, train
 
     if truncate and drop_long:

@@ -15,9 +15,9 @@ from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser, Ge
 from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
+from cst_bench.compliance.compliance_scores import Outcome, summarise
 from cst_bench.compliance.compliance_task import REFERENCE, ComplianceTask, check_judge, check_wording, load_task
 from cst_bench.compliance.data import Prompt, PromptSet, load_prompts
-from cst_bench.compliance.scores import Outcome, summarise
 from cst_bench.judging import Case, Judge, Verdict, ignore_progress, load_judge
 
 SCORER = "behaviour"

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cst_bench.compliance.scores import Outcome
+from cst_bench.compliance.compliance_scores import Outcome
 from cst_bench.errors import Interrupted
 from cst_bench.files import DISK_FULL
 from cst_bench.judging import ask, total_spent

@@ -81,7 +81,7 @@ class CritiqueResult:
 
 
 @dataclass(frozen=True)
-class _Job:
+class _CritiqueJob:
     """A job whose options have been checked."""
 
     task: ComplianceTask
@@ -137,7 +137,7 @@ def critique(options: CritiqueOptions, progress: Progress | None = None) -> Crit
     return CritiqueResult(pairs, card)
 
 
-def _prepare(options: CritiqueOptions, progress: Progress) -> _Job:
+def _prepare(options: CritiqueOptions, progress: Progress) -> _CritiqueJob:
     """Check the options and load all but the weights, so that mistakes show before anything is generated."""
     task, path = load_task(options.task)
     requests = load_critique(options.critique)
@@ -165,7 +165,7 @@ def _prepare(options: CritiqueOptions, progress: Progress) -> _Job:
         "seed": options.seed,
         "packages": package_versions(PACKAGES),
     }
-    return _Job(task, requests, prompts, judge, is_held_out, model, settings)
+    return _CritiqueJob(task, requests, prompts, judge, is_held_out, model, settings)
 
 
 def _file_identity(content: ComplianceTask | CritiqueFile) -> dict[str, object]:
@@ -176,7 +176,7 @@ def _file_identity(content: ComplianceTask | CritiqueFile) -> dict[str, object]:
     }
 
 
-def _filter(job: _Job, turns: Sequence[Turns], progress: Progress) -> Filtered:
+def _filter(job: _CritiqueJob, turns: Sequence[Turns], progress: Progress) -> Filtered:
     """Judge the responses and make pairs of them.
 
     Raises:
@@ -204,7 +204,7 @@ def _origin(settings: Mapping[str, Any]) -> dict[str, object]:
     }
 
 
-def _write_data_card(folder: Path, card: Mapping[str, Any], job: _Job) -> None:
+def _write_data_card(folder: Path, card: Mapping[str, Any], job: _CritiqueJob) -> None:
     """Write `README.md`, the data card of the pairs: content, origin, and what was left out."""
     template = markdown_environment(training_templates()).get_template("data_card.md.j2")
     behaviours = (job.critique.draft, job.critique.rewrite)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cst_bench.compliance.compliance_scores import Outcome
 from cst_bench.compliance.compliance_task import REFERENCE
-from cst_bench.compliance.scores import Outcome
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalSample

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from cst_bench.compliance.scores import Outcome
+from cst_bench.compliance.compliance_scores import Outcome
 from cst_bench.record import ConfusionCounts, CorrectedScore
 from cst_bench.statistics.correction import MIN_LABELLED, SAMPLED, TRANSFERRED, ppi, rogan_gladen
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cst_bench.columns import Columns
+from cst_bench.compliance.compliance_scores import Outcome
 from cst_bench.compliance.compliance_task import ComplianceTask, check_judge, load_task
-from cst_bench.compliance.scores import Outcome
 from cst_bench.errors import UserError
 from cst_bench.files import digest
 from cst_bench.judging import Case, JudgeOptions, ask, describe_judge, find_judge, judge_name, load_judge
@@ -26,8 +26,8 @@ from cst_bench.record import (
 from cst_bench.reporting import StoredRun, write_run_report
 from cst_bench.runs.evaluate import RunResult
 from cst_bench.runs.generations_file import COLUMNS, ScoredGeneration, find_task, read_generations
-from cst_bench.runs.outcomes import make_outcomes
 from cst_bench.runs.run_folder import PACKAGES, new_manifest, open_folder
+from cst_bench.runs.run_outcomes import make_outcomes
 from cst_bench.runs.scoring import make_scores
 from cst_bench.table_files import read_any
 from cst_bench.workfolder import locked, package_versions

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cst_bench import capabilities
 from cst_bench.capabilities import CapabilityResult
-from cst_bench.compliance.scores import Outcome
+from cst_bench.compliance.compliance_scores import Outcome
 from cst_bench.errors import Interrupted, UserError
 from cst_bench.judging import Judge, JudgeUnavailable
 from cst_bench.judging.card import find_card, read_card
@@ -16,8 +16,8 @@ from cst_bench.progress import Progress
 from cst_bench.record import Judging
 from cst_bench.reporting import StoredRun, write_run_report
 from cst_bench.runs.labelling import read_run_labels
-from cst_bench.runs.outcomes import make_outcomes
 from cst_bench.runs.run_folder import RunFolder
+from cst_bench.runs.run_outcomes import make_outcomes
 from cst_bench.runs.scoring import make_scores
 
 

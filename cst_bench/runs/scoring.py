@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from cst_bench.capabilities import CapabilityResult
-from cst_bench.compliance.scores import Outcome, summarise
+from cst_bench.compliance.compliance_scores import Outcome, summarise
 from cst_bench.judging.card import calibrated
 from cst_bench.record import (
     Averages,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from cst_bench.checkpoint.chat import Chat
-from cst_bench.checkpoint.files import TRAINING, CheckpointFiles
+from cst_bench.checkpoint.checkpoint_files import TRAINING, CheckpointFiles
 from cst_bench.files import file_digest, write_json, write_text
 from cst_bench.templates import markdown_environment, training_templates
 from cst_bench.tuning.recipe import Recipe

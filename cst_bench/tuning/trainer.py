@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from cst_bench import __version__
 from cst_bench.checkpoint import load_weights
 from cst_bench.checkpoint.chat import Chat
-from cst_bench.checkpoint.files import CheckpointFiles
+from cst_bench.checkpoint.checkpoint_files import CheckpointFiles
 from cst_bench.checkpoint.loading import placement
 from cst_bench.errors import UserError
 from cst_bench.tuning.dataset import TokenizedRows

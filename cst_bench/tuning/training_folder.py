@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cst_bench.checkpoint.files import TRAINING
+from cst_bench.checkpoint.checkpoint_files import TRAINING
 from cst_bench.files import write_json
 from cst_bench.tuning.training_callbacks import COMPLETE
 from cst_bench.workfolder import read_manifest, require_empty, require_same_settings

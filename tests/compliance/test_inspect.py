@@ -10,9 +10,9 @@ from inspect_ai import eval as inspect_eval
 from inspect_ai.log import read_eval_log
 from inspect_ai.model import Model
 
+from cst_bench.compliance.compliance_scores import summarise
 from cst_bench.compliance.inspect_task import compliance
 from cst_bench.compliance.logs import generate, judge_log, outcomes, read_outcomes
-from cst_bench.compliance.scores import summarise
 from cst_bench.errors import Interrupted, UserError
 from cst_bench.judging import load_judge
 from cst_bench.record import ConfigurationScore

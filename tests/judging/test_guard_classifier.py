@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from cst_bench.checkpoint import CheckpointOptions, find_checkpoint
-from cst_bench.checkpoint.classification import load_classifier
+from cst_bench.checkpoint.classifier_loading import load_classifier
 from cst_bench.errors import UserError
 from cst_bench.judging import Case, JudgeOptions, Verdict, ask, load_judge
 from cst_bench.judging.guard.guard_judge import TOO_LONG

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from cst_bench.capabilities import CapabilityResult
-from cst_bench.compliance.scores import Outcome
+from cst_bench.compliance.compliance_scores import Outcome
 from cst_bench.files import digest
 from cst_bench.judging import JudgeCall, Verdict, total_spent
 from cst_bench.record import (
@@ -26,8 +26,8 @@ from cst_bench.record import (
     Usage,
 )
 from cst_bench.reporting import StoredRun, read_run
-from cst_bench.runs.outcomes import make_outcomes
 from cst_bench.runs.run_folder import PACKAGES, open_folder
+from cst_bench.runs.run_outcomes import make_outcomes
 from cst_bench.runs.scoring import make_scores
 from cst_bench.workfolder import package_versions
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cst_bench.compliance.scores import Outcome
+from cst_bench.compliance.compliance_scores import Outcome
 from cst_bench.record import ConfusionCounts
 from cst_bench.runs.corrected_scores import corrected_scores
 

@@ -161,7 +161,7 @@ class GuardJudge:
     def _load(self) -> GuardModel:
         verdicts = list(self._file.verdicts)
         if self._file.architecture == "sequence-classification":
-            from cst_bench.checkpoint.classification import load_classifier
+            from cst_bench.checkpoint.classifier_loading import load_classifier
             from cst_bench.judging.guard.sequence_classifier import ClassifierGuard
 
             return ClassifierGuard(load_classifier(self._files), self._file.input == "pair", verdicts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from cst_bench.checkpoint.classification import Classifier
+from cst_bench.checkpoint.classifier_loading import Classifier
 from cst_bench.errors import UserError
 from cst_bench.judging.guard.data_tokenizer import DataTokenizer, GuardInput
 from cst_bench.judging.guard.guard_inputs import GuardModel

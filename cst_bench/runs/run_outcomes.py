@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cst_bench.capabilities import CapabilityResult
-from cst_bench.compliance.scores import Outcome
+from cst_bench.compliance.compliance_scores import Outcome
 from cst_bench.record import DocumentScores, Outcomes
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cst_bench.checkpoint.files import CheckpointFiles
+from cst_bench.checkpoint.checkpoint_files import CheckpointFiles
 from cst_bench.checkpoint.inspection import context_length
 from cst_bench.checkpoint.loading import check_loaded, explained, placement
 from cst_bench.errors import UserError

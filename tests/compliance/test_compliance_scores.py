@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cst_bench.compliance.compliance_scores import Outcome, share, summarise
 from cst_bench.compliance.compliance_task import REFERENCE
-from cst_bench.compliance.scores import Outcome, share, summarise
 from cst_bench.record import ReferenceCounts, Score
 from cst_bench.statistics.intervals import wilson
 
