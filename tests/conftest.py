@@ -8,10 +8,6 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# No test depends on the machine's speed: the first example of a property may import a large library.
-settings.register_profile("any machine", deadline=None)
-settings.load_profile("any machine")
-
 # Before anything imports a Hugging Face library, which reads these once.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
@@ -21,6 +17,10 @@ os.environ["INSPECT_LOG_LEVEL"] = "error"
 os.environ["OMP_NUM_THREADS"] = "1"
 
 from tests.checkpoints import make_checkpoint
+
+# No test depends on the machine's speed: the first example of a property may import a large library.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")
