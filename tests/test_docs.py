@@ -83,3 +83,10 @@ def test_the_notebook_is_stored_without_outputs() -> None:
 
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 160
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_files_that_a_page_names_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for named in re.findall(r"(?:cst_bench|tests|benchmarks|scripts)/[a-z_/]+(?:\.py|/)", text):
+        assert (ROOT / named).exists(), f"{page.relative_to(ROOT)} names {named}"
