@@ -52,17 +52,22 @@ class Padding(Content):
     """Repeated filler text."""
 
     text: str
+    """Filler text."""
     times: Annotated[int, Field(ge=1, le=10_000)]
+    """Number of repetitions."""
 
 
 class Family(Content):
     """Attacks of one kind."""
 
     kind: Literal["injection", "style"]
+    """`injection` addresses the judge; `style` changes the tone of the response."""
     texts: list[str] = Field(min_length=1)
     """Texts with `{response}`, and optionally `{target}`, `{prompt}`, `{padding}`; one is drawn for each response."""
     transform: Literal["control", "zero_width", "right_to_left", "look_alike"] | None = None
+    """Change of characters that a reader does not see."""
     repeat: Padding | None = None
+    """Filler text for `{padding}`."""
     applies: list[str] | None = None
     """Labels that stay true under this attack; all if None."""
 
@@ -80,10 +85,15 @@ class AttackFile(Content):
     """A suite of attacks."""
 
     name: str
+    """Name for `--suite` of `cst-bench judge attack`."""
     version: Annotated[int, Field(ge=1)]
+    """Version; increased by every change that changes results."""
     description: str
+    """What the attacks test, in a sentence."""
     families: dict[str, Family] = Field(min_length=1)
+    """Name → attacks of one kind."""
     changelog: dict[int, str] = Field(default_factory=dict)
+    """Version → what changed."""
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,15 @@ class CapabilityTask(Content):
     """A task or group of lm-eval, from its stock definitions or from another folder."""
 
     name: str = Field(pattern=r"^[a-z0-9_]+$")
+    """Name for `--task`, in the run folder and in scores.json."""
     version: Annotated[int, Field(ge=1)]
+    """Version; increased by every change that changes results."""
     title: str
     """Column name in reports."""
     description: str
+    """What the task measures, in a sentence."""
     source: str
+    """Where the task comes from."""
     lm_eval: str
     """Name of the task or group in lm-eval."""
     is_group: bool = False
@@ -32,9 +36,11 @@ class CapabilityTask(Content):
     definitions: str | None = None
     """Folder of other definitions, relative to the task file."""
     num_fewshot: Annotated[int, Field(ge=0)]
+    """Number of examples in the prompt."""
     metric: str
     """lm-eval's name of the reported metric."""
     changelog: dict[int, str] = Field(default_factory=dict)
+    """Version → what changed."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> CapabilityTask:

@@ -40,7 +40,9 @@ class Data(Content):
     hub: str | None = None
     """Data set id on the Hugging Face Hub."""
     revision: str | None = None
+    """Branch, tag or commit of the Hub data set; the newest if None."""
     subset: str | None = None
+    """Configuration of the Hub data set, where it has several."""
     hub_split: str = "train"
     """Split of the Hub data set; `train+test` concatenates two."""
     file: str | None = None
@@ -65,13 +67,16 @@ class Wording(Content):
     """Text of a system prompt and where it was published."""
 
     system: str = Field(min_length=1)
+    """Text of the system prompt."""
     source: str
+    """Where the text was published."""
 
 
 class Configuration(Content):
     """System prompt and the behaviour it asks for."""
 
     behaviour: str
+    """Behaviour that the system prompt asks for, one of the judge's."""
     wordings: dict[str, Wording] = Field(default_factory=dict)
     """Name of a source → the system prompt in that source's words; the task's `wording` is the default."""
     system_column: str | None = None
@@ -90,26 +95,38 @@ class GenerationSettings(Content):
     """Sampling settings of the responses; temperature 0 is greedy."""
 
     max_tokens: Annotated[int, Field(ge=1)]
+    """Most tokens of a response."""
     temperature: Annotated[float, Field(ge=0)] = 0.0
+    """Sampling temperature; 0 is greedy."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of probability that is sampled from."""
 
 
 class ComplianceTask(Content):
     """Compliance task: every prompt runs under every configuration, and with no system prompt as a reference."""
 
     name: str = Field(pattern=r"^[a-z0-9_]+$")
+    """Name for `--task`, in the run folder and in scores.json."""
     version: Annotated[int, Field(ge=1)]
+    """Version; increased by every change that changes results."""
     title: str
+    """Name in reports."""
     description: str
+    """What the task measures, in a sentence."""
     source: str
+    """Where prompts and wordings come from."""
     judge: str
     """Name of a judge, or path to a judge file, relative to the task file."""
     wording: str
     """Default wording."""
     configurations: dict[str, Configuration] = Field(min_length=1)
+    """Id (S1, S0, …) → system prompt and the behaviour that it asks for."""
     generation: GenerationSettings
+    """Sampling settings."""
     data: Data
+    """Prompts."""
     changelog: dict[int, str] = Field(default_factory=dict)
+    """Version → what changed."""
 
     @model_validator(mode="after")
     def _names(self) -> ComplianceTask:

@@ -94,11 +94,17 @@ class JudgeFile(Content):
     """Keys that the judge files of every kind have."""
 
     name: str
+    """Name in reports."""
     version: Annotated[int, Field(ge=1)]
+    """Version; increased by every change that changes verdicts."""
     kind: str
+    """Kind of judge; decides which other keys the file has."""
     description: str
+    """What the judge decides and by what, in a sentence."""
     behaviours: list[str] | dict[str, str]
+    """Behaviours that a verdict can name, besides `neither`."""
     changelog: dict[int, str] = Field(default_factory=dict)
+    """Version → what changed."""
 
 
 class Judge(Protocol):

@@ -44,6 +44,7 @@ class LlmFile(JudgeFile):
     """Judge file of kind `llm`."""
 
     kind: Literal["llm"]
+    """Asks a language model."""
     behaviours: dict[str, str] = Field(min_length=1)
     """Behaviour → its meaning, filled into the prompt at `{behaviours}`."""
     neither: str
@@ -56,10 +57,13 @@ class LlmFile(JudgeFile):
     fields: list[str] = Field(default_factory=list)
     """Fields of the row that the model is shown as data."""
     verdict: Literal["words", "numbers"] = "words"
+    """Form of the verdict: the name of a behaviour on a line with the marker, or a number such as `[[1]]`."""
     numbers: dict[int, str] = Field(default_factory=dict)
     """Number → behaviour, for the format `[[0]]`, `[[1]]`."""
     max_tokens: Annotated[int, Field(ge=16)] = 512
+    """Most tokens of an answer."""
     connections: Annotated[int, Field(ge=1)] = 8
+    """Concurrent calls."""
     retries: Annotated[int, Field(ge=0)] = 5
     """Retries of a call that failed for a passing reason: 429, 5xx, a timeout, a cut connection."""
     backoff: Annotated[float, Field(gt=0)] = 1.0

@@ -59,12 +59,15 @@ class PanelFile(JudgeFile):
     """Judge file of kind `panel`."""
 
     kind: Literal["panel"]
+    """Several judges vote."""
     behaviours: list[str] = Field(min_length=1)
     """Behaviours, the same for every member."""
     members: list[Annotated[MemberEntry, BeforeValidator(_from_name, json_schema_input_type=str | MemberEntry)]] = (
         Field(min_length=2)
     )
+    """Judges that vote, at least two."""
     vote: Literal["majority", "weighted"]
+    """`weighted`: by the members' weights, or by their calibration cards if none has a weight."""
     quorum: Annotated[int, Field(ge=1)] | None = None
     """Fewest members that must give a verdict; more than half if None."""
 

@@ -23,8 +23,11 @@ class RuleCondition(Content):
     matches: str | None = None
     """Regular expression that is found in the response; fields are filled in as literal text."""
     all: list[RuleCondition] | None = None
+    """Conditions that all hold."""
     any: list[RuleCondition] | None = None
+    """Conditions of which at least one holds."""
     not_: Annotated[RuleCondition | None, Field(alias="not")] = None
+    """Condition that does not hold."""
 
     @model_validator(mode="after")
     def _one_key(self) -> RuleCondition:
@@ -43,18 +46,24 @@ class Rule(Content):
     """A behaviour, and the condition under which a response shows it."""
 
     behaviour: str
+    """Verdict if the condition holds; may be `neither`."""
     when: RuleCondition
+    """Condition on the response."""
 
 
 class RulesFile(JudgeFile):
     """Judge file of kind `rules`."""
 
     kind: Literal["rules"]
+    """Decides by conditions on the text."""
     behaviours: list[str] = Field(min_length=1)
+    """Behaviours that a rule can name, besides `neither`."""
     ignore_case: bool = False
+    """Compare text without regard to case."""
     first_characters: Annotated[int, Field(ge=1)] | None = None
     """Number of characters of the response to read; all of them if None."""
     rules: list[Rule]
+    """Rules in order; the first that holds decides."""
     otherwise: str = NEITHER
     """Behaviour if no rule holds."""
 

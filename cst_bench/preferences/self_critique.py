@@ -35,9 +35,13 @@ class CritiqueFile(Content):
     """Critique file: the behaviours of draft and rewrite, and the requests that lead from one to the other."""
 
     name: str
+    """Name for `--critique`."""
     version: Annotated[int, Field(ge=1)]
+    """Version; increased by every change that changes pairs."""
     description: str
+    """What the critique is for, in a sentence."""
     source: str
+    """Where the wordings come from."""
     draft: str
     """Behaviour of the draft y0, which is made under the configuration that asks for it."""
     rewrite: str
@@ -51,7 +55,9 @@ class CritiqueFile(Content):
     leaks: list[str] = Field(default_factory=list)
     """Regular expressions that match a rewrite which talks about the critique instead of answering."""
     generation: GenerationSettings
+    """Sampling settings of all three turns."""
     changelog: dict[int, str] = Field(default_factory=dict)
+    """Version → what changed."""
 
     @model_validator(mode="after")
     def _sound(self) -> CritiqueFile:

@@ -14,8 +14,11 @@ class TrainingIdentity(Record):
     method: str
     """`dpo` or `cst`."""
     recipe: str
+    """Name of the recipe."""
     recipe_sha256: str
+    """SHA-256 of the recipe, with the changes made to it."""
     seed: int
+    """Random seed of the training."""
     data_sha256: str
     """SHA-256 of the training rows."""
     base: str
@@ -23,6 +26,7 @@ class TrainingIdentity(Record):
     base_sha256: str
     """SHA-256 of the weights it was trained on."""
     system_as: str = "system"
+    """How the system prompt was put into the chat template."""
 
 
 class CheckpointIdentity(Record):
@@ -33,20 +37,27 @@ class CheckpointIdentity(Record):
     kind: str
     """`local`, `hub`, `adapter`, `inspect` (an Inspect model name) or `file` (generations made elsewhere)."""
     revision: str | None = None
+    """Commit on the Hub."""
     architecture: str | None = None
+    """Class of the model."""
     weights_sha256: str | None = None
     """SHA-256 of the (base) weights."""
     adapter_sha256: str | None = None
+    """SHA-256 of an adapter's weights."""
     settings_sha256: str | None = None
     """SHA-256 of config, tokenizer and chat template."""
     base: str | None = None
     """Label of an adapter's base."""
     training: TrainingIdentity | None = None
+    """Training by `cst-bench train`; None for other checkpoints."""
     dtype: str | None = None
+    """Data type of the weights."""
     quantization: str | None = None
+    """Quantization of the weights; None if they have none."""
     system_as: str | None = None
     """How the system prompt is put into the chat template."""
     stop_token: tuple[str, ...] = ()
+    """Tokens given with `--stop-token`."""
     chat_template_sha256: str | None = None
     """SHA-256 of the template given with `--chat-template`."""
     sha256: str | None = None
@@ -57,16 +68,22 @@ class SuiteRecord(Record):
     """The suite of a run."""
 
     name: str
+    """Name of the suite."""
     version: int
+    """Version of the suite."""
     title: str
+    """Name in reports."""
 
 
 class JudgeRecord(Record):
     """The judge of a task: enough to recognize it and to load it again. Holds no key."""
 
     name: str
+    """Name in reports."""
     version: int
+    """Version of the judge."""
     kind: str
+    """`llm`, `rules`, `classifier`, `guard`, `panel`; or the origin of verdicts made elsewhere."""
     sha256: str
     """Identity: SHA-256 of everything that decides a verdict."""
     source: str
@@ -106,7 +123,9 @@ class CalibrationSummary(Record):
     """What a run keeps of its judge's calibration card."""
 
     macro_f1: float | None
+    """Macro F1 on the labels; None if undefined."""
     interval: Interval | None
+    """95 % interval of macro F1."""
     n: int
     """Labelled responses."""
     labels: str

@@ -15,15 +15,20 @@ class GenerationRecord(Record):
     """How responses were sampled."""
 
     max_tokens: int
+    """Most tokens of a response."""
     temperature: float
+    """Sampling temperature; 0 is greedy."""
     top_p: float
+    """Share of probability that was sampled from."""
 
 
 class ComplianceSettings(Record):
     """What decides the results of a compliance task."""
 
     title: str
+    """Name in reports."""
     version: int
+    """Version of the task."""
     sha256: str
     """SHA-256 of the task file's content."""
     configurations: dict[str, str]
@@ -31,11 +36,15 @@ class ComplianceSettings(Record):
     fields: tuple[str, ...] = ()
     """Columns handed to the judge."""
     wording: str
+    """Wording of the system prompts."""
     data: str
     """Data set and revision, or file name."""
     data_sha256: str
+    """SHA-256 of the prompts and their fields."""
     prompts: int
+    """Number of prompts."""
     judge: JudgeRecord
+    """Judge of the responses."""
     generation: GenerationRecord | None
     """None for generations made elsewhere."""
 
@@ -44,7 +53,9 @@ class CapabilitySettings(Record):
     """What decides the results of a capability task."""
 
     title: str
+    """Column name in reports."""
     version: int
+    """Version of the task."""
     sha256: str
     """SHA-256 of the task file's content."""
     definitions_sha256: str | None
@@ -57,16 +68,25 @@ class RunSettings(Record):
     """Everything that decides the results of a run. Runs with other settings are never mixed in one folder."""
 
     checkpoint: CheckpointIdentity
+    """Evaluated weights."""
     device: str | None = None
+    """Device that the model ran on."""
     suite: SuiteRecord
+    """Suite of the run."""
     average: tuple[str, ...] = ()
     """Configurations of the compliance average."""
     compliance: dict[str, ComplianceSettings]
+    """Compliance task → what decides its results."""
     capabilities: dict[str, CapabilitySettings]
+    """Capability task → what decides its results."""
     split: str = "test"
+    """Split of the prompts."""
     limit: int | None = None
+    """Most prompts or documents of each task; None for all."""
     seed: int | None = None
+    """Random seed for sampling."""
     min_judge_f1: float
+    """Macro F1 below which a judge counts as uncalibrated."""
     packages: dict[str, str]
     """Installed versions."""
 
@@ -75,13 +95,17 @@ class CompliancePart(Record):
     """Progress of a compliance task."""
 
     state: Literal["pending", "generated", "judged"] = "pending"
+    """How far the task is."""
     log: str | None = None
     """Inspect log with the responses, relative to the run folder."""
     seconds: float | None = None
     """Time of generation."""
     responses: int | None = None
+    """Number of responses."""
     usage: Usage | None = None
+    """Tokens of the responses."""
     judging: Judging | None = None
+    """What judging took."""
     calibration: CalibrationSummary | None = None
     """Summary of the judge's calibration card."""
 
@@ -90,7 +114,9 @@ class CapabilityPart(Record):
     """Progress of a capability task."""
 
     state: Literal["pending", "done", "unavailable"] = "pending"
+    """How far the task is."""
     seconds: float | None = None
+    """Time of scoring."""
     fallback: str | None = None
     """Why lm-eval's stock scoring was used; None if it was not."""
     reason: str | None = None
@@ -101,15 +127,20 @@ class Status(Record):
     """How far a run is."""
 
     run: Literal["running", "finished"] = "running"
+    """How far the run is."""
     compliance: dict[str, CompliancePart] = Field(default_factory=dict)
+    """Compliance task → its progress."""
     capabilities: dict[str, CapabilityPart] = Field(default_factory=dict)
+    """Capability task → its progress."""
 
 
 class Environment(Record):
     """The machine that a run was made on."""
 
     python: str
+    """Version of Python."""
     platform: str
+    """Operating system and processor."""
 
 
 class Manifest(RecordFile):
@@ -119,13 +150,18 @@ class Manifest(RecordFile):
     WRITTEN_BY: ClassVar[str] = "make the run again into a new folder (`cst-bench run` or `cst-bench score` with --out)"
 
     schema_version: Literal[3] = Field(default=3, alias="schema")
+    """Version of this format."""
     settings: RunSettings
+    """Everything that decides the results."""
     settings_sha256: str
+    """SHA-256 of the settings."""
     status: Status
+    """How far the run is."""
     environment: Environment | None = None
     """None in published runs."""
     started: str
     """UTC, ISO 8601."""
     finished: str | None = None
+    """UTC, ISO 8601; None while it runs."""
     earlier_judges: tuple[dict[str, JudgeRecord], ...] = ()
     """Judges whose verdicts were replaced, by task."""

@@ -29,9 +29,11 @@ class Outcomes(RecordFile):
     WRITTEN_BY: ClassVar[str] = "`cst-bench judge {folder}` writes it again"
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
+    """Version of this format."""
     compliance: dict[str, dict[str, dict[str, str | None]]]
     """Task → configuration (`none`: no system prompt) → prompt id → behaviour; null is unscored."""
     capabilities: dict[str, DocumentScores]
+    """Capability task → scores of its documents."""
 
     def write(self, folder: Path, *, compact: bool = True) -> None:
         """Write the file into a folder, on one line by default: it has a value for every response."""

@@ -18,8 +18,11 @@ class CorrectedScore(Record):
     """A score corrected for judge error."""
 
     method: Literal["ppi++", "rogan-gladen"]
+    """How the score was corrected."""
     score: float | None
+    """Estimate of the share without judge error; None if undefined."""
     interval: Interval | None
+    """95 % interval."""
     labelled: int
     """Responses of this run that people labelled."""
     assumes: str
@@ -32,12 +35,15 @@ class Score(Record):
     """A share of responses, with Wilson's 95 % interval."""
 
     score: float | None
+    """Share of the scored responses; None if there are none."""
     n: int
     """Scored responses."""
     unscored: int
     """Responses without a verdict, in neither score nor n."""
     interval: Interval | None
+    """95 % interval; None without a score."""
     corrected: CorrectedScore | None = None
+    """Score corrected for judge error; None if there is nothing to correct it by."""
 
 
 class ConfigurationScore(Score):
@@ -53,14 +59,18 @@ class ReferenceCounts(Record):
     """Responses under no system prompt: nothing is asked for, so nothing is scored."""
 
     n: int
+    """Responses with a verdict."""
     unscored: int
+    """Responses without one."""
     behaviours: dict[str, int]
+    """Behaviour → number of responses."""
 
 
 class TaskScores(Record):
     """The scores of a compliance task."""
 
     configurations: dict[str, ConfigurationScore]
+    """Configuration → its score."""
     joint: Score | None = None
     """Share of prompts on which the model complies under every configuration; None for a single configuration."""
     reference: ReferenceCounts | None = None
@@ -71,10 +81,15 @@ class CapabilityScore(Record):
     """The score of a capability task, by lm-eval."""
 
     title: str
+    """Column name in reports."""
     metric: str | None
+    """lm-eval's name of the metric."""
     score: float | None
+    """Score in the metric, 0 to 1."""
     stderr: float | None
+    """Standard error, by lm-eval."""
     interval: Interval | None
+    """95 % interval."""
     n: int
     """Documents."""
     unavailable: str | None = None
@@ -85,7 +100,9 @@ class AverageScore(Record):
     """The mean of several scores."""
 
     score: float | None
+    """Unweighted mean."""
     interval: Interval | None
+    """95 % interval."""
     stderr: float | None = None
     """Of capabilities only."""
     over: tuple[str, ...]
@@ -96,13 +113,16 @@ class Averages(Record):
     """Averages over configurations and over capability tasks; None if the run does not have all of them."""
 
     compliance: AverageScore | None
+    """Over the configurations that the suite averages."""
     capabilities: AverageScore | None
+    """Over the capability tasks."""
 
 
 class TaskJudge(JudgeRecord):
     """The judge of a task with its calibration."""
 
     calibration: CalibrationSummary | None
+    """Summary of the judge's calibration card; None if there is none."""
     calibrated: bool
     """Whether the card's macro F1 reaches what the run requires."""
 
@@ -114,11 +134,18 @@ class Scores(RecordFile):
     WRITTEN_BY: ClassVar[str] = "`cst-bench judge {folder}` writes it again"
 
     schema_version: Literal[2] = Field(default=2, alias="schema")
+    """Version of this format."""
     checkpoint: CheckpointIdentity
+    """Evaluated weights."""
     suite: SuiteRecord
+    """Suite of the run."""
     judges: dict[str, TaskJudge]
+    """Compliance task → its judge."""
     compliance: dict[str, TaskScores]
+    """Compliance task → its scores."""
     capabilities: dict[str, CapabilityScore]
+    """Capability task → its score."""
     averages: Averages
+    """Averages."""
     notes: tuple[str, ...] = ()
     """What else a reader has to know."""

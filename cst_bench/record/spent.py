@@ -11,7 +11,9 @@ class Usage(Record):
     """Tokens of generated responses, and how the responses ended."""
 
     input_tokens: int
+    """Tokens of the prompts."""
     output_tokens: int
+    """Tokens of the responses."""
     stop_reasons: dict[str, int] = Field(default_factory=dict)
     """Stop reason (`stop`, `max_tokens`, …) → number of responses."""
 
@@ -24,7 +26,9 @@ class Spent(Record):
     cached: int
     """Verdicts answered from the cache, paid for before; not in the tokens and the cost."""
     input_tokens: int
+    """Tokens of the judge's prompts."""
     output_tokens: int
+    """Tokens of its answers."""
     cost_usd: float | None
     """US dollars; None if the price of some call is not known."""
 
@@ -33,5 +37,6 @@ class Judging(Record):
     """What judging the responses of one task took."""
 
     seconds: float
+    """Time of judging."""
     spent: Spent | None = None
     """None for a judge that calls no model."""

@@ -26,7 +26,9 @@ class ReproducedModel(Content):
     """A base model and the recipe that trains it."""
 
     title: str
+    """Name in tables."""
     checkpoint: str
+    """Base model: folder, Hub id, or `tiny`."""
     recipe: str
     """Name or path of a recipe."""
 
@@ -35,7 +37,9 @@ class Variant(Content):
     """A way to train: the configurations of the rows, and how often each row is used."""
 
     title: str
+    """Name in tables, such as `+ CST`."""
     method: Literal["cst", "dpo"]
+    """Configurations of the rows: all (cst), or the first (dpo)."""
     copies: Annotated[float, Field(gt=0)] = 1.0
     """Times that each row is used; DPO with 2 takes as many optimizer steps as CST, which has two rows per pair."""
 
@@ -53,12 +57,17 @@ class DataSet(Content):
     """The tasks whose pairs a set of models is trained on, and what the models are evaluated on."""
 
     title: str
+    """Name in the report."""
     pairs: list[str] = Field(min_length=1)
     """Compliance tasks."""
     rows: list[ExtraRows] = Field(default_factory=list)
+    """Rows from elsewhere."""
     variants: list[str] = Field(min_length=1)
+    """Variants that are trained on this data."""
     suite: str | None = None
+    """Suite that the models are evaluated on."""
     tasks: list[str] = Field(default_factory=list)
+    """Tasks that they are evaluated on, instead of a suite."""
 
     @model_validator(mode="after")
     def _something_to_run(self) -> DataSet:
@@ -71,12 +80,15 @@ class TableForm(Content):
     """A table in the paper's form: rows are base and variants, columns scores."""
 
     title: str
+    """Heading."""
     set: str
+    """Data set whose models are in the table."""
     columns: list[str] = Field(min_length=1)
     """Configurations, `Avg.`, or titles of capabilities."""
     average: bool = True
     """Add a last column with the mean of the others."""
     percent: bool = False
+    """Show scores in %."""
     published: str | None = None
     """Table in reports/published.yaml whose values are shown beside, for models by their Hub id."""
 
@@ -85,20 +97,31 @@ class Reproduction(Content):
     """Models, data, variants, seeds, and the tables that come out."""
 
     name: str = Field(pattern=r"^[a-z0-9_-]+$")
+    """Name for `cst-bench reproduce`; part of the output folder's name."""
     version: Annotated[int, Field(ge=1)]
+    """Version; increased by every change that changes results."""
     title: str
+    """Heading of the report."""
     description: str
+    """What is reproduced, in a sentence."""
     source: str
+    """Where the results to reproduce were published."""
     tuned: str
     """What was chosen by looking at results, and at which results."""
     models: dict[str, ReproducedModel] = Field(min_length=1)
+    """Key → base model."""
     critiques: dict[str, str]
     """Task → critique file: how its pairs are made."""
     variants: dict[str, Variant] = Field(min_length=1)
+    """Key → way to train."""
     sets: dict[str, DataSet] = Field(min_length=1)
+    """Key → data to train on."""
     seeds: list[int] = Field(min_length=1)
+    """Random seeds; every variant is trained once with each."""
     tables: list[TableForm] = Field(min_length=1)
+    """Tables of the report."""
     changelog: dict[int, str] = Field(default_factory=dict)
+    """Version → what changed."""
 
     @model_validator(mode="after")
     def _names(self) -> Reproduction:

@@ -16,13 +16,19 @@ class Suite(Content):
     """A list of compliance tasks and capability tasks, by name or path."""
 
     name: str = Field(pattern=r"^[a-zA-Z0-9_-]+$")
+    """Name for `--suite`; part of the run folder's name."""
     version: Annotated[int, Field(ge=1)]
+    """Version; increased by every change that changes results."""
     title: str
+    """Name in reports."""
     compliance: list[str] = Field(default_factory=list)
+    """Compliance tasks, by name or by path relative to where the command is started."""
     capabilities: list[str] = Field(default_factory=list)
+    """Capability tasks, likewise."""
     average: list[str] = Field(default_factory=list)
     """The configurations whose scores the compliance average is over."""
     changelog: dict[int, str] = Field(default_factory=dict)
+    """Version → what changed."""
 
     @model_validator(mode="after")
     def _something(self) -> Suite:

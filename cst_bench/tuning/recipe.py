@@ -62,9 +62,13 @@ class Recipe(Content):
     """Settings of a training."""
 
     name: str = Field(pattern=r"^[a-z0-9_.-]+$")
+    """Name in model cards; part of the output folder's name."""
     version: Annotated[int, Field(ge=1)]
+    """Version; increased by every change that changes the trained weights."""
     title: str
+    """Name in model cards."""
     description: str = ""
+    """What the recipe is for."""
     source: str = ""
     """Origin of the settings."""
     base: str
@@ -86,6 +90,7 @@ class Recipe(Content):
     quantization: Options | None = None
     """Options of `BitsAndBytesConfig` for the base."""
     changelog: dict[int, str] = Field(default_factory=dict)
+    """Version → what changed."""
 
     def without_defaults(self) -> Options:
         """Return the keys that were set, as in a file."""
@@ -146,10 +151,11 @@ def _changed(data: Options, change: str) -> Options:
 @lru_cache
 def checked_recipe() -> type[Recipe]:
     """Make the schema that includes the libraries' options, so that a fault in them is reported like any other."""
+    described = {name: field.description for name, field in Recipe.model_fields.items()}
     sections: Options = {
-        "trl": (_section("trl"), Field(default_factory=dict)),
-        "lora": (_section("lora") | None, None),
-        "quantization": (_section("quantization") | None, None),
+        "trl": (_section("trl"), Field(default_factory=dict, description=described["trl"])),
+        "lora": (_section("lora") | None, Field(default=None, description=described["lora"])),
+        "quantization": (_section("quantization") | None, Field(default=None, description=described["quantization"])),
     }
     return create_model("CheckedRecipe", __base__=Recipe, **sections)
 

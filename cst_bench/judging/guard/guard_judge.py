@@ -50,12 +50,15 @@ class GuardFile(JudgeFile):
     """Judge file of kind `guard`."""
 
     kind: Literal["guard"]
+    """A checkpoint that was trained to classify responses."""
     behaviours: list[str] = Field(min_length=1)
+    """Behaviours that the verdict texts stand for."""
     model: str | None = None
     """Hub id, folder (may be relative to the file) or, for `causal-lm`, adapter. `--judge-model` overrides it."""
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
     architecture: Literal["causal-lm", "sequence-classification"]
+    """Causal language model, or sequence classifier."""
     input: Literal["chat", "template", "response", "pair"]
     """`chat` (the checkpoint's chat template) or `template` for a causal LM; `response` or `pair` (prompt and response)
     for a classifier."""
@@ -72,7 +75,9 @@ class GuardFile(JudgeFile):
     too_long: Literal["unscored", "shorten"] = "unscored"
     """Treatment of a response that doesn't fit: `shorten` omits its middle, and the verdict's reason says so."""
     dtype: str = "auto"
+    """Data type of the weights, as for `--dtype`."""
     load_in_4bit: bool = False
+    """Quantize the weights to 4-bit NF4."""
     batch_size: Annotated[int, Field(ge=1)] | None = None
     """Rows at a time; chosen by free memory if None."""
 

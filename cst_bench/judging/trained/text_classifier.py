@@ -38,6 +38,7 @@ class FeatureSettings(Content):
     """Features that a classifier was trained on, and their weights; features of larger weight are regularised less."""
 
     version: Annotated[int, Field(ge=1)] = FEATURES_VERSION
+    """Version of the features' definition."""
     opening: Annotated[float, Field(gt=0)] = 1.0
     """Weight of the first words."""
     body: Annotated[float, Field(gt=0)] = 3.0

@@ -34,7 +34,9 @@ class ClassifierFile(JudgeFile):
     """Judge file of kind `classifier`."""
 
     kind: Literal["classifier"]
+    """A text classifier made by `cst-bench judge train`."""
     behaviours: list[str] = Field(min_length=1)
+    """Behaviours that the classifier knows."""
     classes: list[str] = Field(min_length=2)
     """Classes of the model, in the order of its outputs: the behaviours, and `neither` if it was trained on that."""
     model: str
@@ -42,6 +44,7 @@ class ClassifierFile(JudgeFile):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     """SHA-256 of the model file."""
     features: FeatureSettings
+    """Features that it was trained on."""
 
 
 class ClassifierJudge:
