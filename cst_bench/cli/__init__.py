@@ -23,7 +23,7 @@ Examples:
   cst-bench doctor ./my-model               check its chat template
   cst-bench init task mine                  write a task of your own to start from
 
-`cst-bench COMMAND --help` describes a command. Exit status: 0 done, 1 a gate or threshold not met, 2 wrong input, 3
+`cst-bench COMMAND --help` describes a command. Exit status: 0 done, 1 a --fail-if gate holds, 2 wrong input, 3
 interrupted (the same command continues)."""
 
 
@@ -60,7 +60,7 @@ _FILE_ERRORS = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirec
 
 
 def main() -> None:
-    """Run the command line and exit with 0 (done), 1 (threshold not met), 2 (wrong input) or 3 (interrupted)."""
+    """Run the command line and exit with 0 (done), 1 (a --fail-if gate holds), 2 (wrong input) or 3 (interrupted)."""
     try:
         status = cli(prog_name="cst-bench", standalone_mode=False)
     except click.exceptions.Exit as error:

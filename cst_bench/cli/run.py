@@ -39,7 +39,10 @@ provider's prefix (openai/…, vllm/…); hf/ORG/NAME is always the Hub. The sam
 @click.command(epilog=EPILOG)
 @checkpoint_options
 @click.option(
-    "--suite", show_default="tiny, without --task", metavar="SUITE", help="Suite to run: tiny, paper or a suite file."
+    "--suite",
+    show_default="tiny, unless --task is given",
+    metavar="SUITE",
+    help="Suite to run: tiny, paper or a suite file.",
 )
 @click.option("--task", "tasks", multiple=True, metavar="TASK", help="Run only this task (name or file); repeatable.")
 @click.option(
@@ -55,7 +58,7 @@ provider's prefix (openai/…, vllm/…); hf/ORG/NAME is always the Hub. The sam
     "--wording",
     show_default="each task's own",
     metavar="WORDING",
-    help="Published wording of the system prompts to use.",
+    help="Wording of the system prompts, one that the task names.",
 )
 @assignment_option("--data", "data", "TASK=PATH", "Local data to use for a task")
 @click.option(

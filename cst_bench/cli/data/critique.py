@@ -42,7 +42,7 @@ the judge confirms become a preference pair. The same command continues an inter
     "--wording",
     show_default="the task's own",
     metavar="WORDING",
-    help="Published wording of the draft's system prompt to use.",
+    help="Wording of the draft's system prompt, one that the task names.",
 )
 @click.option(
     "--data",

@@ -42,7 +42,7 @@ The chosen response of a row is the one whose behaviour the configuration asks f
     "--wording",
     show_default="the task's own",
     metavar="WORDING",
-    help="Published wording of the system prompts to use.",
+    help="Wording of the system prompts, one that the task names.",
 )
 @click.option("--paraphrases", is_flag=True, help="Draw each row's system prompt from the wording and its paraphrases.")
 @seed_option("drawing paraphrases")

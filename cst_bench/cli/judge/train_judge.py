@@ -69,7 +69,7 @@ def command(
     penalty: float,
     as_json: bool,
 ) -> None:
-    """Train a local judge on labelled responses: no API key, no GPU, thousands of responses a second."""
+    """Train a local judge on labelled responses: no API key, no GPU, about a thousand responses a second."""
     from cst_bench.calibration.fitting import FitOptions
     from cst_bench.calibration.judge_training import JudgeTrainOptions, train
     from cst_bench.calibration.labelled_pairs import pair_file, read_pairs
