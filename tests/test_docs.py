@@ -70,7 +70,8 @@ def test_relative_links_lead_to_files(page: Path) -> None:
 def test_every_page_is_in_the_navigation() -> None:
     nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
     listed = set(re.findall(r"[\w/]+\.(?:md|ipynb)", json.dumps(nav)))
-    pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*") if path.is_file()}
+    files = [path for path in (ROOT / "docs").rglob("*") if path.suffix in (".md", ".ipynb")]
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in files}
     assert listed == pages | GENERATED
 
 
