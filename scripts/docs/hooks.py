@@ -1,7 +1,8 @@
-"""Hook of mkdocs: pages load nothing from other hosts, so that the site works without a network."""
+"""Hooks of mkdocs: the notebook runs without progress bars, and pages load nothing from other hosts."""
 
 from __future__ import annotations
 
+import os
 import re
 
 _WIDGETS = re.compile(r"<script>\s*\(function\(\) \{\s*function addWidgetsRenderer\(\).*?</script>", re.DOTALL)
@@ -9,6 +10,11 @@ _WIDGETS = re.compile(r"<script>\s*\(function\(\) \{\s*function addWidgetsRender
 _FOREIGN = re.compile(
     r"<(?:script|img|iframe|link[^>]+stylesheet)[^>]+(?:src|href)=[\"']https?://[^\"']+|https?://unpkg\.com\S+"
 )
+
+
+def on_startup(**_: object) -> None:
+    """Set the environment of the notebook's kernel: as on the command line, libraries show no progress of their own."""
+    os.environ.update(TQDM_DISABLE="1", TRANSFORMERS_VERBOSITY="error")
 
 
 def on_post_page(output: str, **_: object) -> str:
