@@ -24,6 +24,8 @@ from cst_bench.reporting import summary_table
 from cst_bench.schemas import KINDS, json_schema
 
 PUBLISHED = content_root() / "reports" / "tiny"
+WIDTH = 88
+"""Characters of a line of help that fit into a page."""
 RECORDS = {"manifest": "run.json", "scores": "scores.json", "outcomes": "outcomes.json"}
 RUN_FOLDER = """A run folder holds:
 
@@ -49,7 +51,8 @@ def write(path: str, text: str) -> None:
 
 def commands(command: click.Command, name: str, parent: click.Context | None = None) -> Iterator[tuple[str, str]]:
     """Yield each command's name and its help text, depth first."""
-    context = click.Context(command, info_name=name, parent=parent, max_content_width=100, terminal_width=100)
+    settings = {**command.context_settings, "max_content_width": WIDTH, "terminal_width": WIDTH}
+    context = click.Context(command, info_name=name, parent=parent, **settings)
     yield context.command_path, command.get_help(context)
     if isinstance(command, click.Group):
         for child in command.list_commands(context):
