@@ -82,7 +82,13 @@ def test_killed_runs_end_as_one_that_never_was(tmp_path: Path) -> None:
 def test_interrupting_exits_3_and_the_same_command_goes_on(tmp_path: Path) -> None:
     out = tmp_path / "run"
     process = subprocess.Popen(
-        command(*ARGS, "--out", str(out)), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command(*ARGS, "--out", str(out)),
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell starts background jobs with SIGINT ignored, which every child inherits: tests may run in such a job.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while not list(out.glob("compliance/tiny_sealed/*.eval")):
         assert process.poll() is None
