@@ -20,12 +20,13 @@ import os
 import random
 import statistics
 import tempfile
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from timing import make_clock
 
 os.environ.setdefault("TQDM_DISABLE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -197,20 +198,6 @@ def measure(some: list[Setting], repeat: int, device: str) -> None:
             setting.peak_memory = _peak(device)
             if setting.before:
                 setting.reference.append(timed(compute_reference, setting))
-
-
-def make_clock(device: str) -> Callable[[], float]:
-    """Processor time on a CPU, wall time with everything finished elsewhere."""
-    if device == "cpu":
-        return time.process_time
-
-    def clock() -> float:
-        import torch
-
-        torch.cuda.synchronize()
-        return time.perf_counter()
-
-    return clock
 
 
 def _reset_peak(device: str) -> None:

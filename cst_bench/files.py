@@ -196,6 +196,13 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise
 
 
+def user_cache_folder() -> Path:
+    """Return the user's cache folder: `$CST_BENCH_CACHE`, else `cst-bench` in `$XDG_CACHE_HOME` or `~/.cache`."""
+    if folder := os.environ.get("CST_BENCH_CACHE"):
+        return Path(folder)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cst-bench"
+
+
 def slug(name: str) -> str:
     """Convert a name to one that is safe as part of a file or folder name."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "checkpoint"
@@ -214,4 +221,19 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Write a JSON file atomically, keys in the order of `value`; None is null, and NaN raises ValueError."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: object) -> str:
+    """Format a JSON file for readers: indented, keys in the order of `value`; NaN raises ValueError."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_jsonl(path: Path, rows: Iterable[object]) -> None:
+    """Write a jsonl file atomically, a row per line."""
+    write_text(path, jsonl_text(rows))
+
+
+def jsonl_text(rows: Iterable[object]) -> str:
+    """Format rows as jsonl."""
+    return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)

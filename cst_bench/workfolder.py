@@ -84,7 +84,7 @@ def open_work_folder(
     """
     file = path / manifest_name
     if not file.is_file():
-        require_empty(path, kind)
+        require_empty(path, f"the folder of {kind}")
         manifest = {"schema": schema, "settings": dict(settings), **(state or {})}
         write_json(file, manifest)
         return manifest
@@ -114,14 +114,14 @@ def read_manifest(file: Path) -> dict[str, Any]:
 
 
 def require_empty(path: Path, kind: str) -> None:
-    """Check that a folder without a manifest holds nothing but its lock.
+    """Check that a folder without a manifest holds nothing but its lock; `kind` is what it should be, for the message.
 
     Raises:
         UserError: it holds files, or is a file.
     """
     _require_folder(path)
     if any(entry.name != LOCK for entry in path.iterdir()):
-        raise UserError(f"{path} holds files and is not the folder of {kind}: give another with --out")
+        raise UserError(f"{path} holds files and is not {kind}: give another with --out")
 
 
 def _require_folder(path: Path) -> None:

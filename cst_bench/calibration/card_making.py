@@ -116,7 +116,7 @@ def make_card(
     pairs = list(zip(labels.rows, verdicts, strict=True))
     scored = [(row, verdict.behaviour) for row, verdict in pairs if verdict.behaviour is not None]
     prevalence = Counter(row.behaviour for row in labels.rows)
-    estimates = _estimates(scored, behaviours, seed)
+    estimates = estimates_by_prompt(scored, behaviours, seed)
     pessimistic = [(row, verdict.behaviour or _wrong(row, behaviours)) for row, verdict in pairs]
     matrix = confusion([row.behaviour for row, _ in scored], [behaviour for _, behaviour in scored], _classes(judge))
     return CalibrationCard(
@@ -139,7 +139,7 @@ def make_card(
         kappa=estimates["kappa"],
         balanced_accuracy=estimates["balanced_accuracy"],
         agreement=estimates["agreement"],
-        pessimistic_macro_f1=_estimates(pessimistic, behaviours, seed)["macro_f1"],
+        pessimistic_macro_f1=estimates_by_prompt(pessimistic, behaviours, seed)["macro_f1"],
         confusion=ConfusionMatrix(
             behaviours=_classes(judge), matrix=tuple(tuple(map(int, row)) for row in matrix.tolist())
         ),
@@ -175,7 +175,8 @@ def agreement_with(by: Sequence[str]) -> str:
     return " and ".join(words.get(name, f"{name}'s labels") for name in by)
 
 
-def _estimates(scored: Pairs, behaviours: Sequence[str], seed: int) -> dict[str, Estimate]:
+def estimates_by_prompt(scored: Pairs, behaviours: Sequence[str], seed: int) -> dict[str, Estimate]:
+    """Return every metric of verdicts with its interval, resampled by prompt; all undefined without verdicts."""
     if not scored:
         keys = (*OVERALL, *(f"{name}/{metric}" for name in behaviours for metric in PER_BEHAVIOUR))
         return dict.fromkeys(keys, UNDEFINED)

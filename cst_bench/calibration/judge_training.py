@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from cst_bench.calibration.card_making import agreement_with
+from cst_bench.calibration.card_making import agreement_with, estimates_by_prompt
 from cst_bench.calibration.fitting import Fit, FitOptions, fit
 from cst_bench.calibration.labels import Labelled, LabelSet
 from cst_bench.calibration.training_card import (
@@ -27,7 +27,6 @@ from cst_bench.files import prompt_hash, write_bytes, write_text
 from cst_bench.judging import NEITHER, JudgeOptions, ask
 from cst_bench.judging.card import CardJudge
 from cst_bench.judging.trained import ClassifierFile, ClassifierJudge, dump_text_classifier, make
-from cst_bench.statistics.classification import confusion_by_cluster, metric_estimates
 from cst_bench.workfolder import package_versions
 
 PACKAGES = ("cst-bench", "numpy", "scikit-learn", "scipy", "skops")
@@ -186,11 +185,5 @@ def _card(
 
 def _held_out_metrics(pairs: Sequence[tuple[Labelled, str]], judge: ClassifierJudge, seed: int) -> HeldOutMetrics:
     """Return metrics of verdicts on responses that the judge had not seen, resampled by prompt."""
-    counts = confusion_by_cluster(
-        [row.behaviour for row, _ in pairs],
-        [verdict for _, verdict in pairs],
-        (*judge.behaviours, NEITHER),
-        [prompt_hash(row.case.prompt) for row, _ in pairs],
-    )
-    estimates = metric_estimates(counts, judge.behaviours, seed=seed)
+    estimates = estimates_by_prompt(pairs, judge.behaviours, seed)
     return HeldOutMetrics(n=len(pairs), macro_f1=estimates["macro_f1"], mcc=estimates["mcc"])

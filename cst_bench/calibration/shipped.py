@@ -8,7 +8,6 @@ with unchanged metrics is left alone, so that only a change of metrics shows in 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import yaml
@@ -18,7 +17,7 @@ from cst_bench.calibration.card_making import make_calibration
 from cst_bench.calibration.labels import SHIPPED as LABELS
 from cst_bench.calibration.labels import join, read_labels, shipped_labels
 from cst_bench.errors import UserError
-from cst_bench.files import read_rows, write_json, write_text
+from cst_bench.files import jsonl_text, read_rows, write_json, write_text
 from cst_bench.judging import FOLDER, load_judge
 from cst_bench.judging.card import SHIPPED, CalibrationCard, read_card
 
@@ -43,11 +42,11 @@ def make(name: str) -> CalibrationCard:
 
 def write_cards() -> list[Path]:
     """Write cards that are missing or have other metrics, delete those of no judge, and return what changed."""
-    folder = content.content_root() / SHIPPED
-    changed = [path for path in folder.glob("*.json") if path.stem not in judges()]
+    folder, names = content.content_root() / SHIPPED, judges()
+    changed = [path for path in folder.glob("*.json") if path.stem not in names]
     for path in changed:
         path.unlink()
-    for name in judges():
+    for name in names:
         card, path = make(name), folder / f"{name}.json"
         if not path.is_file() or without_varying(path) != card.model_dump(exclude=set(VARYING)):
             write_json(path, card.as_json())
@@ -59,7 +58,7 @@ def help_labels() -> str:
     """Return `english_help.jsonl`: the rows of `english_refusals.jsonl` with the behaviours of judges of help."""
     rows = [row.values for row in read_rows(content.content_root() / LABELS / "english_refusals.jsonl")]
     renamed = [{**row, "behaviour": HELP.get(str(row["behaviour"]), row["behaviour"])} for row in rows]
-    return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in renamed)
+    return jsonl_text(renamed)
 
 
 def without_varying(path: Path) -> dict[str, object] | None:

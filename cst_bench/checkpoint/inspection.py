@@ -67,6 +67,18 @@ def plain_attention_only(config: PreTrainedConfig) -> bool:
     return not getattr(config, "attention_chunk_size", None) and layers <= _PLAIN_ATTENTION
 
 
+def irreplaceable_attention(model: PreTrainedModel) -> str | None:
+    """Return why another attention implementation would not give a model's numbers; None if nothing is known."""
+    config = model.config.get_text_config()
+    if getattr(config, "attn_logit_softcapping", None):
+        return "its attention has a soft-cap"
+    if not plain_attention_only(config):
+        return "it has layers other than full and sliding attention"
+    if not model._can_set_attn_implementation():
+        return "its attention implementation cannot be replaced"
+    return None
+
+
 def context_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
     """Return the most tokens of an input: the config's positions, or else the tokenizer's limit, at most 2^20."""
     config = model.config.get_text_config()

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cst_bench.escape import plain
+from cst_bench.files import json_text
 
 if TYPE_CHECKING:
     from cst_bench.checkpoint.gate import Check
@@ -58,6 +59,11 @@ def print_line(text: str, *, stderr: bool = False) -> None:
 def print_file(path: Path) -> None:
     """Print a JSON file as it is."""
     click.echo(path.read_text(encoding="utf-8"), nl=False)
+
+
+def print_json(content: object) -> None:
+    """Print content as JSON."""
+    click.echo(json_text(content), nl=False)
 
 
 def print_result(result: RunResult, *, as_json: bool) -> None:

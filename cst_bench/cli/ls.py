@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -20,7 +19,7 @@ Examples:
 @json_option("the list as JSON")
 def command(*, folders: tuple[Path, ...], as_json: bool) -> None:
     """List the runs in the folders DIR (runs/ by default): state, model, suite, scores."""
-    from cst_bench.cli.console import make_console, print_line
+    from cst_bench.cli.console import make_console, print_json, print_line
     from cst_bench.errors import UserError
     from cst_bench.reporting.listing import list_runs, listing_table
 
@@ -29,7 +28,7 @@ def command(*, folders: tuple[Path, ...], as_json: bool) -> None:
             raise UserError(f"{folder}: no such folder")
     runs = list_runs(folders or (Path("runs"),))
     if as_json:
-        click.echo(json.dumps([run.as_json() for run in runs], indent=2, ensure_ascii=False))
+        print_json([run.as_json() for run in runs])
     elif runs:
         make_console().print(listing_table(runs))
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -34,11 +33,11 @@ An editor with a YAML language server completes and checks a file that begins wi
 def command(*, kind: str, out: Path | None) -> None:
     """Print the JSON Schema of a KIND of file that cst-bench reads or writes."""
     from cst_bench.cli.console import print_line, quiet_libraries
-    from cst_bench.files import write_text
+    from cst_bench.files import json_text, write_text
     from cst_bench.schemas import json_schema
 
     quiet_libraries()
-    text = json.dumps(json_schema(kind), indent=2, ensure_ascii=False) + "\n"
+    text = json_text(json_schema(kind))
     if out is None:
         click.echo(text, nl=False)
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,7 +68,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Score the generations in FILE, made elsewhere, with a judge or with the labels in the file."""
-    from cst_bench.cli.console import ConsoleProgress, make_console, print_line, quiet_libraries
+    from cst_bench.cli.console import ConsoleProgress, make_console, print_json, print_line, quiet_libraries
     from cst_bench.reporting import summary_table
     from cst_bench.runs.external import ScoreOptions, score_file
 
@@ -88,7 +87,7 @@ def command(
     )
     result = score_file(options, ConsoleProgress())
     if as_json:
-        click.echo(json.dumps(result.scores.as_json(), indent=2, ensure_ascii=False))
+        print_json(result.scores.as_json())
         return
     make_console().print(summary_table(result.run))
     if out is not None:

@@ -58,6 +58,17 @@ value_option = assignment_option(
 )
 
 
+labels_option = click.option(
+    "--labels",
+    "files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    show_default="those that come with the project",
+    metavar="FILE",
+    help="File with labelled responses; repeatable.",
+)
+
+
 def labelled_by_option(default: str | None = None, show_default: str | bool = True) -> Decorator:
     """Return a decorator that adds the option on who labelled a file."""
     return click.option(

@@ -7,7 +7,6 @@ An unreadable file is put aside; if the disk cannot be written to, the cache is 
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import time
 from pathlib import Path
@@ -27,13 +26,6 @@ class Answer(TypedDict):
     output_tokens: int
     cost: float | None
     """US dollars; None if the price is not known."""
-
-
-def user_cache_folder() -> Path:
-    """Return the user's cache folder: `$CST_BENCH_CACHE`, else `cst-bench` in `$XDG_CACHE_HOME` or `~/.cache`."""
-    if folder := os.environ.get("CST_BENCH_CACHE"):
-        return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cst-bench"
 
 
 class AnswerCache:

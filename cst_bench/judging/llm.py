@@ -17,8 +17,8 @@ from pydantic import Field, JsonValue, model_validator
 
 from cst_bench.checkpoint.api import api_model
 from cst_bench.errors import UserError
-from cst_bench.files import digest
-from cst_bench.judging.cache import AnswerCache, user_cache_folder
+from cst_bench.files import digest, user_cache_folder
+from cst_bench.judging.cache import AnswerCache
 from cst_bench.judging.fence import fill, make_marker, placeholders
 from cst_bench.judging.judge import (
     EMPTY,

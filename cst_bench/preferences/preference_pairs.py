@@ -6,7 +6,6 @@ as the released ones, can be read as pairs too: the behaviour of a response foll
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 from cst_bench.compliance.compliance_task import ComplianceTask
 from cst_bench.errors import UserError
-from cst_bench.files import Row, read_rows, text_column, write_text
+from cst_bench.files import Row, read_rows, text_column, write_jsonl
 from cst_bench.preferences.training_rows import parse_rows
 
 
@@ -41,7 +40,7 @@ class PreferencePair:
 
 def write_pairs(path: Path, pairs: Iterable[PreferencePair]) -> None:
     """Write pairs as jsonl, whole or not at all."""
-    write_text(path, "".join(f"{json.dumps(pair.as_json(), ensure_ascii=False)}\n" for pair in pairs))
+    write_jsonl(path, (pair.as_json() for pair in pairs))
 
 
 def read_pairs(path: Path, task: ComplianceTask, columns: Mapping[str, str] | None = None) -> list[PreferencePair]:

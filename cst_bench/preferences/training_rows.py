@@ -6,7 +6,6 @@ On disk a row has TRL's conversational form and two columns for its origin:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 from cst_bench.checkpoint.chat import conversation
 from cst_bench.columns import Columns
 from cst_bench.errors import UserError
-from cst_bench.files import Row, digest, read_rows, text_column, write_text
+from cst_bench.files import Row, digest, read_rows, text_column, write_jsonl
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "system": ("system", "system_prompt"),
@@ -52,7 +51,7 @@ class TrainingRow:
 
 def write_training_rows(path: Path, rows: Iterable[TrainingRow]) -> None:
     """Write rows as jsonl, whole or not at all."""
-    write_text(path, "".join(f"{json.dumps(row.as_json(), ensure_ascii=False)}\n" for row in rows))
+    write_jsonl(path, (row.as_json() for row in rows))
 
 
 def rows_digest(rows: Iterable[TrainingRow]) -> str:

@@ -7,7 +7,7 @@ from cst_bench.numbers import number, p_value, signed, signed_ends
 from cst_bench.reporting.comparison.comparison import Comparison
 from cst_bench.reporting.leaderboard.board import Leaderboard
 from cst_bench.reporting.leaderboard.build import make_leaderboard
-from cst_bench.reporting.leaderboard.markdown import column_groups, markdown_templates
+from cst_bench.reporting.leaderboard.markdown import column_groups, footnote_letter, score_cell
 from cst_bench.reporting.stored_run import StoredRun
 
 
@@ -18,18 +18,16 @@ def run_table(run: StoredRun) -> str:
 
 def board_tables(board: Leaderboard) -> str:
     """Return models and scores as Markdown tables, with the meanings of the flags."""
-    score = markdown_templates().filters["score_cell"]
     parts = []
     for section in board.sections:
         for group in column_groups(section):
             titles = " | ".join(escaped(column.title) for column in group.columns)
             lines = [f"| Model | {titles} |", f"|---|{'---:|' * len(group.columns)}"]
             for row in section.rows:
-                cells = " | ".join(str(score(row, column)) for column in group.columns)
+                cells = " | ".join(score_cell(row, column) for column in group.columns)
                 lines.append(f"| {escaped(row.title)} | {cells} |")
             parts.append("\n".join(lines))
-    letter = markdown_templates().filters["letter"]
-    parts += [f"{letter(flag)} {escaped(flag)}: {escaped(meaning)}" for flag, meaning in board.flags.items()]
+    parts += [f"{footnote_letter(flag)} {escaped(flag)}: {escaped(meaning)}" for flag, meaning in board.flags.items()]
     return "\n\n".join(parts) + "\n"
 
 

@@ -10,7 +10,7 @@ from cst_bench.files import write_text
 from cst_bench.reporting.examples import examples
 from cst_bench.reporting.leaderboard.board import Leaderboard, ModelRow, Section
 from cst_bench.reporting.leaderboard.build import make_leaderboard
-from cst_bench.reporting.leaderboard.markdown import markdown_templates
+from cst_bench.reporting.leaderboard.markdown import corrected_cells, markdown_templates
 from cst_bench.reporting.run_facts import run_facts
 from cst_bench.reporting.score_cells import Cell, Column
 from cst_bench.reporting.stored_run import StoredRun
@@ -66,8 +66,7 @@ class RunReport:
     @property
     def corrected(self) -> list[tuple[Column, Cell]]:
         """Return the scores that could be corrected for judge error."""
-        cells = ((column, self.row.cells.get(column.key)) for column in self.section.columns)
-        return [(column, cell) for column, cell in cells if cell is not None and cell.corrected is not None]
+        return [(column, cell) for _, column, cell in corrected_cells(self.section)]
 
     @property
     def unavailable(self) -> dict[str, str]:

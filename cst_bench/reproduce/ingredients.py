@@ -12,9 +12,8 @@ from cst_bench.compliance.compliance_task import FOLDER as COMPLIANCE
 from cst_bench.errors import UserError, did_you_mean
 from cst_bench.files import digest, file_digest
 from cst_bench.preferences.self_critique import FOLDER as CRITIQUES
-from cst_bench.reproduce.steps import DataSet, Reproduction
+from cst_bench.reproduce.steps import DataSet, Reproduction, evaluated_tasks
 from cst_bench.runs.suite import FOLDER as SUITES
-from cst_bench.runs.suite import load_suite
 from cst_bench.tuning.recipe import FOLDER as RECIPES
 
 
@@ -35,8 +34,7 @@ def ingredients(plan: Reproduction, data: Mapping[str, str]) -> dict[str, str]:
 
 def tasks_of(data_set: DataSet) -> list[str]:
     """Return the compliance tasks and capabilities that a set's models are trained or measured on."""
-    suite = None if data_set.suite is None else load_suite(data_set.suite)
-    return [*data_set.pairs, *data_set.tasks, *([] if suite is None else [*suite.compliance, *suite.capabilities])]
+    return [*data_set.pairs, *evaluated_tasks(data_set)]
 
 
 def _files(plan: Reproduction) -> Iterator[tuple[str, str]]:

@@ -232,10 +232,15 @@ def steps(
                     )
 
 
+def evaluated_tasks(data_set: DataSet) -> list[str]:
+    """Return the compliance tasks and capabilities that a set's models are evaluated on."""
+    suite = None if data_set.suite is None else load_suite(data_set.suite)
+    return [*data_set.tasks, *([] if suite is None else [*suite.compliance, *suite.capabilities])]
+
+
 def _local(data_set: DataSet, data: Mapping[str, str]) -> tuple[str, ...]:
     """Return the `--data` arguments of a run for its tasks."""
-    suite = None if data_set.suite is None else load_suite(data_set.suite)
-    known = {*data_set.tasks, *(() if suite is None else (*suite.compliance, *suite.capabilities))}
+    known = evaluated_tasks(data_set)
     return tuple(part for name, path in data.items() if name in known for part in ("--data", f"{name}={path}"))
 
 

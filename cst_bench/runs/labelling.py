@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cst_bench.errors import UserError, did_you_mean
-from cst_bench.files import Row, text_column, write_text
+from cst_bench.files import Row, jsonl_text, text_column, write_jsonl, write_text
 from cst_bench.judging import NEITHER
 from cst_bench.record import CalibrationSummary, Scores
 from cst_bench.runs.run_folder import RunFolder, read_folder
@@ -114,7 +114,7 @@ def add_label(run: Path, response: ToLabel, behaviour: str | None, by: str) -> N
         "response_sha256": response.response_sha256,
     }
     with (run / FILE).open("a", encoding="utf-8") as file:
-        file.write(f"{json.dumps(row, ensure_ascii=False)}\n")
+        file.write(jsonl_text([row]))
         file.flush()
         os.fsync(file.fileno())
 
@@ -142,7 +142,7 @@ def export(path: Path, responses: Iterable[ToLabel]) -> None:
         }
         for response in responses
     ]
-    write_text(path, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows))
+    write_jsonl(path, rows)
 
 
 def import_labels(run: Path, path: Path, by: str) -> int:

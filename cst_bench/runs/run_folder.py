@@ -19,7 +19,7 @@ from cst_bench.record import (
     RunSettings,
     Status,
 )
-from cst_bench.workfolder import LOCK, differences
+from cst_bench.workfolder import require_empty, require_same_settings
 
 PACKAGES = ("cst-bench", "inspect-ai", "lm-eval", "peft", "torch", "transformers")
 """Packages whose versions decide results."""
@@ -114,17 +114,17 @@ def open_folder(path: Path, settings: RunSettings) -> RunFolder:
         UserError: the folder holds something else, or a run with other settings.
     """
     if not (path / Manifest.FILE_NAME).is_file():
-        if any(entry.name != LOCK for entry in path.iterdir()):
-            raise UserError(f"{path} holds files and is not a run folder: give another with --out")
+        require_empty(path, "a run folder")
         folder = RunFolder(path, new_manifest(settings))
         folder.save()
         return folder
     manifest = Manifest.read(path)
     wanted = settings.as_json()
     if manifest.settings_sha256 != digest(wanted):
-        differing = ", ".join(differences(manifest.settings.as_json(), wanted)) or "its manifest was edited by hand"
+        require_same_settings(path, manifest.settings.as_json(), wanted, "a run")
         raise UserError(
-            f"{path} holds a run with other settings ({differing}): give another folder with --out, or delete this one"
+            f"{path} holds a run with other settings (its manifest was edited by hand): "
+            "give another folder with --out, or delete this one"
         )
     return RunFolder(path, manifest)
 

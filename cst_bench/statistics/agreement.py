@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cst_bench.statistics.bootstrap import RESAMPLES, cluster_counts, percentile_interval
-from cst_bench.statistics.intervals import Estimate
+from cst_bench.statistics.intervals import UNDEFINED, Estimate
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -158,7 +158,7 @@ def _of_rows(rows: _Rows, chosen: Ints, draws: Ints, statistic: Callable[[Ints],
 
 def _estimate(value: float | None, resampled: Sequence[float | None]) -> Estimate:
     if value is None:
-        return Estimate(None, None)
+        return UNDEFINED
     values = np.array([np.nan if number is None else number for number in resampled], dtype=float)
     return Estimate(value, percentile_interval(values))
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cst_bench.statistics.bootstrap import percentile_interval, resampled_sums
-from cst_bench.statistics.intervals import Estimate
+from cst_bench.statistics.intervals import UNDEFINED, Estimate
 
 Counts = NDArray[np.float64]
 OVERALL = ("macro_f1", "mcc", "kappa", "balanced_accuracy", "agreement")
@@ -46,10 +46,7 @@ class Reliability:
 
 def confusion(labels: Sequence[str], verdicts: Sequence[str], classes: Sequence[str]) -> Counts:
     """Return the confusion matrix, shape (classes, classes): row = label, column = verdict."""
-    index = {name: at for at, name in enumerate(classes)}
-    matrix = np.zeros((len(index), len(index)))
-    for label, verdict in zip(labels, verdicts, strict=True):
-        matrix[index[label], index[verdict]] += 1
+    matrix: Counts = confusion_by_cluster(labels, verdicts, classes, [""] * len(labels)).sum(0)
     return matrix
 
 
@@ -117,9 +114,7 @@ def metric_estimates(counts: Counts, behaviours: Sequence[str], *, seed: int = 0
     point = metrics(counts.sum(0), behaviours)
     resampled = metrics(resampled_sums(counts, seed), behaviours)
     return {
-        name: Estimate(None, None)
-        if np.isnan(value)
-        else Estimate(float(value), percentile_interval(np.asarray(resampled[name])))
+        name: UNDEFINED if np.isnan(value) else Estimate(float(value), percentile_interval(np.asarray(resampled[name])))
         for name, value in point.items()
     }
 
@@ -136,7 +131,7 @@ def macro_f1_change(
     """
     point = metrics(counts.sum(0), behaviours)["macro_f1"]
     if np.isnan(point).any():
-        return None, None, Estimate(None, None)
+        return None, None, UNDEFINED
     resampled = metrics(resampled_sums(counts, seed), behaviours)["macro_f1"]
     change = Estimate(float(point[1] - point[0]), percentile_interval(resampled[:, 1] - resampled[:, 0]))
     return float(point[0]), float(point[1]), change

@@ -19,8 +19,7 @@ from cst_bench.checkpoint.gate import require, run_gate
 from cst_bench.checkpoint.inspection import out_of_memory
 from cst_bench.checkpoint.loading import placement
 from cst_bench.errors import UserError
-from cst_bench.files import DISK_FULL, digest
-from cst_bench.judging.cache import user_cache_folder
+from cst_bench.files import DISK_FULL, digest, user_cache_folder
 from cst_bench.tuning.dataset import TokenizedRows, TrainingData, read_data, tokenize
 from cst_bench.tuning.recipe import Recipe, load_recipe
 from cst_bench.tuning.saving import write_result

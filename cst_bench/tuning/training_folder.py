@@ -31,7 +31,7 @@ def finished(out: Path, settings: Mapping[str, object]) -> dict[str, Any] | None
     if not out.exists():
         return None
     if not (out / TRAINING).is_file():
-        require_empty(out, "a finished training")
+        require_empty(out, "the folder of a finished training")
         return None
     training = read_manifest(out / TRAINING)
     require_same_settings(out, training.get("settings"), settings, "a finished training")

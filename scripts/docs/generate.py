@@ -20,6 +20,7 @@ from rich.console import Console
 import cst_bench
 from cst_bench.cli import cli
 from cst_bench.content import content_root
+from cst_bench.files import json_text
 from cst_bench.reporting import summary_table
 from cst_bench.schemas import KINDS, json_schema
 
@@ -106,7 +107,7 @@ def properties(schema: Mapping[str, Any]) -> str:
 def schema_section(kind: str, title: str) -> str:
     """Return the section of one kind of file, and write its JSON Schema beside the page."""
     schema = json_schema(kind)
-    write(f"reference/{kind}.schema.json", json.dumps(schema, indent=2, ensure_ascii=False) + "\n")
+    write(f"reference/{kind}.schema.json", json_text(schema))
     objects: list[tuple[str, Mapping[str, Any]]] = []
     if "properties" in schema:
         objects.append(("", schema))
@@ -136,11 +137,12 @@ def schemas_page() -> str:
         "Unknown keys are refused. `cst-bench init task|judge|recipe NAME` writes a starter file with comments.",
     ]
     parts += [schema_section(kind, kind) for kind in KINDS if kind not in RECORDS and kind != "recipe"]
-    write("reference/recipe.schema.json", json.dumps(json_schema("recipe"), indent=2, ensure_ascii=False) + "\n")
+    recipe = json_schema("recipe")
+    write("reference/recipe.schema.json", json_text(recipe))
     parts.append(
         "## recipe\n\nJSON Schema: [recipe.schema.json](recipe.schema.json). The keys under `trl`, `lora` and"
         " `quantization` are those of TRL's `DPOConfig`, PEFT's `LoraConfig` and transformers' `BitsAndBytesConfig`;"
-        " see their documentation.\n\n" + properties(json_schema("recipe"))
+        " see their documentation.\n\n" + properties(recipe)
     )
     return "\n\n".join(parts) + "\n"
 

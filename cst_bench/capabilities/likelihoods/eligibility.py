@@ -6,7 +6,7 @@ import inspect
 from typing import TYPE_CHECKING
 
 from cst_bench.capabilities.likelihoods.prefix_attention import ForestAttention
-from cst_bench.checkpoint.inspection import base_model, has_prompt_learning, layer_count, plain_attention_only
+from cst_bench.checkpoint.inspection import base_model, has_prompt_learning, irreplaceable_attention, layer_count
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -15,19 +15,14 @@ if TYPE_CHECKING:
 def unsupported_model(model: PreTrainedModel) -> str | None:
     """Return why a model is not scored packed, as far as is known before it runs; None if nothing speaks against it."""
     base = base_model(model)
-    config = base.config.get_text_config()
     if base.config.is_encoder_decoder:
         return "it is an encoder-decoder model"
     if getattr(base, "is_quantized", False) or getattr(base.config, "quantization_config", None) is not None:
         return "its weights are quantized"
     if has_prompt_learning(model):
         return "its adapter puts tokens of its own before the input"
-    if getattr(config, "attn_logit_softcapping", None):
-        return "its attention has a soft-cap"
-    if not plain_attention_only(config):
-        return "it has layers other than full and sliding attention"
-    if not base._can_set_attn_implementation():
-        return "its attention isn't exchangeable"
+    if (reason := irreplaceable_attention(base)) is not None:
+        return reason
     missing = {"position_ids", "logits_to_keep"} - set(inspect.signature(base.forward).parameters)
     if missing:
         return f"its forward takes no {' and no '.join(sorted(missing))}"

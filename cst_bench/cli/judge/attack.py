@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from cst_bench.cli.shared_options import (
     json_option,
     judge_options,
     labelled_by_option,
+    labels_option,
     limit_option,
     out_folder_option,
     seed_option,
@@ -38,15 +38,7 @@ responses of the split `train` are not used."""
 
 @click.command(epilog=EPILOG)
 @click.argument("judge", metavar="JUDGE")
-@click.option(
-    "--labels",
-    "files",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    show_default="those that come with the project",
-    metavar="FILE",
-    help="File with labelled responses; repeatable.",
-)
+@labels_option
 @click.option(
     "--suite",
     default="standard",
@@ -77,7 +69,7 @@ def command(
     from cst_bench.calibration.calibration_report import write_attack
     from cst_bench.calibration.labels import join, read_labels, shipped_labels
     from cst_bench.calibration.robustness import attack, attack_size, load_attacks
-    from cst_bench.cli.console import ConsoleProgress, make_console, print_line, quiet_libraries
+    from cst_bench.cli.console import ConsoleProgress, make_console, print_json, print_line, quiet_libraries
     from cst_bench.judging import find_judge, load_judge
 
     quiet_libraries()
@@ -96,7 +88,7 @@ def command(
     if out is not None:
         write_attack(out, results)
     if as_json:
-        click.echo(json.dumps(results.as_json(), indent=2, ensure_ascii=False))
+        print_json(results.as_json())
         return
     make_console().print(_table(results))
     if out is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from cst_bench.cli.shared_options import (
     json_option,
     judge_options,
     labelled_by_option,
+    labels_option,
     out_folder_option,
     seed_option,
     value_option,
@@ -35,15 +35,7 @@ started in this folder find the card in calibrations/, by the judge's hash."""
 
 @click.command(epilog=EPILOG)
 @click.argument("judge", metavar="JUDGE")
-@click.option(
-    "--labels",
-    "files",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    show_default="those that come with the project",
-    metavar="FILE",
-    help="File with labelled responses; repeatable.",
-)
+@labels_option
 @judge_options
 @labelled_by_option()
 @column_option
@@ -74,7 +66,7 @@ def command(
     """Measure JUDGE against labelled responses; write a calibration card and a report."""
     from cst_bench.calibration import CalibrateOptions, calibrate
     from cst_bench.calibration.calibration_report import calibration_table
-    from cst_bench.cli.console import ConsoleProgress, make_console, print_line, quiet_libraries
+    from cst_bench.cli.console import ConsoleProgress, make_console, print_json, print_line, quiet_libraries
 
     quiet_libraries()
     options = CalibrateOptions(
@@ -91,7 +83,7 @@ def command(
     )
     result = calibrate(options, ConsoleProgress())
     if as_json:
-        click.echo(json.dumps(result.card.as_json(), indent=2, ensure_ascii=False))
+        print_json(result.card.as_json())
     else:
         make_console().print(calibration_table(result.card))
         print_line(f"Report: {result.folder / 'report.md'}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,13 +29,13 @@ def command(*, as_json: bool) -> None:
     from rich.table import Table
 
     from cst_bench import content
-    from cst_bench.cli.console import make_console
+    from cst_bench.cli.console import make_console, print_json
     from cst_bench.judging import FOLDER, read_judge_file
 
     paths = [content.find(FOLDER, name, "judge") for name in content.names(FOLDER)]
     judges = [_describe(read_judge_file(path), path) for path in paths]
     if as_json:
-        click.echo(json.dumps([asdict(judge) for judge in judges], indent=2, ensure_ascii=False))
+        print_json([asdict(judge) for judge in judges])
         return
     table = Table()
     table.add_column("Judge", no_wrap=True)

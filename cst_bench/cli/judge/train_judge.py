@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,7 +73,7 @@ def command(
     from cst_bench.calibration.judge_training import JudgeTrainOptions, train
     from cst_bench.calibration.labelled_pairs import pair_file, read_pairs
     from cst_bench.calibration.labels import LabelSet, join, read_labels
-    from cst_bench.cli.console import ConsoleProgress, make_console, print_line, quiet_libraries
+    from cst_bench.cli.console import ConsoleProgress, make_console, print_json, print_line, quiet_libraries
 
     def read(file: Path) -> LabelSet:
         if not pair_file(file):
@@ -89,7 +88,7 @@ def command(
     ConsoleProgress().note(f"training on {len(labels.rows)} labelled responses")
     card = train(labels, out, options)
     if as_json:
-        click.echo(json.dumps(card.as_json(), indent=2, ensure_ascii=False, allow_nan=False))
+        print_json(card.as_json())
         return
     make_console().print(_table(card))
     print_line(f"Judge: {out / 'judge.yaml'}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from markupsafe import Markup
 from pydantic import JsonValue
 
 from cst_bench.errors import UserError
+from cst_bench.files import json_text
 from cst_bench.numbers import number, signed, signed_ends
 from cst_bench.reporting.comparable import common_tasks, differing, same_documents
 from cst_bench.reporting.differences import difference_of
@@ -86,7 +86,7 @@ class Comparison:
             "scores": {score.column.key: _as_json(score) for score in self.scores},
             "gates": list(gates),
         }
-        return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return json_text(content)
 
     def to_frame(self) -> pandas.DataFrame:
         """Return one row per score: run minus baseline, paired, as shares."""

@@ -11,16 +11,15 @@ import re
 from base64 import b64encode
 from collections.abc import Sequence
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from cst_bench.escape import visible
-from cst_bench.numbers import DASH, ends, number, p_value, signed, signed_ends
+from cst_bench.numbers import DASH
 from cst_bench.reporting.flags import LETTERS
 from cst_bench.reporting.leaderboard.board import Leaderboard
 from cst_bench.reporting.leaderboard.markdown import column_groups, corrected_cells
 from cst_bench.reporting.plots.draw import Plot
-from cst_bench.templates import report_templates
+from cst_bench.templates import report_templates, template_environment
 
 _WIDE = 400
 """In points."""
@@ -31,21 +30,8 @@ _PIECE = re.compile(r"[^/_:]+[/_:]*|[/_:]+")
 def html_report(board: Leaderboard, plots: Sequence[Plot] = ()) -> str:
     """Return the whole page. Plots are embedded as images, in which a browser runs nothing and follows no link."""
     folder = report_templates()
-    environment = Environment(
-        loader=FileSystemLoader(folder),
-        undefined=StrictUndefined,
-        autoescape=True,
-        finalize=_shown,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = template_environment(folder, _shown)
     environment.filters.update(
-        number=number,
-        ends=ends,
-        signed=signed,
-        signed_ends=signed_ends,
-        p_value=p_value,
         column_groups=column_groups,
         corrected_cells=corrected_cells,
         breakable=_breakable,

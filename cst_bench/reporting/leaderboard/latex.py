@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import re
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from cst_bench.numbers import DASH, ends, number, p_value, signed, signed_ends
+from cst_bench.numbers import DASH
 from cst_bench.reporting.flags import LETTERS
 from cst_bench.reporting.leaderboard.board import Leaderboard
 from cst_bench.reporting.leaderboard.markdown import column_groups, corrected_cells
-from cst_bench.templates import report_templates
+from cst_bench.templates import report_templates, template_environment
 
 _COMMANDS = {
     "\\": r"\textbackslash{}",
@@ -55,11 +54,8 @@ _PIECE = re.compile(rf"[^/_:-]{{1,{_LONGEST}}}[/_:-]?|[/_:-]")
 
 def latex_report(board: Leaderboard) -> str:
     """Return the whole document."""
-    environment = Environment(
-        loader=FileSystemLoader(report_templates()),
-        undefined=StrictUndefined,
-        autoescape=True,  # so that what a macro made counts as safe; `finalize` escapes, and for LaTeX
-        finalize=tex,
+    # `Markup`, as macros return it, counts as safe; `tex` escapes other values, and for LaTeX
+    environment = template_environment(report_templates(), tex).overlay(
         # TeX's own braces and percent signs are left alone
         block_start_string="<%",
         block_end_string="%>",
@@ -67,19 +63,8 @@ def latex_report(board: Leaderboard) -> str:
         variable_end_string=">>",
         comment_start_string="<#",
         comment_end_string="#>",
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
     )
-    environment.filters.update(
-        number=number,
-        ends=ends,
-        signed=signed,
-        signed_ends=signed_ends,
-        p_value=p_value,
-        column_groups=column_groups,
-        corrected_cells=corrected_cells,
-    )
+    environment.filters.update(column_groups=column_groups, corrected_cells=corrected_cells)
     return environment.get_template("leaderboard.tex.j2").render(board=board, letters=LETTERS)
 
 

@@ -40,9 +40,9 @@ def markdown_templates() -> Environment:
     environment.filters.update(
         score=lambda row, column: _score(row, column),
         score_with_flags=lambda cell: Markup(DASH if cell is None else _number_with_flags(cell, 1)),
-        score_cell=_score_cell,
+        score_cell=score_cell,
         paper_cell=_paper_cell,
-        letter=lambda flag: Markup(f"<sup>{LETTERS[flag]}</sup>"),
+        letter=footnote_letter,
         letters=_letters,
         counts=_counts,
         column_groups=column_groups,
@@ -77,13 +77,18 @@ def short_hash(text: str) -> str:
     return f"{text[:12]}…" if _SHA256.fullmatch(text) else text
 
 
+def footnote_letter(flag: str) -> Markup:
+    """Return the footnote letter of a flag."""
+    return Markup(f"<sup>{LETTERS[flag]}</sup>")
+
+
 def _score(row: TableRow, column: Column) -> Markup:
     """Return the score with its flags."""
     cell = row.cells.get(column.key)
     return Markup(DASH if cell is None else _number_with_flags(cell, column.scale))
 
 
-def _score_cell(row: TableRow, column: Column) -> Markup:
+def score_cell(row: TableRow, column: Column) -> Markup:
     """Return score and flags, and below each other interval, n, and the difference to the base."""
     cell = row.cells.get(column.key)
     if cell is None:
@@ -117,7 +122,7 @@ def _number_with_flags(cell: Cell, scale: int) -> str:
 
 def _letters(flags: Sequence[str]) -> Markup:
     """Return the footnote letters behind a score."""
-    return Markup("".join(f"<sup>{LETTERS[flag]}</sup>" for flag in flags))
+    return Markup("").join(map(footnote_letter, flags))
 
 
 def _counts(counts: Mapping[str, int]) -> str:

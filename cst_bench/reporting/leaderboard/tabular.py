@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 
+from cst_bench.files import json_text
 from cst_bench.reporting.leaderboard.board import Leaderboard, ModelRow, Section
 from cst_bench.reporting.score_cells import Cell, Column
 
@@ -88,7 +88,7 @@ def _harmless(value: object) -> object:
 
 def json_report(board: Leaderboard) -> str:
     """Return the whole content as JSON."""
-    return json.dumps(_plain(board), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json_text(_plain(board))
 
 
 def _plain(board: Leaderboard) -> dict[str, object]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cst_bench.checkpoint.inspection import batch_invariant_length, plain_attention_only
+from cst_bench.checkpoint.inspection import batch_invariant_length, irreplaceable_attention
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -38,12 +38,8 @@ def unsupported(
         return "it is an encoder-decoder model"
     if config is not model.config:
         return "it is a multimodal model"
-    if getattr(config, "attn_logit_softcapping", None):
-        return "its attention has a soft-cap"
-    if not plain_attention_only(config):
-        return "it has layers other than full and sliding attention"
-    if not model._can_set_attn_implementation():
-        return "its attention implementation cannot be replaced"
+    if (reason := irreplaceable_attention(model)) is not None:
+        return reason
     if hasattr(config, "output_router_logits") and trl.get("router_aux_loss_coef") != 0:
         return "its experts' load-balancing loss counts padded rows (trl.router_aux_loss_coef: 0 leaves it out)"
     limit = batch_invariant_length(config)
