@@ -95,9 +95,13 @@ def bootstrap_difference(parts: Sequence[tuple[Mapping[str, float], Mapping[str,
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """Return p values corrected for their number (Holm 1979, Scandinavian Journal of Statistics 6)."""
-    if not ps:
-        return []
-    from statsmodels.stats.multitest import multipletests
+    """Return p values corrected for their number (Holm 1979, Scandinavian Journal of Statistics 6).
 
-    return [float(p) for p in multipletests(list(ps), method="holm")[1]]
+    The k-th smallest of m is multiplied by m - k + 1, and none is smaller than one before it. statsmodels gives the same
+    numbers, but collects garbage in every call, which takes half a second in a process that holds a model.
+    """
+    values = np.asarray(ps, dtype=float)
+    order = np.argsort(values)
+    corrected = np.empty_like(values)
+    corrected[order] = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
+    return [float(p) for p in np.minimum(corrected, 1)]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
@@ -120,6 +120,7 @@ def test_the_same_runs_give_the_same_difference() -> None:
     assert bootstrap_difference([(ours, theirs)]) == bootstrap_difference([(dict(reversed(ours.items())), theirs)])
 
 
+@settings(max_examples=20)  # statsmodels collects garbage in every call
 @given(st.lists(st.floats(0, 1), max_size=12))
 def test_holm_is_that_of_statsmodels(ps: list[float]) -> None:
     assert holm(ps) == pytest.approx(list(multipletests(ps, method="holm")[1]) if ps else [])
