@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import yaml
+
 from cst_bench.content import content_root
 from cst_bench.errors import UserError, did_you_mean
 from cst_bench.files import write_text
@@ -31,12 +33,15 @@ def write_starter(kind: str, name: str, folder: Path) -> list[Path]:
         The files, the YAML file first.
 
     Raises:
-        UserError: unknown kind, a name with other characters, or a file of that name exists.
+        UserError: unknown kind, a name with other characters or one that YAML reads as something else (`on`, `2024`),
+            or a file of that name exists.
     """
     if kind not in FOLDERS:
         raise UserError(f"unknown kind of file {kind!r}: {did_you_mean(kind, FOLDERS)}")
     if not re.fullmatch(r"[a-z0-9_]+", name):
         raise UserError(f"{name!r} cannot be a name: use lower-case letters, digits and underscores")
+    if yaml.safe_load(name) != name:
+        raise UserError(f"{name!r} cannot be a name: YAML reads it as {yaml.safe_load(name)!r}; choose another")
     sources = sorted((content_root() / FOLDERS[kind]).iterdir(), key=lambda path: path.suffix != ".yaml")
     targets = [folder / f"{name}{source.suffix}" for source in sources]
     for target in targets:

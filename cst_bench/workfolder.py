@@ -7,11 +7,12 @@ continues the work of a folder; a call with other settings is refused, so that r
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
@@ -20,6 +21,8 @@ from cst_bench.files import write_json
 
 LOCK = ".lock"
 """File in a work folder that a working process holds a lock on."""
+_PATIENCE = 0.5
+"""Seconds to wait for a lock: `is_locked` of another process holds it for a moment."""
 
 
 @contextmanager
@@ -35,7 +38,7 @@ def locked(path: Path) -> Iterator[None]:
     path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path / LOCK)
     try:
-        lock.acquire(blocking=False)
+        lock.acquire(timeout=_PATIENCE)
     except Timeout:
         raise UserError(
             f"{path}: another cst-bench run is working in this folder: wait for it, or give another with --out"
@@ -47,17 +50,32 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def is_locked(path: Path) -> bool:
-    """Return whether a process is working in a folder."""
-    file = path / LOCK
-    if not file.is_file():  # acquiring the lock would create it
-        return False
+    """Return whether a process is working in a folder, which may be another user's."""
     try:
-        with FileLock(file).acquire(blocking=False):
-            return False
-    except Timeout:
-        return True
-    except OSError:  # another user's folder, for example
+        with (path / LOCK).open("rb") as file:
+            return _is_held(file)
+    except OSError:  # no lock file, or one that may not be read
         return False
+
+
+def _is_held(file: BinaryIO) -> bool:
+    """Return whether a lock is held on a file that is open for reading.
+
+    `FileLock` would need to write to it; the lock that it takes is that of `flock`, which can be asked for shared.
+    """
+    if sys.platform == "win32":
+        try:
+            with FileLock(file.name).acquire(blocking=False):
+                return False
+        except Timeout:
+            return True
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
 
 
 def open_work_folder(

@@ -96,6 +96,8 @@ def test_files_of_a_run_are_accepted(kind: str, record: type[Manifest | Scores |
     value = json.loads((folder / record.FILE_NAME).read_text())
     assert faults(kind, value) == []
     assert faults(kind, {**value, "schema": 0})
+    del value["schema"]
+    assert faults(kind, value) == ["'schema' is a required property"]
 
 
 def test_unknown_kind_names_the_nearest() -> None:

@@ -54,6 +54,13 @@ def test_a_name_that_no_file_can_have_is_refused(name: str, tmp_path: Path) -> N
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["on", "no", "null", "2024", "1_000", "true"])
+def test_a_name_that_yaml_reads_as_something_else_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="YAML reads it as"):
+        write_starter("judge", name, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_starters_are_valid_and_not_listed_by_name(tmp_path: Path) -> None:
     files = {kind: str(write_starter(kind, f"my_{kind}", tmp_path)[0]) for kind in FOLDERS}
     assert load_task(files["task"])[0].name == "my_task"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,31 @@ def test_a_folder_is_locked_against_a_second_use_and_free_afterwards(tmp_path: P
 def test_asking_leaves_no_lock_behind(tmp_path: Path) -> None:
     assert not is_locked(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_asking_does_not_stop_another_process_from_starting(tmp_path: Path) -> None:
+    with locked(tmp_path):
+        pass
+    with (tmp_path / ".lock").open("rb") as asking:
+        fcntl.flock(asking, fcntl.LOCK_SH)
+        threading.Timer(0.1, asking.close).start()
+        with locked(tmp_path):
+            assert is_locked(tmp_path)
+
+
+def test_the_run_of_another_user_is_seen_to_be_running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with locked(tmp_path):
+        tmp_path.chmod(0o755)
+        (tmp_path / ".lock").chmod(0o444)
+        monkeypatch.chdir(tmp_path)  # another user may not search the folders above
+        user = os.geteuid()
+        if user == 0:
+            os.seteuid(65534)
+        try:
+            assert not os.access(".lock", os.W_OK, effective_ids=True)
+            assert is_locked(Path())
+        finally:
+            os.seteuid(user)
 
 
 def test_a_killed_process_frees_its_folder(tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from cst_bench.errors import UserError
 from cst_bench.files import canonical_json, write_json, write_text
@@ -31,6 +33,14 @@ class RecordFile(Record):
     FILE_NAME: ClassVar[str]
     WRITTEN_BY: ClassVar[str]
     """What makes the file, for the message when it is missing or of another version; `{folder}` is its folder."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Require `schema`, which `read` does: its default is there for writers only."""
+        schema = handler(core)
+        inner = handler.resolve_ref_schema(schema)
+        inner["required"] = ["schema", *inner.get("required", [])]
+        return schema
 
     @classmethod
     def schema_number(cls) -> int:

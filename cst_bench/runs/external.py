@@ -9,24 +9,35 @@ from pathlib import Path
 from cst_bench.columns import Columns
 from cst_bench.compliance.compliance_scores import Outcome
 from cst_bench.compliance.compliance_task import ComplianceTask, check_judge, load_task
-from cst_bench.errors import UserError
 from cst_bench.files import digest
-from cst_bench.judging import Case, JudgeOptions, ask, describe_judge, find_judge, judge_name, load_judge
+from cst_bench.judging import (
+    Case,
+    Judge,
+    JudgeOptions,
+    Verdict,
+    ask,
+    describe_judge,
+    find_judge,
+    judge_name,
+    load_judge,
+)
 from cst_bench.judging.card import find_card, read_card
 from cst_bench.progress import Progress, Silent
 from cst_bench.record import (
-    CalibrationSummary,
     CheckpointIdentity,
     ComplianceSettings,
     JudgeRecord,
+    Outcomes,
     RunSettings,
+    Scores,
     SuiteRecord,
     TaskScores,
 )
-from cst_bench.reporting import StoredRun, write_run_report
+from cst_bench.reporting import StoredRun
 from cst_bench.runs.evaluate import RunResult
+from cst_bench.runs.finishing import write_results
 from cst_bench.runs.generations_file import COLUMNS, ScoredGeneration, find_task, read_generations
-from cst_bench.runs.run_folder import PACKAGES, new_manifest, open_folder
+from cst_bench.runs.run_folder import PACKAGES, finished_manifest, new_manifest, open_folder
 from cst_bench.runs.run_outcomes import make_outcomes
 from cst_bench.runs.scoring import make_scores
 from cst_bench.table_files import read_any
@@ -57,90 +68,90 @@ class ScoreOptions:
     """Run folder to make; nothing is written if None."""
 
 
-@dataclass(frozen=True)
-class _Judged:
-    """Verdicts on the generations, in their order."""
-
-    judge: JudgeRecord
-    behaviours: Sequence[str | None]
-    reasons: Sequence[str]
-    calibration: CalibrationSummary | None
-
-
 def score_file(options: ScoreOptions, progress: Progress | None = None) -> RunResult:
     """Score the generations of a file with a judge or with the labels that the file has.
 
     Unpaired configurations (other prompts under each) are noted; joint compliance is over the prompts that all share.
+    The same call continues one that was killed: verdicts of a language model are cached.
 
     Raises:
         UserError: the file can't be read, a column is missing, a row has no configuration of the task, a prompt comes
-            twice under one configuration, or the judge does not support the task.
+            twice under one configuration, the judge does not support the task, or the folder holds something else.
         JudgeUnavailable: some verdicts are missing; the others are cached.
     """
     progress = progress or Silent()
-    if options.out is not None and options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
-        raise UserError(f"{options.out} holds files: give an empty folder with --out")
     rows = read_any(options.file)
     columns = Columns(COLUMNS, options.columns)
     task, path = find_task(options.file, rows, columns) if options.task is None else load_task(options.task)
     generations = read_generations(rows, task, columns, options.values)
     if options.judge is None and any(generation.label is not None for generation in generations):
-        judged = _judged_by_labels(options, generations)
+        judge, source = None, None
+        settings = _settings(options, task, _describe_labels(options, generations), generations)
     else:
-        judged = _judged_by_judge(options, task, path, generations, progress)
-    outcomes = [
-        Outcome(generation.prompt_id, generation.configuration, task.asked[generation.configuration], behaviour, reason)
-        for generation, behaviour, reason in zip(generations, judged.behaviours, judged.reasons, strict=True)
-    ]
-    settings = _settings(options, task, judged.judge, generations)
-    scores = make_scores(settings, {task.name: outcomes}, {task.name: judged.calibration}, {})
-    task_scores, notes = _pairing(scores.compliance[task.name], generations)
-    scores = scores.model_copy(update={"compliance": {task.name: task_scores}, "notes": notes})
-    record = make_outcomes({task.name: outcomes}, {})
+        judge, source = _load_judge(options, task, path, generations)
+        settings = _settings(options, task, describe_judge(judge, judge_name(source)), generations)
     if options.out is None:
-        return RunResult(StoredRun(Path(options.file.stem), new_manifest(settings), scores, record), False)
+        scores, outcomes = _score(options, task, settings, generations, judge, source, progress)
+        manifest = finished_manifest(new_manifest(settings))
+        return RunResult(StoredRun(Path(options.file.stem), manifest, scores, outcomes), False)
     with locked(options.out):
         folder = open_folder(options.out, settings)
-        record.write(folder.path)
-        scores.write(folder.path)
-        run = StoredRun(folder.path, folder.manifest, scores, record)
-        write_run_report(run, {}, show_text=False)
-        folder.finish()
-    return RunResult(run, False)
+        scores, outcomes = _score(options, task, settings, generations, judge, source, progress)
+        return RunResult(write_results(folder, scores, outcomes, {}, show_text=False), False)
 
 
-def _judged_by_judge(
-    options: ScoreOptions,
-    task: ComplianceTask,
-    path: Path,
-    generations: Sequence[ScoredGeneration],
-    progress: Progress,
-) -> _Judged:
+def _load_judge(
+    options: ScoreOptions, task: ComplianceTask, path: Path, generations: Sequence[ScoredGeneration]
+) -> tuple[Judge, Path]:
     source = find_judge(options.judge) if options.judge else find_judge(task.judge, beside=path)
     judge = load_judge(str(source), options=options.judge_options)
     check_judge(judge, task.name, task.asked.values(), generations[0].fields)
-    cases = [Case(generation.prompt, generation.response, dict(generation.fields)) for generation in generations]
-    with progress.stage(f"{options.file.name}: verdicts", len(cases)) as count:
-        verdicts = ask(judge, cases, count)
-    card = read_card(options.judge_card) if options.judge_card else find_card(judge.identity, source)
-    return _Judged(
-        describe_judge(judge, judge_name(source)),
-        [verdict.behaviour for verdict in verdicts],
-        [str(verdict.reason) for verdict in verdicts],
-        None if card is None else card.summary(),
-    )
+    return judge, source
 
 
-def _judged_by_labels(options: ScoreOptions, generations: Sequence[ScoredGeneration]) -> _Judged:
-    """Take a file's labels as verdicts, described as a judge is."""
+def _score(
+    options: ScoreOptions,
+    task: ComplianceTask,
+    settings: RunSettings,
+    generations: Sequence[ScoredGeneration],
+    judge: Judge | None,
+    source: Path | None,
+    progress: Progress,
+) -> tuple[Scores, Outcomes]:
+    """Score the generations by a judge, or by their labels if it is None."""
+    calibration = None
+    if judge is None:
+        verdicts = [Verdict(generation.label, "no label") for generation in generations]
+    else:
+        cases = [Case(generation.prompt, generation.response, dict(generation.fields)) for generation in generations]
+        with progress.stage(f"{options.file.name}: verdicts", len(cases)) as count:
+            verdicts = ask(judge, cases, count)
+        card = read_card(options.judge_card) if options.judge_card else find_card(judge.identity, source)
+        calibration = None if card is None else card.summary()
+    outcomes = [
+        Outcome(
+            generation.prompt_id,
+            generation.configuration,
+            task.asked[generation.configuration],
+            verdict.behaviour,
+            str(verdict.reason),
+        )
+        for generation, verdict in zip(generations, verdicts, strict=True)
+    ]
+    scores = make_scores(settings, {task.name: outcomes}, {task.name: calibration}, {})
+    task_scores, notes = _pairing(scores.compliance[task.name], generations)
+    scores = scores.model_copy(update={"compliance": {task.name: task_scores}, "notes": notes})
+    return scores, make_outcomes({task.name: outcomes}, {})
+
+
+def _describe_labels(options: ScoreOptions, generations: Sequence[ScoredGeneration]) -> JudgeRecord:
+    """Describe a file's labels as a judge is described."""
     labels = [[generation.prompt_id, generation.configuration, generation.label] for generation in generations]
     released = options.labelled_by == "unknown" and options.file.suffix == ".md"
     labelled_by = "gpt-4" if released else options.labelled_by
-    judge = JudgeRecord(
+    return JudgeRecord(
         name=f"labels by {labelled_by}", version=1, kind="labels", sha256=digest(labels), source=options.file.name
     )
-    behaviours = [generation.label for generation in generations]
-    return _Judged(judge, behaviours, ["no label"] * len(generations), None)
 
 
 def _settings(

@@ -13,7 +13,7 @@ from cst_bench.errors import Interrupted, UserError
 from cst_bench.judging import Judge, JudgeUnavailable
 from cst_bench.judging.card import find_card, read_card
 from cst_bench.progress import Progress
-from cst_bench.record import Judging
+from cst_bench.record import Judging, Outcomes, Scores
 from cst_bench.reporting import StoredRun, write_run_report
 from cst_bench.runs.labelling import read_run_labels
 from cst_bench.runs.run_folder import RunFolder
@@ -94,13 +94,19 @@ def finish(
         for name, result in results.items()
         if not isinstance(result, str)
     }
-    record = make_outcomes(outcomes, documents)
-    record.write(folder.path)
-    scores.write(folder.path)
     logs = {name: folder.log(name) for name in folder.settings.compliance}
-    write_run_report(StoredRun(folder.path, folder.manifest, scores, record), logs, show_text=show_text)
+    return write_results(folder, scores, make_outcomes(outcomes, documents), logs, show_text=show_text)
+
+
+def write_results(
+    folder: RunFolder, scores: Scores, outcomes: Outcomes, logs: Mapping[str, Path], *, show_text: bool
+) -> StoredRun:
+    """Write `outcomes.json`, `scores.json` and `report.md`, and last flag the run as finished; return the run."""
+    outcomes.write(folder.path)
+    scores.write(folder.path)
+    write_run_report(StoredRun(folder.path, folder.manifest, scores, outcomes), logs, show_text=show_text)
     folder.finish()
-    return StoredRun(folder.path, folder.manifest, scores, record)
+    return StoredRun(folder.path, folder.manifest, scores, outcomes)
 
 
 def _capability(folder: RunFolder, name: str, reasons: Mapping[str, str]) -> CapabilityResult | str:

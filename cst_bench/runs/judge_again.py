@@ -50,6 +50,7 @@ def judge_run(options: JudgeRunOptions, progress: Progress | None = None) -> Run
         Interrupted: a judge could not be reached, or capabilities of this run are still to be scored.
     """
     progress = progress or Silent()
+    read_folder(options.run)  # a mistyped path is refused before the lock makes a folder there
     with locked(options.run):
         folder = read_folder(options.run)
         tasks = _tasks(folder, options.tasks)

@@ -67,9 +67,9 @@ class RunFolder:
         self._set_status(capabilities={**self.manifest.status.capabilities, task: part})
 
     def finish(self) -> None:
-        """Flag the run as finished."""
-        self.manifest = self.manifest.model_copy(update={"finished": _now()})
-        self._set_status(run="finished")
+        """Flag the run as finished, on disk at once."""
+        self.manifest = finished_manifest(self.manifest)
+        self.save()
 
     def judge_again(self, judges: Mapping[str, JudgeRecord], min_judge_f1: float) -> None:
         """Set tasks back to where their responses are there and their verdicts are not, in one write."""
@@ -149,6 +149,12 @@ def new_manifest(settings: RunSettings) -> Manifest:
         environment=Environment(python=platform.python_version(), platform=platform.platform()),
         started=_now(),
     )
+
+
+def finished_manifest(manifest: Manifest) -> Manifest:
+    """Return the manifest of a run that ends now."""
+    status = manifest.status.model_copy(update={"run": "finished"})
+    return manifest.model_copy(update={"finished": _now(), "status": status})
 
 
 def _now() -> str:

@@ -97,8 +97,8 @@ def bootstrap_difference(parts: Sequence[tuple[Mapping[str, float], Mapping[str,
 def holm(ps: Sequence[float]) -> list[float]:
     """Return p values corrected for their number (Holm 1979, Scandinavian Journal of Statistics 6).
 
-    The k-th smallest of m is multiplied by m - k + 1, and none is smaller than one before it. statsmodels gives the same
-    numbers, but collects garbage in every call, which takes half a second in a process that holds a model.
+    The k-th smallest of m is multiplied by m - k + 1, and none is smaller than one before it. statsmodels gives the
+    same numbers, but collects garbage in every call, which takes half a second in a process that holds a model.
     """
     values = np.asarray(ps, dtype=float)
     order = np.argsort(values)

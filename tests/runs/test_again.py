@@ -159,6 +159,7 @@ def test_what_cannot_be_judged_is_one_message_and_changes_nothing(finished: Path
     before = (finished / "run.json").read_bytes()
     for options, message in [
         (JudgeRunOptions(tmp_path), "is not a run folder"),
+        (JudgeRunOptions(tmp_path / "mistyped"), "is not a run folder"),
         (JudgeRunOptions(finished, tasks=("tiny_seled",)), "did you mean tiny_sealed"),
         (
             JudgeRunOptions(finished, judges=("refusal_rules",), tasks=("tiny_village",)),
@@ -171,6 +172,7 @@ def test_what_cannot_be_judged_is_one_message_and_changes_nothing(finished: Path
         with pytest.raises(UserError, match=message):
             judge_run(options)
     assert (finished / "run.json").read_bytes() == before
+    assert not (tmp_path / "mistyped").exists()
 
 
 def test_a_judge_that_changed_since_is_refused_unless_it_is_named(finished: Path) -> None:
