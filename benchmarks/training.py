@@ -63,12 +63,12 @@ class Setting:
 
     @property
     def seconds(self) -> float:
-        """Of one epoch, the reference included."""
+        """Return the seconds of one epoch, the reference included."""
         return epoch(self.training) + epoch(self.reference)
 
 
 def epoch(turns: list[list[float]]) -> float:
-    """Each batch's median over the turns, summed."""
+    """Return the sum over the batches of each batch's median over the turns."""
     return sum(map(statistics.median, zip(*turns, strict=True)))
 
 
