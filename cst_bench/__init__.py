@@ -16,7 +16,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cst_bench.calibration import CalibrateOptions, CalibrationCard, CalibrationResult, calibrate
+    from cst_bench.calibration import (
+        CalibrateOptions,
+        CalibrationCard,
+        CalibrationResult,
+        JudgeBench,
+        JudgeBenchOptions,
+        calibrate,
+        judge_bench,
+    )
     from cst_bench.checkpoint import CheckpointOptions
     from cst_bench.errors import CstBenchError, GateError, Interrupted, UserError
     from cst_bench.judging import JudgeOptions
@@ -39,7 +47,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "cst_bench.calibration": ("CalibrateOptions", "CalibrationCard", "CalibrationResult", "calibrate"),
+    "cst_bench.calibration": (
+        "CalibrateOptions",
+        "CalibrationCard",
+        "CalibrationResult",
+        "JudgeBench",
+        "JudgeBenchOptions",
+        "calibrate",
+        "judge_bench",
+    ),
     "cst_bench.checkpoint": ("CheckpointOptions",),
     "cst_bench.errors": ("CstBenchError", "GateError", "Interrupted", "UserError"),
     "cst_bench.judging": ("JudgeOptions",),
@@ -82,6 +98,8 @@ __all__ = [
     "FlipResult",
     "GateError",
     "Interrupted",
+    "JudgeBench",
+    "JudgeBenchOptions",
     "JudgeOptions",
     "JudgeRunOptions",
     "Leaderboard",
@@ -102,6 +120,7 @@ __all__ = [
     "compare",
     "critique",
     "flip",
+    "judge_bench",
     "judge_run",
     "load_run",
     "mix",

@@ -53,15 +53,15 @@ def read_rows(path: Path) -> list[Row]:
 def _read_jsonl(path: Path) -> Iterator[Row]:
     for number, line in enumerate(_text(path).split("\n"), 1):  # splitlines() would split inside of JSON strings too
         if line.strip():
-            yield _object(f"{path}, row {number}", _json(f"{path}, row {number}", line))
+            yield as_row(f"{path}, row {number}", _json(f"{path}, row {number}", line))
 
 
 def _read_json(path: Path) -> Iterator[Row]:
-    data = _json(str(path), _text(path))
+    data = read_json(path)
     if not isinstance(data, list):
         raise UserError(f"{path}: must hold a list of rows, not {type(data).__name__}")
     for number, value in enumerate(data, 1):
-        yield _object(f"{path}, row {number}", value)
+        yield as_row(f"{path}, row {number}", value)
 
 
 def _read_csv(path: Path) -> Iterator[Row]:
@@ -104,6 +104,15 @@ _readers = {
 }
 
 
+def read_json(path: Path) -> object:
+    """Read a JSON file.
+
+    Raises:
+        UserError: the file is not UTF-8 text or not JSON.
+    """
+    return _json(str(path), _text(path))
+
+
 def _text(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")
@@ -123,7 +132,12 @@ def _json(where: str, text: str) -> object:
     return value
 
 
-def _object(where: str, value: object) -> Row:
+def as_row(where: str, value: object) -> Row:
+    """Return a JSON object as a row.
+
+    Raises:
+        UserError: the value is not an object.
+    """
     if not isinstance(value, dict):
         raise UserError(f"{where}: must be an object with named columns, not {type(value).__name__}")
     return Row(where, value)

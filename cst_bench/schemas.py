@@ -72,6 +72,7 @@ KINDS: Mapping[str, Callable[[], dict[str, JsonValue]]] = {
     "reproduction": _of_model("cst_bench.reproduce.steps:Reproduction"),
     "critique": _of_model("cst_bench.preferences.self_critique:CritiqueFile"),
     "attacks": _of_model("cst_bench.calibration.robustness:AttackFile"),
+    "label_set": _of_model("cst_bench.calibration.label_sets:LabelSetFile"),
     "manifest": _of_model("cst_bench.record:Manifest"),
     "scores": _of_model("cst_bench.record:Scores"),
     "outcomes": _of_model("cst_bench.record:Outcomes"),

@@ -28,6 +28,7 @@ CONTENT = {
     "reproduction": ("training/reproductions",),
     "critique": ("training/critiques",),
     "attacks": ("judges/attacks",),
+    "label_set": ("judges/label_sets",),
 }
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cst_bench.calibration.card_making import make_calibration
-from cst_bench.calibration.labels import join, read_labels, shipped_labels
+from cst_bench.calibration.label_sets import load_labels
+from cst_bench.calibration.labels import join, shipped_labels
 from cst_bench.calibration.training_card import trained_on
 from cst_bench.files import slug
 from cst_bench.judging import JudgeOptions, find_judge, load_judge
@@ -27,8 +28,11 @@ class CalibrateOptions:
 
     judge: str
     """Name of a judge, or path of its file."""
-    labels: tuple[Path, ...] = ()
-    """Files with labelled responses; those that come with the project for this judge if empty."""
+    labels: tuple[str | Path, ...] = ()
+    """Files with labelled responses, or names of label sets; those that come with the project for this judge if
+    empty."""
+    data: Mapping[str, Path] = field(default_factory=dict)
+    """Label set → a local copy, a file or a folder; a set without one is fetched."""
     judge_options: JudgeOptions = field(default_factory=JudgeOptions)
     labelled_by: str | None = None
     """Who labelled, for files without such a column."""
@@ -87,18 +91,15 @@ def calibrate(options: CalibrateOptions, progress: Progress | None = None) -> Ca
 
     path = find_judge(options.judge)
     judge = load_judge(str(path), options=options.judge_options)
-    fields = sorted(judge.fields)
-    sets = [
-        read_labels(
-            file,
-            columns=options.columns,
-            values=options.values,
-            by=options.labelled_by,
-            split=options.split,
-            fields=fields,
-        )
-        for file in options.labels or shipped_labels(judge.name, judge.behaviours, judge.fields)
-    ]
+    sets = load_labels(
+        options.labels or shipped_labels(judge.name, judge.behaviours, judge.fields),
+        options.data,
+        columns=options.columns,
+        values=options.values,
+        by=options.labelled_by,
+        split=options.split,
+        fields=sorted(judge.fields),
+    )
     labels = join(sets, leave_out=() if options.split else ("train",))
     with (progress or Silent()).stage(f"{judge.name}: verdicts", len(labels.rows)) as count:
         card = make_calibration(judge, labels, seen=trained_on(path), seed=options.seed, count=count)

@@ -11,13 +11,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from cst_bench.calibration.agreement_table import agreement_markdown
+from cst_bench.calibration.judge_comparison import BenchRow, JudgeBench
 from cst_bench.calibration.labels import LabelSet
 from cst_bench.calibration.robustness import AttackResult
 from cst_bench.escape import cell
 from cst_bench.files import write_text
 from cst_bench.judging.card import CalibrationCard
-from cst_bench.numbers import ends, number
-from cst_bench.statistics.intervals import Interval
+from cst_bench.numbers import DASH, ends, number
+from cst_bench.statistics.intervals import Estimate, Interval
 from cst_bench.templates import markdown_environment, report_templates
 
 TITLES = {
@@ -105,11 +106,73 @@ def write_attack(folder: Path, result: AttackResult) -> None:
     result.write(folder)
 
 
+MARKS = {"judged": "", "released": "†", "people": "‡", "published": "§"}
+"""Source of a row's verdicts → its mark in tables."""
+MEANINGS = {
+    "released": "verdicts that come with the labels",
+    "people": "annotators against each other, every pair both ways: what a person reaches as the judge",
+    "published": "as published, on the whole set",
+}
+"""What the marks mean."""
+
+
+def write_bench(folder: Path, measured: JudgeBench) -> None:
+    """Write `bench.json` and `report.md` of a comparison of judges."""
+    write_text(folder / "report.md", bench_markdown(measured))
+    measured.write(folder)
+
+
+def bench_markdown(measured: JudgeBench) -> str:
+    """Return a comparison of judges as Markdown."""
+    return _template("bench.md.j2").render(bench=measured, marks=MARKS, meanings=MEANINGS)
+
+
+def bench_table(measured: JudgeBench) -> RenderableType:
+    """Return a comparison of judges as tables, 80 columns wide at most, and what their marks mean."""
+    parts: list[RenderableType] = []
+    for labels in measured.sets:
+        table = Table(title=f"{escape(labels.title)} (n {labels.n})", title_justify="left")
+        table.add_column("Judge", no_wrap=True)
+        for column in (*(f"F1 {name}" for name in labels.behaviours), "macro F1", "95 %", "n"):
+            table.add_column(column, justify="right", no_wrap=column == "95 %")
+        for row in labels.rows:
+            if row.n is not None:
+                table.add_row(
+                    escape(f"{row.judge} {MARKS[row.source]}".rstrip()),
+                    *(_number(row.f1[name].value if name in row.f1 else None) for name in labels.behaviours),
+                    _number(row.macro_f1.value),
+                    _ends(row.macro_f1.interval),
+                    str(row.n),
+                )
+        parts.append(table)
+        parts += [f"{escape(row.judge)}: {escape(_remark(row))}" for row in labels.rows if row.n is None]
+    used = {row.source for labels in measured.sets for row in labels.rows if row.n is not None}
+    parts += [f"{MARKS[source]} {meaning}" for source, meaning in MEANINGS.items() if source in used]
+    return Group(*parts)
+
+
+def _remark(row: BenchRow) -> str:
+    """Return what is known of a judge without verdicts: a published figure, or why it was not measured."""
+    if row.source != "published":
+        return str(row.note)
+    metric, estimate = ("accuracy", row.accuracy) if row.macro_f1.value is None else ("macro F1", row.macro_f1)
+    return f"{metric} {_number(estimate.value)} (published: {row.note})"
+
+
+def _estimate(estimate: Estimate | None) -> Markup:
+    if estimate is None or estimate.value is None:
+        return Markup(DASH)
+    interval = f" ({_ends(estimate.interval)})" if estimate.interval else ""
+    return Markup(f"{_number(estimate.value)}{interval}")
+
+
 def _template(name: str) -> Template:
     environment = markdown_environment(report_templates())
     environment.filters.update(
         fine=lambda value: Markup(_number(value)),
         fine_ends=lambda interval: Markup(_ends(interval)),
+        estimate=_estimate,
+        count=lambda value: Markup(DASH if value is None else f"{value:,}"),
         agreement_table=lambda panel: Markup(agreement_markdown(panel)),
     )
     return environment.get_template(name)

@@ -11,7 +11,7 @@ from pathlib import Path
 from cst_bench.calibration.labels import FROM_PAIR, Labelled, LabelSet
 from cst_bench.compliance.compliance_task import ComplianceTask, load_task
 from cst_bench.errors import UserError
-from cst_bench.files import digest, read_rows, text_column
+from cst_bench.files import read_rows, text_column
 from cst_bench.judging import Case
 
 COLUMNS = ("system", "prompt", "chosen", "rejected")
@@ -50,9 +50,7 @@ def read_pairs(path: Path, task: str) -> LabelSet:
                 )
     if not labelled:
         raise UserError(f"{path}: no row has a system prompt of task {spec.name}: give the right one with --task")
-    rows = list(labelled.values())
-    sha256 = digest([[row.case.prompt, row.case.response, row.behaviour, row.by] for row in rows])
-    return LabelSet(path.stem, rows, sha256)
+    return LabelSet.of(path.stem, list(labelled.values()))
 
 
 def pair_file(path: Path) -> bool:

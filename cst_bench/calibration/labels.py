@@ -29,9 +29,10 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "system_prompt": ("system_prompt", "system"),
     "language": ("language",),
     "case": ("case",),
+    "degree": ("degree",),
 }
 """Usual names of each column; the first that a file has is read. Only the first three are required."""
-SLICES = ("model", "configuration", "system_prompt", "language", "case", "split")
+SLICES = ("model", "configuration", "system_prompt", "language", "case", "degree", "split")
 """Columns to slice metrics by."""
 SHIPPED = "judges/labels"
 RELEASED_VALUES = {"1": "harmless", "0": "uncensored"}
@@ -52,6 +53,10 @@ class Labelled:
     """Who labelled: `human`, a model's name, `by construction`."""
     slices: Mapping[str, str] = field(default_factory=dict)
     """Column → value, to slice metrics by (`model`, `configuration`, …)."""
+    annotations: tuple[str, ...] = ()
+    """Labels of single people, of which `behaviour` is the result."""
+    verdicts: Mapping[str, str | None] = field(default_factory=dict)
+    """Another judge → its released verdict; None if it gave none that can be read."""
 
     @property
     def key(self) -> str:
@@ -68,6 +73,11 @@ class LabelSet:
     rows: Sequence[Labelled]
     sha256: str
     """SHA-256 of the prompts, responses and labels, whatever the file's format."""
+
+    @classmethod
+    def of(cls, name: str, rows: Sequence[Labelled]) -> LabelSet:
+        """Return the label set of these rows."""
+        return cls(name, rows, digest([[row.case.prompt, row.case.response, row.behaviour, row.by] for row in rows]))
 
     @property
     def by(self) -> list[str]:
@@ -99,19 +109,31 @@ def read_labels(
             is in two splits.
     """
     named = Columns(COLUMNS, columns or {})
-    rows = [_labelled(row, number, named, values or {}, by, fields) for number, row in enumerate(read_any(path), 1)]
+    rows = [label_row(row, number, named, values or {}, by, fields) for number, row in enumerate(read_any(path), 1)]
     _check_splits(path, rows)
     kept = [row for row in rows if split is None or row.slices.get("split", split) == split]
     if not kept:
         raise UserError(f"{path}: no row is in the split {split!r}")
     _check_twice(path, kept)
-    sha256 = digest([[row.case.prompt, row.case.response, row.behaviour, row.by] for row in kept])
-    return LabelSet(path.stem, kept, sha256)
+    return LabelSet.of(path.stem, kept)
 
 
-def _labelled(
+def label_row(
     row: Row, number: int, named: Columns, values: Mapping[str, str], by: str | None, fields: Sequence[str]
 ) -> Labelled:
+    """Read a labelled response from a row.
+
+    Args:
+        row: The row.
+        number: Its number, which is its id if it has none.
+        named: Names of its columns.
+        values: As `read_labels`.
+        by: As `read_labels`.
+        fields: As `read_labels`.
+
+    Raises:
+        UserError: a column is missing, or its value is not a text or a label.
+    """
     prompt = text_column(row, named.need(row, "prompt"))
     response = row.values[named.need(row, "response")]
     if not isinstance(response, str):
@@ -202,7 +224,7 @@ def join(sets: Sequence[LabelSet], *, leave_out: Sequence[str] = ()) -> LabelSet
     name = "+".join(labels.name for labels in sets)
     if not rows:
         raise UserError(f"{name}: no labelled response remains without the split {', '.join(leave_out)}")
-    return LabelSet(name, rows, digest([[row.case.prompt, row.case.response, row.behaviour, row.by] for row in rows]))
+    return LabelSet.of(name, rows)
 
 
 def shipped_labels(judge: str, behaviours: Sequence[str], fields: Collection[str] = ()) -> list[Path]:

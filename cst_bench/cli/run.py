@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from cst_bench.cli.shared_options import (
-    assignment_option,
     card_options,
     checkpoint_options,
+    data_option,
     json_option,
     judge_options,
     limit_option,
@@ -60,7 +60,7 @@ provider's prefix (openai/…, vllm/…); hf/ORG/NAME is always the Hub. The sam
     metavar="WORDING",
     help="Wording of the system prompts, one that the task names.",
 )
-@assignment_option("--data", "data", "TASK=PATH", "Local data to use for a task")
+@data_option("TASK=PATH", "Local data to use for a task")
 @click.option(
     "--split", default="test", metavar="SPLIT", help="Split to evaluate; use `validation` for model selection."
 )
@@ -79,7 +79,7 @@ def command(
     judge_card: Path | None,
     min_judge_f1: float,
     wording: str | None,
-    data: Mapping[str, str],
+    data: Mapping[str, Path],
     split: str,
     limit: int | None,
     seed: int,
@@ -101,7 +101,7 @@ def command(
         judge_card=judge_card,
         min_judge_f1=min_judge_f1,
         wording=wording,
-        data={task: Path(path).expanduser() for task, path in data.items()},
+        data=data,
         split=split,
         limit=limit,
         seed=seed,

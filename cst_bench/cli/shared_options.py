@@ -43,6 +43,22 @@ def parse_assignments(_: click.Context, parameter: click.Parameter, items: Itera
     return values
 
 
+def parse_paths(context: click.Context, parameter: click.Parameter, items: Iterable[str]) -> dict[str, Path]:
+    """Parse the values of a repeatable option of the form NAME=PATH into name → path.
+
+    Raises:
+        UserError: a value has another form.
+    """
+    return {name: Path(value).expanduser() for name, value in parse_assignments(context, parameter, items).items()}
+
+
+def data_option(metavar: str, help_text: str) -> Decorator:
+    """Return a decorator that adds the option for local data; the verb receives a dict of paths."""
+    return click.option(
+        "--data", multiple=True, metavar=metavar, callback=parse_paths, help=f"{help_text}; repeatable."
+    )
+
+
 def assignment_option(flag: str, name: str, metavar: str, help_text: str) -> Decorator:
     """Return a decorator that adds a repeatable option of the form NAME=VALUE; the verb receives a dict."""
     return click.option(
@@ -62,11 +78,11 @@ labels_option = click.option(
     "--labels",
     "files",
     multiple=True,
-    type=click.Path(path_type=Path),
     show_default="those that come with the project",
     metavar="FILE",
-    help="File with labelled responses; repeatable.",
+    help="File with labelled responses, or a label set (xstest, harmbench, gptfuzz); repeatable.",
 )
+label_data_option = data_option("SET=PATH", "Local copy of a label set, a file or a folder, instead of fetching it")
 
 
 def labelled_by_option(default: str | None = None, show_default: str | bool = True) -> Decorator:

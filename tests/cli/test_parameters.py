@@ -13,12 +13,13 @@ import pytest
 
 from cst_bench.calibration import CalibrateOptions
 from cst_bench.calibration.fitting import FitOptions
+from cst_bench.calibration.judge_comparison import JudgeBenchOptions
 from cst_bench.calibration.robustness import attack
 from cst_bench.checkpoint import CheckpointOptions
 from cst_bench.checkpoint.options import DTYPES, SystemAs
 from cst_bench.cli import cli
 from cst_bench.cli.judge.judge_again import command as judge_run_verb
-from cst_bench.cli.shared_options import parse_assignments
+from cst_bench.cli.shared_options import parse_assignments, parse_paths
 from cst_bench.cli.verbs import Verbs
 from cst_bench.preferences import METHODS, FlipOptions
 from cst_bench.preferences.critique_job import CritiqueOptions
@@ -56,6 +57,8 @@ def annotation(parameter: click.Parameter) -> str:
     """Return the annotation that a callback must have for the values of a click parameter."""
     if parameter.callback is parse_assignments:
         return "Mapping[str, str]"
+    if parameter.callback is parse_paths:
+        return "Mapping[str, Path]"
     if isinstance(parameter, click.Option) and parameter.is_flag:
         return "bool"
     kinds = {click.Path: "Path", click.IntRange: "int", click.FloatRange: "float"}
@@ -104,6 +107,7 @@ def test_parameters_of_click_are_those_of_the_callback(name: str) -> None:
         ("judge RUN", JudgeRunOptions),
         ("judge calibrate", CalibrateOptions),
         ("judge attack", attack),
+        ("judge bench", JudgeBenchOptions),
         ("judge train", FitOptions),
         ("judge label", choose),
         ("report", write_reports),

@@ -26,6 +26,7 @@ class _Verbs(Verbs):
         "list": "List the judges and their calibration.",
         "calibrate": "Measure a judge against labelled responses.",
         "train": "Train a local judge on labelled responses.",
+        "bench": "Measure judges beside each other on label sets.",
         "attack": "Test a judge's robustness to adversarial responses.",
         "label": "Label a run's responses by hand, to correct its scores for judge error.",
     }

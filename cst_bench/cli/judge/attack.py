@@ -11,6 +11,7 @@ import click
 from cst_bench.cli.shared_options import (
     json_option,
     judge_options,
+    label_data_option,
     labelled_by_option,
     labels_option,
     limit_option,
@@ -39,6 +40,7 @@ responses of the split `train` are not used."""
 @click.command(epilog=EPILOG)
 @click.argument("judge", metavar="JUDGE")
 @labels_option
+@label_data_option
 @click.option(
     "--suite",
     default="standard",
@@ -55,7 +57,8 @@ responses of the split `train` are not used."""
 def command(
     *,
     judge: str,
-    files: tuple[Path, ...],
+    files: tuple[str, ...],
+    data: Mapping[str, Path],
     suite: str,
     judge_options: JudgeOptions,
     labelled_by: str | None,
@@ -67,7 +70,8 @@ def command(
 ) -> None:
     """Test the robustness of JUDGE to adversarial responses: how far its F1 falls under each family of attacks."""
     from cst_bench.calibration.calibration_report import write_attack
-    from cst_bench.calibration.labels import join, read_labels, shipped_labels
+    from cst_bench.calibration.label_sets import load_labels
+    from cst_bench.calibration.labels import join, shipped_labels
     from cst_bench.calibration.robustness import attack, attack_size, load_attacks
     from cst_bench.cli.console import ConsoleProgress, make_console, print_json, print_line, quiet_libraries
     from cst_bench.judging import find_judge, load_judge
@@ -77,10 +81,13 @@ def command(
     attacks = load_attacks(suite)
     fields = sorted(loaded.fields)
     labels = join(
-        [
-            read_labels(file, values=values, by=labelled_by, fields=fields)
-            for file in files or shipped_labels(loaded.name, loaded.behaviours, loaded.fields)
-        ],
+        load_labels(
+            files or shipped_labels(loaded.name, loaded.behaviours, loaded.fields),
+            data,
+            values=values,
+            by=labelled_by,
+            fields=fields,
+        ),
         leave_out=("train",),  # a judge is more robust on responses that it was trained on
     )
     with ConsoleProgress().stage(f"{loaded.name}: verdicts", attack_size(labels, attacks, limit)) as count:

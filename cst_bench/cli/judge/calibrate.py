@@ -12,6 +12,7 @@ from cst_bench.cli.shared_options import (
     column_option,
     json_option,
     judge_options,
+    label_data_option,
     labelled_by_option,
     labels_option,
     out_folder_option,
@@ -26,6 +27,7 @@ EPILOG = """\b
 Examples:
   cst-bench judge calibrate refusal_rules                     on the labels that come with the project
   cst-bench judge calibrate harmlessness --judge-model openai/gpt-4o --labels mine.csv --labelled-by human
+  cst-bench judge calibrate refusal_rules --labels xstest     a label set by people, fetched when it is used
   cst-bench judge calibrate ./my-judge --labels generations_hermes_CST.md --labels generations_hermes_DPO.md
 
 JUDGE is a name (`cst-bench judge list`), a file, or a folder from `cst-bench judge train`. Labels are jsonl, json, csv,
@@ -36,6 +38,7 @@ started in this folder find the card in calibrations/, by the judge's hash."""
 @click.command(epilog=EPILOG)
 @click.argument("judge", metavar="JUDGE")
 @labels_option
+@label_data_option
 @judge_options
 @labelled_by_option()
 @column_option
@@ -51,7 +54,8 @@ started in this folder find the card in calibrations/, by the judge's hash."""
 def command(
     *,
     judge: str,
-    files: tuple[Path, ...],
+    files: tuple[str, ...],
+    data: Mapping[str, Path],
     judge_options: JudgeOptions,
     labelled_by: str | None,
     columns: Mapping[str, str],
@@ -72,6 +76,7 @@ def command(
     options = CalibrateOptions(
         judge=judge,
         labels=files,
+        data=data,
         judge_options=judge_options,
         labelled_by=labelled_by,
         columns=columns,
