@@ -26,8 +26,8 @@ NAMES = {
         "compare",
         "load_run",
     ),
-    *("RunOptions", "JudgeRunOptions", "ScoreOptions", "CalibrateOptions", "JudgeBenchOptions", "TrainOptions", "CritiqueOptions"),
-    *("FlipOptions", "MixSource", "CheckpointOptions", "JudgeOptions"),
+    *("RunOptions", "JudgeRunOptions", "ScoreOptions", "CalibrateOptions", "TrainOptions", "CritiqueOptions"),
+    *("FlipOptions", "MixSource", "CheckpointOptions", "JudgeOptions", "JudgeBenchOptions"),
     *(
         "RunResult",
         "StoredRun",

@@ -93,9 +93,10 @@ def test_shipped_suite_loads_and_names_tasks_that_are_there(name: str) -> None:
 
 def test_no_shipped_yaml_is_left_out_of_these_tests() -> None:
     root = content.content_root()
-    # attack suites are loaded in tests/calibration/test_attack.py, starters in tests/test_starters.py
+    # attack suites are loaded in tests/calibration/test_attack.py, label sets in test_label_sets.py beside it, starters
+    # in tests/test_starters.py
     here = ("tasks/compliance", "tasks/capabilities", "tasks/suites", "judges")
-    folders = (*here, "judges/attacks", "tasks/starter", "judges/starter")
+    folders = (*here, "judges/attacks", "judges/label_sets", "tasks/starter", "judges/starter")
     tested = {path for folder in folders for path in (root / folder).glob("*.yaml")}
     lm_eval = set((root / "tasks/capabilities/tiny").glob("*.yaml"))  # lm-eval's own format, read by lm-eval
     assert {path for folder in ("tasks", "judges") for path in (root / folder).rglob("*.yaml")} == tested | lm_eval
