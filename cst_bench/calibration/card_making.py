@@ -34,10 +34,12 @@ from cst_bench.statistics.classification import (
     PER_BEHAVIOUR,
     Counts,
     Reliability,
+    SelectivePoint,
     confusion,
     confusion_by_cluster,
     metric_estimates,
     reliability,
+    selective_accuracy,
 )
 from cst_bench.statistics.intervals import UNDEFINED, Estimate
 
@@ -144,6 +146,7 @@ def make_card(
             behaviours=_classes(judge), matrix=tuple(tuple(map(int, row)) for row in matrix.tolist())
         ),
         reliability=_reliability(pairs, judge),
+        selective=_selective(pairs),
         slices=slice_metrics(scored, behaviours),
         panel=panel,
         disagreements=tuple(
@@ -209,6 +212,15 @@ def _reliability(pairs: Sequence[tuple[Labelled, Verdict]], judge: Judge) -> Rel
     if not known:
         return None
     return reliability([label for label, _ in known], [probabilities for _, probabilities in known], _classes(judge))
+
+
+def _selective(pairs: list[tuple[Labelled, Verdict]]) -> tuple[SelectivePoint, ...]:
+    known = [
+        (row.behaviour == verdict.behaviour, verdict.probabilities[verdict.behaviour])
+        for row, verdict in pairs
+        if verdict.behaviour is not None and verdict.probabilities and verdict.behaviour in verdict.probabilities
+    ]
+    return selective_accuracy([right for right, _ in known], [value for _, value in known]) if known else ()
 
 
 def _check_fields(judge: Judge, labels: LabelSet) -> None:

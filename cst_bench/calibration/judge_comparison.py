@@ -27,7 +27,7 @@ from cst_bench.statistics.intervals import UNDEFINED, Estimate
 if TYPE_CHECKING:
     import pandas
 
-_ASK_A_MODEL = ("llm", "guard", "panel")
+_ASK_A_MODEL = ("llm", "guard", "panel", "cascade")
 """Kinds of judges that take a model and an endpoint."""
 
 

@@ -13,7 +13,7 @@ from cst_bench.files import digest
 from cst_bench.judging.judge import Judge
 from cst_bench.record import CalibrationSummary, ConfusionCounts, Record, RecordFile, Spent
 from cst_bench.statistics.agreement import Agreement
-from cst_bench.statistics.classification import Reliability
+from cst_bench.statistics.classification import Reliability, SelectivePoint
 from cst_bench.statistics.intervals import Estimate
 
 SHIPPED = "judges/cards"
@@ -124,6 +124,8 @@ class CalibrationCard(RecordFile):
     confusion: ConfusionMatrix
     reliability: Reliability | None
     """None for a judge without probabilities."""
+    selective: tuple[SelectivePoint, ...] = ()
+    """Share of right verdicts from a probability on; empty for a judge without probabilities."""
     slices: dict[str, dict[str, SliceMetrics]]
     panel: Agreement | None = None
     """Agreement of a panel's members."""

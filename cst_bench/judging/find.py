@@ -19,6 +19,7 @@ KINDS = {
     "classifier": "cst_bench.judging.trained",
     "guard": "cst_bench.judging.guard",
     "panel": "cst_bench.judging.panel",
+    "cascade": "cst_bench.judging.cascade",
 }
 """Kind → module, which has the names of `JudgeKind`. Imported when used."""
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated, Literal, Protocol
 
 from pydantic import Field, JsonValue
 
@@ -52,6 +52,19 @@ class JudgeCall:
 
 
 @dataclass(frozen=True)
+class FirstVerdict:
+    """What the first judge of a cascade said."""
+
+    behaviour: str | None
+    """Its verdict; None is unscored."""
+    probability: float | None
+    """Its probability of that verdict."""
+    stage: Literal["first", "second", "audit"]
+    """Why the cascade's verdict is what it is: the first judge was sure; it was not, and the second decided; it was
+    sure, and the second was asked to check it."""
+
+
+@dataclass(frozen=True)
 class Verdict:
     """A judge's answer: a behaviour, or None with the reason why the response is unscored."""
 
@@ -61,6 +74,8 @@ class Verdict:
     """Behaviour → probability; None if the judge gives none."""
     call: JudgeCall | None = None
     """None for judges that call no model."""
+    first: FirstVerdict | None = None
+    """Verdict of the first judge of a cascade; None for other judges."""
 
 
 class JudgeUnavailable(Interrupted):

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cst_bench.statistics.bootstrap import percentile_interval, resampled_sums
-from cst_bench.statistics.intervals import UNDEFINED, Estimate
+from cst_bench.statistics.intervals import UNDEFINED, Estimate, wilson
 
 Counts = NDArray[np.float64]
 OVERALL = ("macro_f1", "mcc", "kappa", "balanced_accuracy", "agreement")
@@ -42,6 +42,37 @@ class Reliability:
     ece: float
     """Expected calibration error over equal bins of the top probability (Guo et al. 2017)."""
     curve: tuple[ReliabilityBin, ...]
+
+
+THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995)
+"""Probabilities at which selective accuracy is reported."""
+
+
+@dataclass(frozen=True)
+class SelectivePoint:
+    """Verdicts with at least some probability."""
+
+    threshold: float
+    """The least probability."""
+    n: int
+    """Number of verdicts."""
+    right: Estimate
+    """Share that the label confirms, with Wilson's interval."""
+
+
+def selective_accuracy(right: Sequence[bool], probabilities: Sequence[float]) -> tuple[SelectivePoint, ...]:
+    """Return how often verdicts are right from a probability on (El-Yaniv and Wiener 2010, JMLR 11).
+
+    Args:
+        right: Whether the label confirms each verdict.
+        probabilities: The judge's probability of each verdict.
+    """
+    points = []
+    for threshold in THRESHOLDS:
+        kept = [value for value, probability in zip(right, probabilities, strict=True) if probability >= threshold]
+        share = Estimate(sum(kept) / len(kept), wilson(sum(kept), len(kept))) if kept else UNDEFINED
+        points.append(SelectivePoint(threshold, len(kept), share))
+    return tuple(points)
 
 
 def confusion(labels: Sequence[str], verdicts: Sequence[str], classes: Sequence[str]) -> Counts:
