@@ -17,6 +17,8 @@ or 1; `benchmarks/coverage.py` measures the coverage of both.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -105,6 +107,32 @@ def ppi(
     point = (positive / total * among_yes + (1 - positive / total) * among_no)[..., 0]
     low, high = np.quantile(drawn, [0.025, 0.975], axis=-1)
     return _with_ends(point, low, high)
+
+
+def stratified(
+    strata: Sequence[tuple[int, int, int]], *, seed: int = 0, draws: int = DRAWS
+) -> tuple[float, float, float]:
+    """Estimate a share from strata of which a random part is labelled (post-stratification; Cochran 1977, section 5A.9).
+
+    Return estimate, lower and upper end. With the strata of a judge's verdicts it is `ppi`; a stratum may also be
+    labelled as a whole. Where a stratum has no label, its share may be anything, and the estimate takes one half.
+
+    Args:
+        strata: For each stratum, its size, and its labelled responses that show the behaviour and that do not.
+        seed: Random seed of the posterior draws.
+        draws: Number of posterior draws.
+    """
+    sizes = np.array([size for size, _, _ in strata], dtype=float)
+    shown = np.array([shown for _, shown, _ in strata], dtype=float)
+    hidden = np.array([hidden for _, _, hidden in strata], dtype=float)
+    draw = np.random.default_rng(seed)
+    weights = draw.dirichlet(sizes + _JEFFREYS, draws)
+    shares = draw.beta(shown + _NEUTRAL, hidden + _NEUTRAL, size=(draws, len(strata)))
+    low, high = np.quantile((weights * shares).sum(1), [0.025, 0.975])
+    labelled = shown + hidden
+    means = np.where(labelled > 0, shown / np.maximum(labelled, 1), 0.5)
+    point = float((sizes * means).sum() / sizes.sum())
+    return point, min(float(low), point), max(float(high), point)
 
 
 def _posterior(draw: np.random.Generator, successes: Draws, failures: Draws, prior: float, draws: int) -> Draws:
