@@ -112,7 +112,7 @@ def ppi(
 def stratified(
     strata: Sequence[tuple[int, int, int]], *, seed: int = 0, draws: int = DRAWS
 ) -> tuple[float, float, float]:
-    """Estimate a share from strata of which a random part is labelled (post-stratification; Cochran 1977, section 5A.9).
+    """Estimate a share from strata of which a random part is labelled (Cochran 1977, section 5A.9).
 
     Return estimate, lower and upper end. With the strata of a judge's verdicts it is `ppi`; a stratum may also be
     labelled as a whole. Where a stratum has no label, its share may be anything, and the estimate takes one half.
