@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from cst_bench import content
 from cst_bench.content import Content
 from cst_bench.errors import UserError, did_you_mean
-from cst_bench.judging import Judge
+from cst_bench.files import digest
 
 FOLDER = "tasks/compliance"
 REFERENCE = "none"
@@ -117,6 +117,8 @@ class ComplianceTask(Content):
     """Where prompts and wordings come from."""
     judge: str
     """Name of a judge, or path to a judge file, relative to the task file."""
+    judge_without_key: str | None = None
+    """Judge to use where the one above asks a model whose key is not set."""
     wording: str
     """Default wording."""
     configurations: dict[str, Configuration] = Field(min_length=1)
@@ -137,6 +139,11 @@ class ComplianceTask(Content):
         if known and self.wording not in known:
             raise ValueError(f"wording {self.wording!r} is in no configuration: {did_you_mean(self.wording, known)}")
         return self
+
+    @property
+    def sha256(self) -> str:
+        """Return the SHA-256 of what the file says; a judge that is used is recorded by itself."""
+        return digest(self.model_dump(mode="json", exclude={"judge_without_key"}))
 
     @property
     def asked(self) -> dict[str, str]:
@@ -207,29 +214,3 @@ def check_wording(task: ComplianceTask, wording: str | None) -> str:
     if wording not in task.known_wordings():
         raise UserError(f"task {task.name} has no wording {wording!r}: {did_you_mean(wording, task.known_wordings())}")
     return wording
-
-
-def check_judge(judge: Judge, task: str, asked: Iterable[str], fields: Iterable[str]) -> None:
-    """Check that the judge supports the task's behaviours and required fields.
-
-    Args:
-        judge: The judge.
-        task: Name of the task, for the message.
-        asked: Behaviours that the task asks for.
-        fields: Columns that the task passes to its judge.
-
-    Raises:
-        UserError: The judge lacks one of the behaviours, or needs a field that the task does not pass.
-    """
-    asked, fields = sorted(set(asked)), list(fields)
-    if not set(asked) <= set(judge.behaviours):
-        raise UserError(
-            f"judge {judge.name} distinguishes {', '.join(judge.behaviours)} and cannot judge task {task}, "
-            f"which asks for {', '.join(asked)}"
-        )
-    missing = sorted(judge.fields - set(fields))
-    if missing:
-        raise UserError(
-            f"judge {judge.name} needs the field {missing[0]!r}, which task {task} does not pass to its judge: "
-            f"{did_you_mean(missing[0], fields)}"
-        )

@@ -16,9 +16,10 @@ from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from cst_bench.compliance.compliance_scores import Outcome, summarise
-from cst_bench.compliance.compliance_task import REFERENCE, ComplianceTask, check_judge, check_wording, load_task
+from cst_bench.compliance.compliance_task import REFERENCE, ComplianceTask, check_wording, load_task
 from cst_bench.compliance.data import Prompt, PromptSet, load_prompts
-from cst_bench.judging import Case, Judge, Verdict, ignore_progress, load_judge
+from cst_bench.compliance.task_judge import default_judge, supporting
+from cst_bench.judging import Case, Judge, JudgeOptions, Verdict, ignore_progress, load_judge
 
 SCORER = "behaviour"
 SampleKey = tuple[str | int, int]
@@ -33,7 +34,7 @@ def build_task(spec: ComplianceTask, prompts: PromptSet, wording: str, judge: Ju
     Raises:
         UserError: The judge lacks a behaviour or needs a field that the task does not have.
     """
-    check_judge(judge, spec.name, spec.asked.values(), spec.data.fields)
+    judge = supporting(judge, spec.name, spec.asked.values(), spec.data.fields)
     settings = spec.generation
     return Task(
         name=spec.name,
@@ -68,7 +69,7 @@ def compliance(
     """
     spec, path = load_task(task)
     prompt_set = load_prompts(spec, path, data=Path(data) if data else None, limit=prompts)
-    loaded_judge = load_judge(judge) if judge else load_judge(spec.judge, beside=path)
+    loaded_judge = load_judge(judge) if judge else default_judge(spec, path, JudgeOptions()).judge
     return build_task(spec, prompt_set, check_wording(spec, wording), loaded_judge, seed)
 
 

@@ -18,7 +18,15 @@ from pydantic import Field, JsonValue
 
 from cst_bench.errors import UserError
 from cst_bench.files import digest
-from cst_bench.judging.judge import Case, FirstVerdict, Judge, JudgeFile, JudgeOptions, Verdict, describe_judge
+from cst_bench.judging.judge import (
+    Case,
+    FirstVerdict,
+    Judge,
+    JudgeFile,
+    JudgeOptions,
+    Verdict,
+    describe_judge,
+)
 
 
 class CascadeFile(JudgeFile):

@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, Protocol, runtime_checkable
 
 from pydantic import Field, JsonValue
 
@@ -82,6 +82,10 @@ class JudgeUnavailable(Interrupted):
     """The judge could not be reached for some cases. Its other verdicts are cached; the same command asks the rest."""
 
 
+class ModelUnusable(UserError):
+    """The judge's model cannot be asked here: its key or a package is missing."""
+
+
 @dataclass(frozen=True)
 class JudgeOptions:
     """Settings of a judge that a user can give besides its name."""
@@ -144,6 +148,22 @@ class Judge(Protocol):
             UserError: the judge cannot work as it is configured.
         """
         ...
+
+
+@runtime_checkable
+class JudgeWithSynonyms(Protocol):
+    """A judge that knows several sets of names for what it distinguishes."""
+
+    def renamed(self, behaviours: Collection[str]) -> Judge | None:
+        """Return the same judge with verdicts in other names; None if it does not know them."""
+        ...
+
+
+def in_terms_of(judge: Judge, behaviours: Collection[str]) -> Judge:
+    """Return the judge with verdicts in these behaviours, or as it is if it does not know them."""
+    if set(behaviours) <= set(judge.behaviours) or not isinstance(judge, JudgeWithSynonyms):
+        return judge
+    return judge.renamed(behaviours) or judge
 
 
 def ask(judge: Judge, cases: Sequence[Case], count: Callable[[int], None] | None = None) -> list[Verdict]:

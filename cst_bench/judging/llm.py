@@ -28,6 +28,7 @@ from cst_bench.judging.judge import (
     JudgeFile,
     JudgeOptions,
     JudgeUnavailable,
+    ModelUnusable,
     Verdict,
 )
 from cst_bench.judging.model_calls import CallOptions, CaseRejected, ModelCalls, ModelUnreachable
@@ -139,14 +140,14 @@ class LlmJudge:
         """Create an API's model once, so that a missing key is reported before any model time.
 
         Raises:
-            UserError: the model could not be created.
+            ModelUnusable: the model could not be created.
         """
         if self.model.startswith(_LOCAL):
             return
         try:
             self._make_model()
         except UserError as error:
-            raise UserError(
+            raise ModelUnusable(
                 f"judge {self.name}: {error}; give the key in the environment, another model with --judge-model, an "
                 "endpoint with --judge-base-url, or a judge without a model with --judge (`cst-bench judge list`)"
             ) from None

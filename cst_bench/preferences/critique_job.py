@@ -9,9 +9,10 @@ from typing import Any
 
 from cst_bench.checkpoint import CheckpointOptions
 from cst_bench.checkpoint.evaluated_model import EvaluatedModel
-from cst_bench.compliance.compliance_task import ComplianceTask, check_judge, load_task
+from cst_bench.compliance.compliance_task import ComplianceTask, load_task
 from cst_bench.compliance.data import PromptSet, held_out, load_prompts
 from cst_bench.compliance.logs import generate, usage
+from cst_bench.compliance.task_judge import supporting
 from cst_bench.errors import Interrupted, UserError
 from cst_bench.files import digest, file_digest, slug, write_json, write_text
 from cst_bench.judging import (
@@ -147,7 +148,7 @@ def _prepare(options: CritiqueOptions, progress: Progress) -> _CritiqueJob:
     prompts = load_prompts(task, path, data=options.data, limit=options.limit, split=options.split)
     source = find_judge(options.judge) if options.judge else find_judge(task.judge, beside=path)
     judge = load_judge(str(source), options=options.judge_options)
-    check_judge(judge, task.name, (requests.draft, requests.rewrite), task.data.fields)
+    judge = supporting(judge, task.name, (requests.draft, requests.rewrite), task.data.fields)
     is_held_out = held_out(task, path)
     model = EvaluatedModel(options.checkpoint, progress)
     settings = {

@@ -77,6 +77,8 @@ def run(options: RunOptions, progress: Progress | None = None) -> RunResult:
                 _remove_empty(path)
             raise
         model.limit_threads()
+        for note in plan.notes:
+            progress.note(note)
         try:
             return _fill(folder, plan, model, options, progress)
         finally:
@@ -94,7 +96,7 @@ def _fill(folder: RunFolder, plan: Plan, model: EvaluatedModel, options: RunOpti
         )
         if reason is not None
     }
-    judges = {task.spec.name: task.judge for task in plan.compliance}
+    judges = {task.spec.name: task.judge.judge for task in plan.compliance}
     outcomes = judge_all(folder, judges, progress)
     attach_cards(folder, options.judge_card)
     return RunResult(finish(folder, outcomes, show_text=options.show_text, reasons=reasons), False)
@@ -108,7 +110,7 @@ def _generate(folder: RunFolder, task: PlannedCompliance, model: EvaluatedModel,
     from cst_bench.compliance.inspect_task import build_task
     from cst_bench.compliance.logs import generate, usage
 
-    built = build_task(task.spec, task.prompts, task.wording, task.judge, folder.settings.seed or 0)
+    built = build_task(task.spec, task.prompts, task.wording, task.judge.judge, folder.settings.seed or 0)
     inspect_model = model.inspect_model()
     started = time.monotonic()
     with progress.stage(f"{task.spec.title}: responses", len(built.dataset)) as count:

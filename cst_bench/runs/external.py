@@ -8,11 +8,11 @@ from pathlib import Path
 
 from cst_bench.columns import Columns
 from cst_bench.compliance.compliance_scores import Outcome
-from cst_bench.compliance.compliance_task import ComplianceTask, check_judge, load_task
+from cst_bench.compliance.compliance_task import ComplianceTask, load_task
+from cst_bench.compliance.task_judge import ChosenJudge, default_judge, supporting
 from cst_bench.files import digest
 from cst_bench.judging import (
     Case,
-    Judge,
     JudgeOptions,
     Verdict,
     ask,
@@ -85,28 +85,31 @@ def score_file(options: ScoreOptions, progress: Progress | None = None) -> RunRe
     task, path = find_task(options.file, rows, columns) if options.task is None else load_task(options.task)
     generations = read_generations(rows, task, columns, options.values)
     if options.judge is None and any(generation.label is not None for generation in generations):
-        judge, source = None, None
+        judge = None
         settings = _settings(options, task, _describe_labels(options, generations), generations)
     else:
-        judge, source = _load_judge(options, task, path, generations)
-        settings = _settings(options, task, describe_judge(judge, judge_name(source)), generations)
+        judge = _load_judge(options, task, path, generations)
+        settings = _settings(options, task, describe_judge(judge.judge, judge.source), generations)
+        if judge.note is not None:
+            progress.note(judge.note)
     if options.out is None:
-        scores, outcomes = _score(options, task, settings, generations, judge, source, progress)
+        scores, outcomes = _score(options, task, settings, generations, judge, progress)
         manifest = finished_manifest(new_manifest(settings))
         return RunResult(StoredRun(Path(options.file.stem), manifest, scores, outcomes), False)
     with locked(options.out):
         folder = open_folder(options.out, settings)
-        scores, outcomes = _score(options, task, settings, generations, judge, source, progress)
+        scores, outcomes = _score(options, task, settings, generations, judge, progress)
         return RunResult(write_results(folder, scores, outcomes, {}, show_text=False), False)
 
 
 def _load_judge(
     options: ScoreOptions, task: ComplianceTask, path: Path, generations: Sequence[ScoredGeneration]
-) -> tuple[Judge, Path]:
-    source = find_judge(options.judge) if options.judge else find_judge(task.judge, beside=path)
+) -> ChosenJudge:
+    if options.judge is None:
+        return default_judge(task, path, options.judge_options)
+    source = find_judge(options.judge)
     judge = load_judge(str(source), options=options.judge_options)
-    check_judge(judge, task.name, task.asked.values(), generations[0].fields)
-    return judge, source
+    return ChosenJudge(supporting(judge, task.name, task.asked.values(), generations[0].fields), judge_name(source))
 
 
 def _score(
@@ -114,19 +117,19 @@ def _score(
     task: ComplianceTask,
     settings: RunSettings,
     generations: Sequence[ScoredGeneration],
-    judge: Judge | None,
-    source: Path | None,
+    chosen: ChosenJudge | None,
     progress: Progress,
 ) -> tuple[Scores, Outcomes]:
     """Score the generations by a judge, or by their labels if it is None."""
     calibration = None
-    if judge is None:
+    if chosen is None:
         verdicts = [Verdict(generation.label, "no label") for generation in generations]
     else:
         cases = [Case(generation.prompt, generation.response, dict(generation.fields)) for generation in generations]
         with progress.stage(f"{options.file.name}: verdicts", len(cases)) as count:
-            verdicts = ask(judge, cases, count)
-        card = read_card(options.judge_card) if options.judge_card else find_card(judge.identity, source)
+            verdicts = ask(chosen.judge, cases, count)
+        card = find_card(chosen.judge.identity, find_judge(chosen.source))
+        card = read_card(options.judge_card) if options.judge_card else card
         calibration = None if card is None else card.summary()
     outcomes = [
         Outcome(
@@ -167,7 +170,7 @@ def _settings(
             task.name: ComplianceSettings(
                 title=task.title,
                 version=task.version,
-                sha256=digest(task.model_dump(mode="json")),
+                sha256=task.sha256,
                 configurations=task.asked,
                 fields=tuple(task.data.fields),
                 wording="the file's own",

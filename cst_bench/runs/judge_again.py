@@ -7,9 +7,9 @@ from pathlib import Path
 
 from cst_bench import capabilities
 from cst_bench.errors import Interrupted, UserError, did_you_mean
-from cst_bench.judging import Judge, JudgeOptions, describe_judge, load_judge
+from cst_bench.judging import Judge, JudgeOptions, describe_judge, in_terms_of, load_judge
 from cst_bench.progress import Progress, Silent
-from cst_bench.record import JudgeRecord
+from cst_bench.record import ComplianceSettings
 from cst_bench.runs.evaluate import RunResult
 from cst_bench.runs.finishing import attach_cards, finish, judge_all
 from cst_bench.runs.run_folder import RunFolder, read_folder
@@ -94,22 +94,25 @@ def _judges(folder: RunFolder, tasks: list[str], options: JudgeRunOptions) -> di
     for name, task in folder.settings.compliance.items():
         another = named.first_fitting(name, task.configurations.values(), task.fields) if name in tasks else None
         if another is not None:
-            judges[name] = another
+            judges[name] = another.judge, another.source
         elif name in tasks and not options.judges and options._names_a_model:
             source = task.judge.source
-            judges[name] = (load_judge(source, options=options.judge_options), source)
+            judge = load_judge(source, options=options.judge_options)
+            judges[name] = in_terms_of(judge, task.configurations.values()), source
         elif folder.compliance(name).state != "judged":
-            judges[name] = _same_judge(folder.path, name, task.judge, options.judge_options)
+            judges[name] = _same_judge(folder.path, name, task, options.judge_options)
     named.require_all_used()
     return judges
 
 
-def _same_judge(run: Path, task: str, record: JudgeRecord, options: JudgeOptions) -> tuple[Judge, str]:
+def _same_judge(run: Path, name: str, task: ComplianceSettings, options: JudgeOptions) -> tuple[Judge, str]:
     """Load the judge that the run was made with."""
+    record = task.judge
     judge = load_judge(record.source, options=replace(options, model=record.model, base_url=record.base_url))
+    judge = in_terms_of(judge, task.configurations.values())
     if judge.identity != record.sha256:
         raise UserError(
-            f"{run}: judge {record.source} of {task} has changed since the run began: "
+            f"{run}: judge {record.source} of {name} has changed since the run began: "
             f"give --judge {record.source} to use it as it is now"
         )
     return judge, record.source

@@ -10,11 +10,12 @@ from cst_bench import content
 from cst_bench.capabilities import CapabilityTask, load_capability
 from cst_bench.checkpoint import CheckpointOptions
 from cst_bench.compliance.compliance_task import FOLDER as COMPLIANCE
-from cst_bench.compliance.compliance_task import ComplianceTask, check_judge, load_task
+from cst_bench.compliance.compliance_task import ComplianceTask, load_task
 from cst_bench.compliance.data import PromptSet, load_prompts
+from cst_bench.compliance.task_judge import ChosenJudge, default_judge, supporting
 from cst_bench.errors import UserError, did_you_mean
 from cst_bench.files import digest, file_digest
-from cst_bench.judging import Judge, JudgeOptions, describe_judge, find_judge, judge_name, load_judge
+from cst_bench.judging import JudgeOptions, describe_judge, find_judge, judge_name, load_judge
 from cst_bench.record import (
     CapabilitySettings,
     CheckpointIdentity,
@@ -68,9 +69,7 @@ class PlannedCompliance:
     spec: ComplianceTask
     prompts: PromptSet
     wording: str
-    judge: Judge
-    judge_source: str
-    """Name of the judge, or path to its file."""
+    judge: ChosenJudge
 
     @property
     def settings(self) -> ComplianceSettings:
@@ -78,14 +77,14 @@ class PlannedCompliance:
         return ComplianceSettings(
             title=self.spec.title,
             version=self.spec.version,
-            sha256=digest(self.spec.model_dump(mode="json")),
+            sha256=self.spec.sha256,
             configurations=self.spec.asked,
             fields=tuple(self.spec.data.fields),
             wording=self.wording,
             data=self.prompts.origin,
             data_sha256=self.prompts.sha256,
             prompts=len(self.prompts.prompts),
-            judge=describe_judge(self.judge, self.judge_source),
+            judge=describe_judge(self.judge.judge, self.judge.source),
             generation=GenerationRecord(**self.spec.generation.model_dump()),
         )
 
@@ -122,6 +121,11 @@ class Plan:
     limit: int | None
     seed: int
     min_judge_f1: float
+
+    @property
+    def notes(self) -> list[str]:
+        """Return why tasks have another judge than their own."""
+        return [task.judge.note for task in self.compliance if task.judge.note is not None]
 
     def settings(self, checkpoint: CheckpointIdentity, device: str | None) -> RunSettings:
         """Return everything that decides the results of this plan with a checkpoint."""
@@ -180,17 +184,17 @@ class NamedJudges:
         self._refused: dict[str, UserError] = {}
         self._used: set[str] = set()
 
-    def first_fitting(self, task: str, asked: Iterable[str], fields: Iterable[str]) -> tuple[Judge, str] | None:
-        """Return the first judge that supports a task, with its source; None if there is none."""
+    def first_fitting(self, task: str, asked: Iterable[str], fields: Iterable[str]) -> ChosenJudge | None:
+        """Return the first judge that supports a task; None if there is none."""
         asked, fields = list(asked), list(fields)
         for judge, source in self._judges:
             try:
-                check_judge(judge, task, asked, fields)
+                fitting = supporting(judge, task, asked, fields)
             except UserError as error:
                 self._refused.setdefault(source, error)
                 continue
             self._used.add(source)
-            return judge, source
+            return ChosenJudge(fitting, source)
         return None
 
     def require_all_used(self) -> None:
@@ -232,14 +236,11 @@ def _suite(options: RunOptions) -> Suite:
 def _compliance(name: str, options: RunOptions, named: NamedJudges) -> PlannedCompliance:
     spec, path = load_task(name)
     prompts = load_prompts(spec, path, data=options.data.get(spec.name), limit=options.limit, split=options.split)
-    chosen = named.first_fitting(spec.name, spec.asked.values(), spec.data.fields)
-    if chosen is None:
-        source = find_judge(spec.judge, beside=path)
-        chosen = load_judge(str(source), options=options.judge_options), judge_name(source)
-        check_judge(chosen[0], spec.name, spec.asked.values(), spec.data.fields)
-    judge, source_name = chosen
+    judge = named.first_fitting(spec.name, spec.asked.values(), spec.data.fields)
+    if judge is None:
+        judge = default_judge(spec, path, options.judge_options)
     wording = options.wording if options.wording in spec.known_wordings() else spec.wording
-    return PlannedCompliance(spec, prompts, wording, judge, source_name)
+    return PlannedCompliance(spec, prompts, wording, judge)
 
 
 def _capability(name: str, options: RunOptions) -> PlannedCapability:
