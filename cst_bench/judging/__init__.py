@@ -2,8 +2,9 @@
 
 from cst_bench.judging.find import FOLDER, find_judge, judge_name, load_judge, read_judge_file
 from cst_bench.judging.judge import (
-    EMPTY,
+    INCAPABLE,
     NEITHER,
+    RESERVED,
     Case,
     Judge,
     JudgeCall,
@@ -11,17 +12,20 @@ from cst_bench.judging.judge import (
     JudgeOptions,
     JudgeUnavailable,
     Verdict,
+    all_behaviours,
     ask,
     describe_judge,
     ignore_progress,
+    judge_cases,
     total_spent,
-    visible,
 )
+from cst_bench.judging.visible_text import visible
 
 __all__ = [
-    "EMPTY",
     "FOLDER",
+    "INCAPABLE",
     "NEITHER",
+    "RESERVED",
     "Case",
     "Judge",
     "JudgeCall",
@@ -29,10 +33,12 @@ __all__ = [
     "JudgeOptions",
     "JudgeUnavailable",
     "Verdict",
+    "all_behaviours",
     "ask",
     "describe_judge",
     "find_judge",
     "ignore_progress",
+    "judge_cases",
     "judge_name",
     "load_judge",
     "read_judge_file",

@@ -13,6 +13,7 @@ from cst_bench.errors import UserError
 from cst_bench.files import digest
 from cst_bench.judging import Case, JudgeOptions, ask, describe_judge, find_judge, judge_name, load_judge
 from cst_bench.judging.card import find_card, read_card
+from cst_bench.judging.degenerate import repeats
 from cst_bench.progress import Progress, Silent
 from cst_bench.record import (
     CalibrationSummary,
@@ -63,7 +64,7 @@ class _Judged:
 
     judge: JudgeRecord
     behaviours: Sequence[str | None]
-    reasons: Sequence[str]
+    reasons: Sequence[str | None]
     calibration: CalibrationSummary | None
 
 
@@ -89,7 +90,14 @@ def score_file(options: ScoreOptions, progress: Progress | None = None) -> RunRe
     else:
         judged = _judged_by_judge(options, task, path, generations, progress)
     outcomes = [
-        Outcome(generation.prompt_id, generation.configuration, task.asked[generation.configuration], behaviour, reason)
+        Outcome(
+            generation.prompt_id,
+            generation.configuration,
+            task.asked[generation.configuration],
+            behaviour,
+            reason,
+            repeated=repeats(generation.response) if judged.judge.response_check is not None else None,
+        )
         for generation, behaviour, reason in zip(generations, judged.behaviours, judged.reasons, strict=True)
     ]
     settings = _settings(options, task, judged.judge, generations)
@@ -126,7 +134,7 @@ def _judged_by_judge(
     return _Judged(
         describe_judge(judge, judge_name(source)),
         [verdict.behaviour for verdict in verdicts],
-        [str(verdict.reason) for verdict in verdicts],
+        [verdict.reason for verdict in verdicts],
         None if card is None else card.summary(),
     )
 
@@ -140,7 +148,7 @@ def _judged_by_labels(options: ScoreOptions, generations: Sequence[ScoredGenerat
         name=f"labels by {labelled_by}", version=1, kind="labels", sha256=digest(labels), source=options.file.name
     )
     behaviours = [generation.label for generation in generations]
-    return _Judged(judge, behaviours, ["no label"] * len(generations), None)
+    return _Judged(judge, behaviours, ["no label" if label is None else None for label in behaviours], None)
 
 
 def _settings(
