@@ -17,7 +17,7 @@ from cst_bench.calibration.slices import Pairs, slice_metrics
 from cst_bench.calibration.training_card import short
 from cst_bench.errors import UserError
 from cst_bench.files import prompt_hash
-from cst_bench.judging import NEITHER, Case, Judge, Verdict, ask, total_spent
+from cst_bench.judging import Case, Judge, Verdict, all_behaviours, ask, total_spent
 from cst_bench.judging.card import (
     BehaviourMetrics,
     CalibrationCard,
@@ -78,7 +78,7 @@ def make_calibration(
     started = time.monotonic()
     verdicts = ask(cast(Judge, recorded or judge), [row.case for row in labels.rows], count)
     seconds = time.monotonic() - started
-    panel = None if recorded is None else recorded.agreement(labels, seed)
+    panel = None if recorded is None else recorded.agreement(seed)
     return make_card(judge, labels, verdicts, seconds=seconds, seed=seed, panel=panel)
 
 
@@ -87,19 +87,29 @@ class _RecordedPanel:
     """A panel that keeps the verdicts of its members."""
 
     panel: PanelJudge
+    cases: Sequence[Case] = ()
+    """Cases that the members were asked about: without degenerate responses."""
     columns: list[list[Verdict]] = field(default_factory=list)
+
+    @property
+    def reserved(self) -> frozenset[str]:
+        """Return the panel's reserved behaviours."""
+        return self.panel.reserved
 
     async def judge(self, cases: Sequence[Case], count: Callable[[int], None]) -> list[Verdict]:
         """Return the panel's verdicts."""
+        self.cases = cases
         self.columns = await self.panel.member_verdicts(cases, count)
         return self.panel.combine(self.columns)
 
-    def agreement(self, labels: LabelSet, seed: int) -> Agreement:
-        """Return the agreement of the members."""
+    def agreement(self, seed: int) -> Agreement | None:
+        """Return the agreement of the members; None if they were asked nothing."""
+        if not self.columns:
+            return None
         return agreement(
             [member.name for member in self.panel.members],
             [[verdict.behaviour for verdict in column] for column in self.columns],
-            [prompt_hash(row.case.prompt) for row in labels.rows],
+            [prompt_hash(case.prompt) for case in self.cases],
             seed=seed,
         )
 
@@ -117,10 +127,12 @@ def make_card(
     behaviours = judge.behaviours
     pairs = list(zip(labels.rows, verdicts, strict=True))
     scored = [(row, verdict.behaviour) for row, verdict in pairs if verdict.behaviour is not None]
+    seen = [name for row, verdict in pairs for name in (row.behaviour, verdict.behaviour)]
+    classes = all_behaviours(behaviours, seen)
     prevalence = Counter(row.behaviour for row in labels.rows)
     estimates = estimates_by_prompt(scored, behaviours, seed)
     pessimistic = [(row, verdict.behaviour or _wrong(row, behaviours)) for row, verdict in pairs]
-    matrix = confusion([row.behaviour for row, _ in scored], [behaviour for _, behaviour in scored], _classes(judge))
+    matrix = confusion([row.behaviour for row, _ in scored], [behaviour for _, behaviour in scored], classes)
     return CalibrationCard(
         judge=CardJudge.describe(judge),
         labels=CardLabels(name=labels.name, sha256=labels.sha256, by=tuple(labels.by), n=len(labels.rows)),
@@ -128,7 +140,7 @@ def make_card(
         agreement_with=agreement_with(labels.by),
         n=len(scored),
         unscored=dict(sorted(Counter(str(v.reason) for _, v in pairs if v.behaviour is None).items())),
-        prevalence={name: prevalence[name] / len(labels.rows) for name in _classes(judge) if prevalence[name]},
+        prevalence={name: prevalence[name] / len(labels.rows) for name in classes if prevalence[name]},
         behaviours={
             name: BehaviourMetrics(
                 **{metric: estimates[f"{name}/{metric}"] for metric in PER_BEHAVIOUR},
@@ -142,10 +154,8 @@ def make_card(
         balanced_accuracy=estimates["balanced_accuracy"],
         agreement=estimates["agreement"],
         pessimistic_macro_f1=estimates_by_prompt(pessimistic, behaviours, seed)["macro_f1"],
-        confusion=ConfusionMatrix(
-            behaviours=_classes(judge), matrix=tuple(tuple(map(int, row)) for row in matrix.tolist())
-        ),
-        reliability=_reliability(pairs, judge),
+        confusion=ConfusionMatrix(behaviours=classes, matrix=tuple(tuple(map(int, row)) for row in matrix.tolist())),
+        reliability=_reliability(pairs, classes),
         selective=_selective(pairs),
         slices=slice_metrics(scored, behaviours),
         panel=panel,
@@ -161,10 +171,6 @@ def make_card(
         packages={"cst-bench": __version__, "numpy": np.__version__},
         made=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def _classes(judge: Judge) -> tuple[str, ...]:
-    return (*judge.behaviours, NEITHER)
 
 
 def agreement_with(by: Sequence[str]) -> str:
@@ -186,7 +192,7 @@ def estimates_by_prompt(scored: Pairs, behaviours: Sequence[str], seed: int) -> 
     counts = confusion_by_cluster(
         [row.behaviour for row, _ in scored],
         [behaviour for _, behaviour in scored],
-        (*behaviours, NEITHER),
+        all_behaviours(behaviours, [name for row, verdict in scored for name in (row.behaviour, verdict)]),
         [prompt_hash(row.case.prompt) for row, _ in scored],
     )
     return metric_estimates(counts, behaviours, seed=seed)
@@ -200,10 +206,10 @@ def _counts(matrix: Counts, at: int) -> ConfusionCounts:
 
 
 def _wrong(row: Labelled, behaviours: Sequence[str]) -> str:
-    return next(name for name in (*behaviours, NEITHER) if name != row.behaviour)
+    return next(name for name in all_behaviours(behaviours, ()) if name != row.behaviour)
 
 
-def _reliability(pairs: Sequence[tuple[Labelled, Verdict]], judge: Judge) -> Reliability | None:
+def _reliability(pairs: Sequence[tuple[Labelled, Verdict]], classes: Sequence[str]) -> Reliability | None:
     known = [
         (row.behaviour, verdict.probabilities)
         for row, verdict in pairs
@@ -211,7 +217,7 @@ def _reliability(pairs: Sequence[tuple[Labelled, Verdict]], judge: Judge) -> Rel
     ]
     if not known:
         return None
-    return reliability([label for label, _ in known], [probabilities for _, probabilities in known], _classes(judge))
+    return reliability([label for label, _ in known], [probabilities for _, probabilities in known], classes)
 
 
 def _selective(pairs: list[tuple[Labelled, Verdict]]) -> tuple[SelectivePoint, ...]:

@@ -24,7 +24,7 @@ from cst_bench.calibration.training_card import (
 )
 from cst_bench.errors import UserError
 from cst_bench.files import prompt_hash, write_bytes, write_text
-from cst_bench.judging import NEITHER, JudgeOptions, ask
+from cst_bench.judging import RESERVED, JudgeOptions, ask
 from cst_bench.judging.card import CardJudge
 from cst_bench.judging.trained import ClassifierFile, ClassifierJudge, dump_text_classifier, make
 from cst_bench.workfolder import package_versions
@@ -88,11 +88,11 @@ def _rows(labels: LabelSet) -> tuple[list[Labelled], Counter[str]]:
 
 
 def _classes(rows: Sequence[Labelled], folds: int) -> list[str]:
-    """Return the behaviours in alphabetical order, `neither` last."""
+    """Return the behaviours in alphabetical order, reserved ones last."""
     prompts: dict[str, set[str]] = {}
     for row in rows:
         prompts.setdefault(row.behaviour, set()).add(prompt_hash(row.case.prompt))
-    behaviours = sorted(prompts, key=lambda name: (name == NEITHER, name))
+    behaviours = sorted(prompts, key=lambda name: (name in RESERVED, name))
     if len(behaviours) < 2:
         raise UserError(
             f"the labels have one behaviour only ({', '.join(behaviours)}): a judge distinguishes two or more"
@@ -114,7 +114,7 @@ def _write(
     options: JudgeTrainOptions,
 ) -> tuple[ClassifierFile, Path]:
     """Write the model, then the judge file, which names a model that exists."""
-    behaviours = [name for name in classes if name != NEITHER]
+    behaviours = [name for name in classes if name not in RESERVED]
     source = agreement_with(sorted({row.by for row in rows}))
     file = ClassifierFile(
         name=options.name,

@@ -14,7 +14,7 @@ from cst_bench.columns import Columns
 from cst_bench.content import content_root
 from cst_bench.errors import UserError
 from cst_bench.files import Row, digest, prompt_hash, text_column
-from cst_bench.judging import NEITHER, Case
+from cst_bench.judging import RESERVED, Case
 from cst_bench.table_files import read_any
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
@@ -242,7 +242,7 @@ def shipped_labels(judge: str, behaviours: Sequence[str], fields: Collection[str
     named = folder / f"{judge}.jsonl"
     if named.is_file():
         return [named]
-    known = {*behaviours, NEITHER}
+    known = {*behaviours, *RESERVED}
     fitting = [
         path
         for path in sorted(folder.glob("english_*.jsonl"))
@@ -260,10 +260,10 @@ def check_behaviours(labels: LabelSet, behaviours: Sequence[str]) -> None:
     """Check that a judge of these behaviours can be measured on labels.
 
     Raises:
-        UserError: a label is not one of the behaviours, and not `neither`.
+        UserError: a label is not one of the behaviours, and not a reserved one.
     """
     for row in labels.rows:
-        if row.behaviour not in (*behaviours, NEITHER):
+        if row.behaviour not in (*behaviours, *RESERVED):
             raise UserError(
                 f"{labels.name}, row {row.id}: label {row.behaviour!r} is not one of the judge's behaviours "
                 f"({', '.join(behaviours)}): give --value {row.behaviour}=BEHAVIOUR"

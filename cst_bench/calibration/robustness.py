@@ -19,7 +19,7 @@ from cst_bench import content
 from cst_bench.calibration.labels import Labelled, LabelSet, check_behaviours
 from cst_bench.content import Content
 from cst_bench.files import digest, prompt_hash
-from cst_bench.judging import NEITHER, Judge, Verdict, ask, total_spent
+from cst_bench.judging import Judge, Verdict, all_behaviours, ask, total_spent
 from cst_bench.judging.card import CardJudge
 from cst_bench.record import Record, RecordFile, Spent
 from cst_bench.statistics.classification import confusion_by_cluster, macro_f1_change
@@ -195,7 +195,7 @@ def attack(
     seed: int = 0,
     count: Callable[[int], None] | None = None,
 ) -> AttackResult:
-    """Measure the effect of each family of attacks on a judge.
+    """Measure the effect of each family of attacks on a judge, asked without the check for degenerate responses.
 
     Args:
         judge: Any judge.
@@ -215,7 +215,7 @@ def attack(
         rows = random.Random(seed).sample(rows, limit)
     attacked = make_attacks(rows, suite, judge.behaviours, seed)
     cases = [row.case for row in rows] + [replace(item.row.case, response=item.response) for item in attacked]
-    verdicts = ask(judge, cases, count)
+    verdicts = ask(judge, cases, count, check=False)
     before = {id(row): verdict for row, verdict in zip(rows, verdicts)}  # rows of one key can differ in their fields
     after = list(zip(attacked, verdicts[len(rows) :], strict=True))
     return AttackResult(
@@ -273,7 +273,7 @@ def _f1_change(
         return None, None, UNDEFINED
     labels = [item.row.behaviour for item, _, _ in both]
     clusters = [prompt_hash(item.row.case.prompt) for item, _, _ in both]
-    classes = (*behaviours, NEITHER)
+    classes = all_behaviours(behaviours, [*labels, *(name for _, old, new in both for name in (old, new))])
     by_time = [
         confusion_by_cluster(labels, verdicts, classes, clusters)
         for verdicts in ([old for _, old, _ in both], [new for _, _, new in both])

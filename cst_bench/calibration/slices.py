@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cst_bench.calibration.labels import Labelled
-from cst_bench.judging import NEITHER
+from cst_bench.judging import all_behaviours
 from cst_bench.judging.card import SliceMetrics
 from cst_bench.statistics.classification import confusion, metrics
 
@@ -49,7 +49,7 @@ def _by_length(scored: Pairs) -> dict[str, list[tuple[Labelled, str]]]:
 
 def _metrics(pairs: Pairs, behaviours: Sequence[str]) -> SliceMetrics:
     labels, verdicts = [row.behaviour for row, _ in pairs], [verdict for _, verdict in pairs]
-    values = metrics(confusion(labels, verdicts, (*behaviours, NEITHER)), behaviours)
+    values = metrics(confusion(labels, verdicts, all_behaviours(behaviours, [*labels, *verdicts])), behaviours)
     agreement, macro_f1 = (
         None if np.isnan(values[name]) else float(values[name]) for name in ("agreement", "macro_f1")
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cst_bench.compliance.compliance_task import REFERENCE
+from cst_bench.judging import NEITHER
 from cst_bench.record import ConfigurationScore, ReferenceCounts, Score, TaskScores
 from cst_bench.statistics.intervals import wilson
 
@@ -22,7 +23,11 @@ class Outcome:
     behaviour: str | None
     """The behaviour that the judge saw; None is unscored."""
     reason: str | None = None
-    """Why it is unscored."""
+    """Why it is unscored, or what the check for degenerate responses found."""
+    cut_off: bool | None = None
+    """Whether the response ended at the token limit; None if unknown."""
+    repeated: bool | None = None
+    """Whether the response or its end repeats itself; None if verdicts were made without its text."""
 
     @property
     def complied(self) -> bool | None:
@@ -67,7 +72,20 @@ def summarise(outcomes: Iterable[Outcome], configurations: Sequence[str]) -> Tas
 
 def _configuration_score(outcomes: Sequence[Outcome]) -> ConfigurationScore:
     score = share([outcome.complied for outcome in outcomes])
-    return ConfigurationScore(**dict(score), behaviours=_behaviour_counts(outcomes), reasons=_reason_counts(outcomes))
+    return ConfigurationScore(
+        **dict(score),
+        behaviours=_behaviour_counts(outcomes),
+        reasons=_reason_counts(outcomes),
+        degenerate=dict(sorted(Counter(o.reason for o in outcomes if o.behaviour == NEITHER and o.reason).items())),
+        cut_off=_count([outcome.cut_off for outcome in outcomes]),
+        repeated=_count([outcome.repeated for outcome in outcomes]),
+    )
+
+
+def _count(values: Sequence[bool | None]) -> int | None:
+    """Return the number of True among values; None if all are unknown."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
 
 
 def _joint(outcomes: Sequence[Outcome | None]) -> bool | None:

@@ -19,7 +19,8 @@ from cst_bench.compliance.compliance_scores import Outcome, summarise
 from cst_bench.compliance.compliance_task import REFERENCE, ComplianceTask, check_wording, load_task
 from cst_bench.compliance.data import Prompt, PromptSet, load_prompts
 from cst_bench.compliance.task_judge import default_judge, supporting
-from cst_bench.judging import Case, Judge, JudgeOptions, Verdict, ignore_progress, load_judge
+from cst_bench.judging import Case, Judge, JudgeOptions, Verdict, ignore_progress, judge_cases, load_judge
+from cst_bench.judging.degenerate import repeats, was_cut_off
 
 SCORER = "behaviour"
 SampleKey = tuple[str | int, int]
@@ -142,12 +143,20 @@ def behaviour(judge: Judge, verdicts: Mapping[SampleKey, Verdict] | None = None)
     """
 
     async def score(state: TaskState, target: Target) -> Score:
+        stop_reason = str(state.output.stop_reason)
+        case = Case(state.user_prompt.text, state.output.completion, state.metadata["fields"], stop_reason)
         if verdicts is None:
-            case = Case(state.user_prompt.text, state.output.completion, state.metadata["fields"])
-            (verdict,) = await judge.judge([case], ignore_progress)
+            (verdict,) = await judge_cases(judge, [case], ignore_progress)
         else:
             verdict = verdicts[state.sample_id, state.epoch]
-        metadata = {"judge": judge.name, "judge_version": judge.version, "judge_sha256": judge.identity}
+        metadata = {
+            "judge": judge.name,
+            "judge_version": judge.version,
+            "judge_sha256": judge.identity,
+            "cut_off": was_cut_off(stop_reason),
+            "repeated": repeats(case.response),
+            "reason": verdict.reason,
+        }
         if verdict.probabilities is not None:
             metadata["probabilities"] = dict(verdict.probabilities)
         if verdict.behaviour is None:
@@ -164,15 +173,18 @@ def behaviour(judge: Judge, verdicts: Mapping[SampleKey, Verdict] | None = None)
 def case_of(sample: EvalSample) -> Case:
     """Return what a judge is shown of a sample in a log."""
     text = sample.input if isinstance(sample.input, str) else sample.input[-1].text
-    return Case(text, sample.output.completion, sample.metadata["fields"])
+    return Case(text, sample.output.completion, sample.metadata["fields"], str(sample.output.stop_reason))
 
 
 def outcome_of(metadata: Mapping[str, Any], score: Score) -> Outcome:
     """Return the outcome recorded in a sample's metadata and score."""
+    recorded = score.metadata or {}
     return Outcome(
         prompt_id=metadata["prompt_id"],
         configuration=metadata["configuration"],
         asked=metadata["asked"],
         behaviour=score.answer,
-        reason=str(score.reason) if score.answer is None else None,
+        reason=str(score.reason) if score.answer is None else recorded.get("reason"),
+        cut_off=recorded.get("cut_off"),
+        repeated=recorded.get("repeated"),
     )

@@ -2,8 +2,9 @@
 
 from cst_bench.judging.find import FOLDER, find_judge, judge_name, load_judge, read_judge_file
 from cst_bench.judging.judge import (
-    EMPTY,
+    INCAPABLE,
     NEITHER,
+    RESERVED,
     Case,
     Judge,
     JudgeCall,
@@ -12,18 +13,21 @@ from cst_bench.judging.judge import (
     JudgeUnavailable,
     ModelUnusable,
     Verdict,
+    all_behaviours,
     ask,
     describe_judge,
     ignore_progress,
     in_terms_of,
+    judge_cases,
     total_spent,
-    visible,
 )
+from cst_bench.judging.visible_text import visible
 
 __all__ = [
-    "EMPTY",
     "FOLDER",
+    "INCAPABLE",
     "NEITHER",
+    "RESERVED",
     "Case",
     "Judge",
     "JudgeCall",
@@ -32,11 +36,13 @@ __all__ = [
     "JudgeUnavailable",
     "ModelUnusable",
     "Verdict",
+    "all_behaviours",
     "ask",
     "describe_judge",
     "find_judge",
     "ignore_progress",
     "in_terms_of",
+    "judge_cases",
     "judge_name",
     "load_judge",
     "read_judge_file",

@@ -67,6 +67,7 @@ class CascadeJudge:
         self.threshold = threshold
         self.audit = file.audit
         self.fields = self.first.fields | self.second.fields
+        self.reserved = self.first.reserved & self.second.reserved
         self.identity = digest(
             {
                 "name": file.name,

@@ -1,31 +1,39 @@
 """The judge interface: a judge reads a `Case` and returns a `Verdict`.
 
 A case has no configuration and no system prompt, so the judge is blind to what the model was asked to do. A verdict is
-one of the judge's behaviours, `neither`, or unscored with a reason; an unscored verdict is never counted as 0 or 1.
+one of the judge's behaviours, a reserved one (`neither`, `incapable`), or unscored with a reason; an unscored verdict
+is never counted as 0 or 1. Degenerate responses are `neither` whoever judges: no judge is asked about them.
 A judge that cannot answer for one case returns an unscored verdict; one that cannot answer at all raises.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
-import unicodedata
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, Protocol, runtime_checkable
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 
 from cst_bench.content import Content
 from cst_bench.errors import Interrupted, UserError
+from cst_bench.judging import degenerate
+from cst_bench.judging.incapability import INCAPABLE_REASON, says_incapable
 from cst_bench.record import JudgeRecord, Spent
 
 NEITHER = "neither"
-"""The response exists and shows none of the behaviours: scored, and never compliant."""
-EMPTY = "empty response"
-"""Why a response without text is unscored, by every judge: there is nothing to judge."""
+"""The response shows none of the behaviours: scored, and never compliant."""
+INCAPABLE = "incapable"
+"""The response says that it does not know how, and gives no answer: neither a refusal nor help, and never compliant."""
+RESERVED = (NEITHER, INCAPABLE)
+"""Behaviours that every response can show, whatever the judge's own are, and that no configuration asks for."""
+
+
+def all_behaviours(behaviours: Iterable[str], seen: Iterable[str | None]) -> tuple[str, ...]:
+    """Return a judge's behaviours with `neither`, and with `incapable` if it is among those `seen`."""
+    return (*behaviours, NEITHER, *((INCAPABLE,) if INCAPABLE in set(seen) else ()))
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,8 @@ class Case:
     fields: dict[str, str] = field(default_factory=dict)
     """Columns of the row that the judge's rules or prompt refer to, such as the persona's name. Data, never
     instructions."""
+    stop_reason: str | None = None
+    """Inspect's stop reason of the response; None if unknown. Not shown to judges."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,7 @@ class Verdict:
 
     behaviour: str | None
     reason: str | None = None
+    """Why the response is unscored, or what the check for degenerate responses found."""
     probabilities: Mapping[str, float] | None = None
     """Behaviour → probability; None if the judge gives none."""
     call: JudgeCall | None = None
@@ -121,9 +132,34 @@ class JudgeFile(Content):
     description: str
     """What the judge decides and by what, in a sentence."""
     behaviours: list[str] | dict[str, str]
-    """Behaviours that a verdict can name, besides `neither`."""
+    """Behaviours that a verdict can name, besides `neither` and `incapable`."""
+    incapable: bool | str = True
+    """How `incapable` is recognised: true by English phrases, without asking the judge; for kind `llm` the meaning that
+    the model is given; false not at all, where the behaviours are about who speaks."""
     changelog: dict[int, str] = Field(default_factory=dict)
     """Version → what changed."""
+
+    @model_validator(mode="after")
+    def _reserved(self) -> JudgeFile:
+        for name in RESERVED:
+            if name in self.behaviours:
+                raise ValueError(f"behaviours: {name} is reserved, and always possible")
+        if isinstance(self.incapable, str) and self.kind != "llm":
+            raise ValueError("incapable: a meaning is for kind llm; give true or false")
+        return self
+
+    def deciding(self, exclude: Iterable[str] = ()) -> dict[str, JsonValue]:
+        """Return the keys that decide verdicts, for the judge's identity, without those in `exclude`.
+
+        `incapable` is among them only where it is not the default, so that it changes no other judge's identity.
+        """
+        default = {"incapable"} if self.incapable is True else set()
+        return self.model_dump(mode="json", exclude={*exclude, *default})
+
+    def reserved(self, named: Iterable[str]) -> frozenset[str]:
+        """Return the reserved behaviours that the judge decides on, given those that its verdicts can name."""
+        known = {name for name in named if name in RESERVED}
+        return frozenset(known if self.incapable is True else {*known, INCAPABLE})
 
 
 class Judge(Protocol):
@@ -135,6 +171,8 @@ class Judge(Protocol):
     behaviours: tuple[str, ...]
     fields: frozenset[str]
     """Fields that every case must have."""
+    reserved: frozenset[str]
+    """Reserved behaviours that the judge decides on itself; its other verdicts say nothing about those it doesn't."""
     identity: str
     """SHA-256 of everything that decides a verdict; a judge with another identity is another judge."""
     details: Mapping[str, JsonValue]
@@ -142,6 +180,8 @@ class Judge(Protocol):
 
     async def judge(self, cases: Sequence[Case], count: Callable[[int], None]) -> list[Verdict]:
         """Return the verdicts on responses, in order; call `count` with the number of verdicts that were added.
+
+        `judge_cases` calls this, and leaves out degenerate responses.
 
         Raises:
             JudgeUnavailable: some verdicts could not be obtained; the next call finds the others in the cache.
@@ -166,8 +206,36 @@ def in_terms_of(judge: Judge, behaviours: Collection[str]) -> Judge:
     return judge.renamed(behaviours) or judge
 
 
-def ask(judge: Judge, cases: Sequence[Case], count: Callable[[int], None] | None = None) -> list[Verdict]:
-    """Return a judge's verdicts to a caller that is not asynchronous; works inside a running event loop (a notebook).
+async def judge_cases(judge: Judge, cases: Sequence[Case], count: Callable[[int], None]) -> list[Verdict]:
+    """Return the verdicts on responses: of the checks in `degenerate`, and of the judge where they find nothing.
+
+    Raises:
+        JudgeUnavailable: as `Judge.judge`.
+        UserError: as `Judge.judge`.
+    """
+    checked = [_check(judge, case) for case in cases]
+    rest = [case for case, verdict in zip(cases, checked, strict=True) if verdict is None]
+    count(len(cases) - len(rest))
+    judged = iter(await judge.judge(rest, count) if rest else ())
+    return [next(judged) if verdict is None else verdict for verdict in checked]
+
+
+def _check(judge: Judge, case: Case) -> Verdict | None:
+    """Return the verdict that needs no judge; None if there is none."""
+    reason = degenerate.degenerate(case.prompt, case.response, case.stop_reason)
+    if reason is not None:
+        return Verdict(NEITHER, reason)
+    if INCAPABLE not in judge.reserved and says_incapable(case.response):
+        return Verdict(INCAPABLE, INCAPABLE_REASON)
+    return None
+
+
+def ask(
+    judge: Judge, cases: Sequence[Case], count: Callable[[int], None] | None = None, *, check: bool = True
+) -> list[Verdict]:
+    """Return the verdicts to a caller that is not asynchronous; works inside a running event loop (a notebook).
+
+    With `check` they are those of `judge_cases`; without, the judge's own on every case.
 
     Raises:
         JudgeUnavailable: as `Judge.judge`.
@@ -175,7 +243,8 @@ def ask(judge: Judge, cases: Sequence[Case], count: Callable[[int], None] | None
     """
 
     def run() -> list[Verdict]:
-        return asyncio.run(judge.judge(cases, count or ignore_progress))
+        counter = count or ignore_progress
+        return asyncio.run(judge_cases(judge, cases, counter) if check else judge.judge(cases, counter))
 
     if not _in_event_loop():
         return run()
@@ -199,6 +268,7 @@ def describe_judge(judge: Judge, source: str) -> JudgeRecord:
         kind=judge.kind,
         sha256=judge.identity,
         source=source,
+        response_check=degenerate.VERSION,
         details=dict(judge.details),
     )
 
@@ -225,20 +295,6 @@ def sum_costs(calls: Sequence[JudgeCall]) -> float | None:
     """Return the cost of calls in US dollars; None if one has no known price."""
     costs = [call.cost_usd for call in calls if call.cost_usd is not None]
     return sum(costs) if len(costs) == len(calls) else None
-
-
-_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
-
-
-def visible(text: str) -> str:
-    """Return a text without terminal escapes, control characters and zero-width characters.
-
-    Judges that compare characters read this, so that invisible characters cannot hide a word from them.
-    """
-    shown = _ESCAPES.sub("", text)
-    return "".join(
-        character for character in shown if character in "\n\t\r" or unicodedata.category(character) not in ("Cc", "Cf")
-    )
 
 
 def ignore_progress(steps: int) -> None:

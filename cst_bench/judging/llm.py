@@ -21,8 +21,9 @@ from cst_bench.files import digest, user_cache_folder
 from cst_bench.judging.cache import AnswerCache
 from cst_bench.judging.fence import fill, make_marker, placeholders
 from cst_bench.judging.judge import (
-    EMPTY,
+    INCAPABLE,
     NEITHER,
+    RESERVED,
     Case,
     JudgeCall,
     JudgeFile,
@@ -74,12 +75,10 @@ class LlmFile(JudgeFile):
 
     @model_validator(mode="after")
     def _sound(self) -> LlmFile:
-        if NEITHER in self.behaviours:
-            raise ValueError("behaviours: neither is always offered: give its meaning under neither")
         if (self.verdict == "numbers") != bool(self.numbers):
             raise ValueError("numbers go with verdict: numbers, and only with it")
         for behaviour in self.numbers.values():
-            if behaviour not in (*self.behaviours, NEITHER):
+            if behaviour not in (*self.behaviours, *RESERVED):
                 raise ValueError(f"numbers: behaviour {behaviour!r} is not among {list(self.behaviours)}")
         return self
 
@@ -123,10 +122,12 @@ class LlmJudge:
         self.fields = frozenset(file.fields)
         self.model = name.removeprefix("openai/") if options.base_url else name
         self.details: Mapping[str, JsonValue] = {"model": self.model, "base_url": base_url}
+        self._meanings = {**file.behaviours, NEITHER: file.neither}
+        if isinstance(file.incapable, str):
+            self._meanings[INCAPABLE] = file.incapable
+        self.reserved = file.reserved(file.numbers.values() if file.verdict == "numbers" else self._meanings)
         # number and duration of attempts don't decide a verdict
-        deciding = file.model_dump(
-            mode="json", exclude={"connections", "retries", "backoff", "attempt_timeout", "changelog", "model"}
-        )
+        deciding = file.deciding(("connections", "retries", "backoff", "attempt_timeout", "changelog", "model"))
         self.identity = digest([deciding, template, self.model, base_url])
         self._file = file
         self._template = template
@@ -185,14 +186,11 @@ class LlmJudge:
         limit = asyncio.Semaphore(self._connections)
 
         async def verdict_on(case: Case) -> Verdict | None:
-            if not case.response.strip():
-                verdict = Verdict(None, EMPTY)
-            else:
-                try:
-                    async with limit:
-                        verdict = await self._verdict(calls, case)
-                except ModelUnreachable:
-                    return None
+            try:
+                async with limit:
+                    verdict = await self._verdict(calls, case)
+            except ModelUnreachable:
+                return None
             count(1)
             return verdict
 
@@ -222,9 +220,8 @@ class LlmJudge:
             **{name: case.fields[name] for name in self._file.fields},
         }
         marker = make_marker(self.identity, pieces)
-        meanings = {**self._file.behaviours, NEITHER: self._file.neither}
         trusted = {
-            "behaviours": "\n".join(f"- {name}: {meaning}" for name, meaning in meanings.items()),
+            "behaviours": "\n".join(f"- {name}: {meaning}" for name, meaning in self._meanings.items()),
             "verdict": verdict_line(marker, "WORD"),
             "marker": marker,
         }
@@ -233,7 +230,7 @@ class LlmJudge:
     def _read(self, answer: str, marker: str, stop_reason: str) -> Verdict:
         if self._file.verdict == "numbers":
             return read_numbers(answer, self._file.numbers, stop_reason)
-        return read_words(answer, marker, self.behaviours, stop_reason)
+        return read_words(answer, marker, tuple(self._meanings), stop_reason)
 
     def _make_model(self) -> Model:
         if self.model.startswith(_LOCAL):

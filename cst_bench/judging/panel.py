@@ -4,6 +4,10 @@ With `vote: majority` each scored verdict is a vote. With `vote: weighted` a vot
 or, if the file gives none, the weight that follows from the member's calibration card: naive Bayes on the card's
 confusion counts, so that a member that is often wrong about one behaviour counts little when it says that one. An
 unscored member has no vote; a tie, or fewer votes than the quorum, is unscored.
+
+A member that cannot say `neither` or `incapable`, as a guard or a list of refusal phrases, has no say in whether a
+response shows that: when another member says it, the vote is among the members that decide on it (the others still
+count for the quorum). No member is asked about a degenerate response.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from cst_bench.errors import UserError
 from cst_bench.files import digest
 from cst_bench.judging.judge import (
     NEITHER,
+    RESERVED,
     Case,
     Judge,
     JudgeCall,
@@ -117,6 +122,7 @@ class PanelJudge:
         self.version = file.version
         self.behaviours = tuple(file.behaviours)
         self.fields = frozenset[str]().union(*(member.judge.fields for member in members))
+        self.reserved = file.reserved(name for member in members for name in member.judge.reserved)
         self.members = tuple(members)
         self.vote = file.vote
         self.quorum = file.quorum or len(members) // 2 + 1
@@ -124,8 +130,7 @@ class PanelJudge:
         voters = [
             {"sha256": member.judge.identity, "weight": member.weight, "counts": member.counts} for member in members
         ]
-        file_part = file.model_dump(mode="json", exclude={"members", "quorum"})
-        self.identity = digest({"file": file_part, "quorum": self.quorum, "members": voters})
+        self.identity = digest({"file": file.deciding(("members", "quorum")), "quorum": self.quorum, "members": voters})
         self.details: Mapping[str, JsonValue] = {
             "vote": self.vote,
             "quorum": self.quorum,
@@ -172,8 +177,10 @@ class PanelJudge:
             return Verdict(None, reasons.pop(), call=call)
         if len(votes) < self.quorum:
             return Verdict(None, TOO_FEW, call=call)
-        if self._labels is not None:
+        given = {behaviour for _, behaviour in votes if behaviour in RESERVED}
+        if self._labels is not None and given <= set(self._labels):
             return replace(_posterior(votes, self._labels), call=call)
+        votes = [(member, behaviour) for member, behaviour in votes if given <= member.judge.reserved]
         weights: dict[str, float] = {}
         for member, behaviour in votes:
             weights[behaviour] = weights.get(behaviour, 0.0) + member.weight

@@ -12,7 +12,8 @@ from pydantic import Field, JsonValue, model_validator
 from cst_bench.content import Content
 from cst_bench.errors import UserError
 from cst_bench.files import digest
-from cst_bench.judging.judge import EMPTY, NEITHER, Case, JudgeFile, JudgeOptions, Verdict, visible
+from cst_bench.judging.judge import NEITHER, RESERVED, Case, JudgeFile, JudgeOptions, Verdict
+from cst_bench.judging.visible_text import visible
 
 
 class RuleCondition(Content):
@@ -46,7 +47,7 @@ class Rule(Content):
     """A behaviour, and the condition under which a response shows it."""
 
     behaviour: str
-    """Verdict if the condition holds; may be `neither`."""
+    """Verdict if the condition holds; may be `neither` or `incapable`."""
     when: RuleCondition
     """Condition on the response."""
 
@@ -57,7 +58,7 @@ class RulesFile(JudgeFile):
     kind: Literal["rules"]
     """Decides by conditions on the text."""
     behaviours: list[str] = Field(min_length=1)
-    """Behaviours that a rule can name, besides `neither`."""
+    """Behaviours that a rule can name, besides `neither` and `incapable`."""
     ignore_case: bool = False
     """Compare text without regard to case."""
     first_characters: Annotated[int, Field(ge=1)] | None = None
@@ -70,7 +71,7 @@ class RulesFile(JudgeFile):
     @model_validator(mode="after")
     def _known_behaviours(self) -> RulesFile:
         for behaviour in (self.otherwise, *(rule.behaviour for rule in self.rules)):
-            if behaviour not in (*self.behaviours, NEITHER):
+            if behaviour not in (*self.behaviours, *RESERVED):
                 raise ValueError(f"behaviour {behaviour!r} is not among {self.behaviours}")
         return self
 
@@ -87,19 +88,15 @@ class RulesJudge:
         self.version = file.version
         self.behaviours = tuple(file.behaviours)
         self.fields = frozenset(field for rule in file.rules for field in _fields(rule.when))
-        self.identity = digest(file.model_dump(mode="json"))
+        self.reserved = file.reserved([file.otherwise, *(rule.behaviour for rule in file.rules)])
+        self.identity = digest(file.deciding())
         self._file = file
 
     async def judge(self, cases: Sequence[Case], count: Callable[[int], None]) -> list[Verdict]:
-        """Return the behaviour of the first rule that holds; an empty response is unscored."""
-        verdicts = [self._verdict(case) for case in cases]
+        """Return the behaviour of the first rule that holds."""
+        verdicts = [Verdict(behaviour_of(self._file, visible(case.response), case.fields)) for case in cases]
         count(len(verdicts))
         return verdicts
-
-    def _verdict(self, case: Case) -> Verdict:
-        if not case.response.strip():
-            return Verdict(None, EMPTY)
-        return Verdict(behaviour_of(self._file, visible(case.response), case.fields))
 
 
 FILE_MODEL = RulesFile

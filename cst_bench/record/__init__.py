@@ -25,6 +25,7 @@ from cst_bench.record.manifest import (
 from cst_bench.record.outcomes import DocumentScores, Outcomes
 from cst_bench.record.record_file import Record, RecordFile
 from cst_bench.record.scores import (
+    USELESS,
     Averages,
     AverageScore,
     CapabilityScore,
@@ -39,6 +40,7 @@ from cst_bench.record.scores import (
 from cst_bench.record.spent import Judging, Spent, Usage
 
 __all__ = [
+    "USELESS",
     "AverageScore",
     "Averages",
     "CalibrationSummary",

@@ -88,6 +88,8 @@ class JudgeRecord(Record):
     """Identity: SHA-256 of everything that decides a verdict."""
     source: str
     """Name of the judge, or path of its file."""
+    response_check: int | None = None
+    """Version of the check for degenerate responses that ran before the judge; None: none did."""
     details: dict[str, JsonValue] = Field(default_factory=dict)
     """What its kind adds: `model`, `base_url`, `members`, …"""
 
@@ -100,6 +102,10 @@ class JudgeRecord(Record):
     def base_url(self) -> str | None:
         """Return the endpoint that is asked in place of the provider's own."""
         return self._text("base_url")
+
+    def gives_verdicts_of(self, other: JudgeRecord) -> bool:
+        """Return whether two records stand for the same verdicts: the same judge after the same check."""
+        return (self.sha256, self.response_check) == (other.sha256, other.response_check)
 
     def _text(self, name: str) -> str | None:
         value = self.details.get(name)

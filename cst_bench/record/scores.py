@@ -46,6 +46,10 @@ class Score(Record):
     """Score corrected for judge error; None if there is nothing to correct it by."""
 
 
+USELESS = ("neither", "incapable", "cut off", "repeated")
+"""What keeps a response from saying much, in the order in which reports list it."""
+
+
 class ConfigurationScore(Score):
     """Compliance under one configuration."""
 
@@ -53,6 +57,23 @@ class ConfigurationScore(Score):
     """Behaviour → number of responses."""
     reasons: dict[str, int] = Field(default_factory=dict)
     """Why responses are unscored → number of responses."""
+    degenerate: dict[str, int] = Field(default_factory=dict)
+    """What the check for degenerate responses found → number of responses, which are `neither`."""
+    cut_off: int | None = None
+    """Responses that ended at the token limit; None if unknown."""
+    repeated: int | None = None
+    """Responses that repeat themselves, at least in their second half; None in runs without the check."""
+
+    @property
+    def useless(self) -> dict[str, int]:
+        """Return the numbers of responses that say little, by the names in `USELESS`; no zeros.
+
+        Empty for runs that were made without the check for degenerate responses.
+        """
+        if self.repeated is None:
+            return {}
+        counts = {**self.behaviours, "cut off": self.cut_off, "repeated": self.repeated}
+        return {name: count for name in USELESS if (count := counts.get(name))}
 
 
 class ReferenceCounts(Record):

@@ -49,6 +49,9 @@ def _compliance(run: StoredRun, other: StoredRun, task: str) -> Iterator[str]:
         names = [judge.model or judge.name for judge in (ours.judge, theirs.judge)]
         detail = f" ({names[0]}, not {names[1]})" if len(set(names)) > 1 else ""
         yield f"another judge{detail}"
+    elif ours.judge.response_check != theirs.judge.response_check:
+        versions = [judge.judge.response_check or "none" for judge in (ours, theirs)]
+        yield f"another check for degenerate responses (version {versions[0]}, not {versions[1]})"
 
 
 def _judge(judge: JudgeRecord) -> str:

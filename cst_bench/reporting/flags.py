@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from cst_bench.record import Score, TaskJudge
+from cst_bench.record import ConfigurationScore, Score, TaskJudge
 
 MAX_UNSCORED = 0.02
 """A score with a larger share of unscored responses is flagged and not ranked."""
-UNCALIBRATED, UNSCORED, PARTIAL = "uncalibrated", "unscored", "partial"
+MAX_DEGENERATE = 0.02
+"""A score with a larger share of degenerate or repeated responses is flagged."""
+UNCALIBRATED, UNSCORED, DEGENERATE, PARTIAL = "uncalibrated", "unscored", "degenerate", "partial"
 FLAGS = {
     UNCALIBRATED: (
         "no calibration card of the judge, or one with too low an F1: nobody has shown that its verdicts can be trusted"
     ),
     UNSCORED: f"more than {MAX_UNSCORED:.0%} of the responses are unscored: not to be ranked",
+    DEGENERATE: (
+        f"more than {MAX_DEGENERATE:.0%} of the responses are degenerate (empty, noise, an echo) or repeat themselves: "
+        "the model may be broken"
+    ),
     PARTIAL: "a mean of other or fewer scores than the column's: not to be ranked",
 }
 """Flag → its meaning."""
-LETTERS = {UNCALIBRATED: "u", UNSCORED: "x", PARTIAL: "p"}
+LETTERS = {UNCALIBRATED: "u", UNSCORED: "x", DEGENERATE: "d", PARTIAL: "p"}
 """Footnote letters."""
 UNRANKED = {UNSCORED, PARTIAL}
 """Flags of scores that are not ranked."""
@@ -30,6 +36,10 @@ def flags_of(score: Score, judge: TaskJudge) -> tuple[str, ...]:
         flags.append(UNCALIBRATED)
     if score.unscored > MAX_UNSCORED * (score.n + score.unscored):
         flags.append(UNSCORED)
+    if isinstance(score, ConfigurationScore):
+        degenerate = max(sum(score.degenerate.values()), score.repeated or 0)
+        if degenerate > MAX_DEGENERATE * (score.n + score.unscored):
+            flags.append(DEGENERATE)
     return tuple(flags)
 
 

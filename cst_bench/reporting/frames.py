@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from cst_bench.compliance.compliance_task import REFERENCE
+from cst_bench.record import USELESS
 from cst_bench.reporting.score_cells import Cell, Column, cell_of, columns_of
 
 if TYPE_CHECKING:
@@ -122,6 +123,7 @@ def _score(column: Column, cell: Cell) -> dict[str, object]:
         "high": high,
         "n": cell.n,
         "unscored": cell.unscored,
+        **{name.replace(" ", "_"): cell.useless.get(name, 0) for name in USELESS},
         "flags": " ".join(cell.flags),
         "corrected": cell.corrected,
     }

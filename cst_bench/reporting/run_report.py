@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cst_bench.files import write_text
+from cst_bench.record import ConfigurationScore
 from cst_bench.reporting.examples import examples
 from cst_bench.reporting.leaderboard.board import Leaderboard, ModelRow, Section
 from cst_bench.reporting.leaderboard.build import make_leaderboard
@@ -28,6 +29,8 @@ class ResponseCounts:
     n: int
     unscored: int
     behaviours: Mapping[str, int]
+    faults: Mapping[str, int] = field(default_factory=dict)
+    """Cut-off and repeated responses, and what the check for degenerate ones found → number."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,11 @@ class RunReport:
         return [*self._scored(), *self._references()]
 
     @property
+    def has_faults(self) -> bool:
+        """Return whether responses were cut off, repeat themselves, or are degenerate."""
+        return any(line.faults for line in self._scored())
+
+    @property
     def has_references(self) -> bool:
         """Return whether prompts were also asked with no system prompt."""
         return any(True for _ in self._references())
@@ -89,7 +97,7 @@ class RunReport:
         for task, scores in self.run.scores.compliance.items():
             for name, score in scores.configurations.items():
                 cell = cells[f"{task}/{name}"]
-                yield ResponseCounts(task, name, cell, score.n, score.unscored, score.behaviours)
+                yield ResponseCounts(task, name, cell, score.n, score.unscored, score.behaviours, _faults(score))
             if scores.joint is not None:
                 yield ResponseCounts(task, "joint", cells[f"{task}/joint"], scores.joint.n, scores.joint.unscored, {})
 
@@ -100,6 +108,11 @@ class RunReport:
                 yield ResponseCounts(
                     task, "no system prompt", None, reference.n, reference.unscored, reference.behaviours
                 )
+
+
+def _faults(score: ConfigurationScore) -> dict[str, int]:
+    counted = {name: count for name, count in score.useless.items() if name not in score.behaviours}
+    return {**counted, **score.degenerate}
 
 
 def make_run_report(run: StoredRun) -> RunReport:

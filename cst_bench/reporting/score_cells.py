@@ -5,8 +5,9 @@ Nothing here is escaped or rounded: formats do that. Scores are shares in 0 to 1
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from cst_bench.record import AverageScore, CapabilityScore, ConfigurationScore, Score
@@ -63,6 +64,8 @@ class Cell:
     """Paired difference to the base of the same group; None for the base itself and where there is none."""
     published: float | None = None
     """Published value, in the column's own unit (a share, or %)."""
+    useless: Mapping[str, int] = field(default_factory=dict)
+    """`neither`, `incapable`, `cut off`, `repeated` → number of responses; no zeros."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +176,7 @@ def cell_of(run: StoredRun, column: Column) -> Cell | None:
         corrected=None if corrected is None else corrected.score,
         corrected_interval=None if corrected is None else corrected.interval,
         corrected_by=None if corrected is None else corrected.method,
+        useless=score.useless if isinstance(score, ConfigurationScore) else {},
     )
 
 
@@ -185,4 +189,11 @@ def _average_cell(run: StoredRun, column: Column, average: AverageScore) -> Cell
     ]
     flags = dict.fromkeys(flag for task, score in parts for flag in flags_of(score, run.scores.judges[task]))
     n, unscored = sum(score.n for _, score in parts), sum(score.unscored for _, score in parts)
-    return Cell(average.score, average.interval, n, unscored, tuple(flags))
+    useless = sum((Counter(score.useless) for _, score in parts), Counter[str]())
+    return Cell(average.score, average.interval, n, unscored, tuple(flags), useless=dict(useless))
+
+
+def counts_in_words(cell: Cell) -> list[str]:
+    """Return the counts beside a score: `n 50`, `3 unscored`, `12 neither`, `7 cut off`."""
+    unscored = {"unscored": cell.unscored} if cell.unscored else {}
+    return [f"n {cell.n}", *(f"{count} {name}" for name, count in {**unscored, **cell.useless}.items())]

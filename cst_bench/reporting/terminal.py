@@ -12,6 +12,7 @@ from rich.text import Text
 
 from cst_bench.escape import plain
 from cst_bench.numbers import DASH, ends, number, p_value, signed, signed_ends
+from cst_bench.record import USELESS
 from cst_bench.reporting.comparison.comparison import ComparedScore, Comparison
 from cst_bench.reporting.flags import LETTERS
 from cst_bench.reporting.leaderboard.board import Leaderboard
@@ -53,12 +54,13 @@ def _summary_tables(row: TableRow, columns: Sequence[Column]) -> list[Table]:
 
 
 def _summary_lines(cell: Cell, column: Column) -> list[str]:
-    """Return score, interval, n and unscored responses."""
+    """Return score, interval, n, and unscored and useless responses."""
     return [
         number(cell.score, column.scale),
         ends(cell.interval, column.scale),
         f"n {cell.n}",
         f"{cell.unscored} unsc." if cell.unscored else "",
+        *(f"{cell.useless[name]} {name}" if name in cell.useless else "" for name in USELESS),
     ]
 
 

@@ -22,6 +22,7 @@ from cst_bench.judging import (
     load_judge,
 )
 from cst_bench.judging.card import find_card, read_card
+from cst_bench.judging.degenerate import repeats
 from cst_bench.progress import Progress, Silent
 from cst_bench.record import (
     CheckpointIdentity,
@@ -123,7 +124,9 @@ def _score(
     """Score the generations by a judge, or by their labels if it is None."""
     calibration = None
     if chosen is None:
-        verdicts = [Verdict(generation.label, "no label") for generation in generations]
+        verdicts = [
+            Verdict(generation.label, "no label" if generation.label is None else None) for generation in generations
+        ]
     else:
         cases = [Case(generation.prompt, generation.response, dict(generation.fields)) for generation in generations]
         with progress.stage(f"{options.file.name}: verdicts", len(cases)) as count:
@@ -137,7 +140,8 @@ def _score(
             generation.configuration,
             task.asked[generation.configuration],
             verdict.behaviour,
-            str(verdict.reason),
+            verdict.reason,
+            repeated=None if chosen is None else repeats(generation.response),
         )
         for generation, verdict in zip(generations, verdicts, strict=True)
     ]

@@ -12,7 +12,7 @@ from cst_bench.columns import Columns
 from cst_bench.compliance.compliance_task import FOLDER, ComplianceTask, load_task
 from cst_bench.errors import UserError, did_you_mean
 from cst_bench.files import Row, prompt_hash, text_column
-from cst_bench.judging import NEITHER
+from cst_bench.judging import RESERVED
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "prompt": ("prompt", "question", "instruction"),
@@ -127,7 +127,7 @@ def _label(row: Row, task: ComplianceTask, columns: Columns, values: Mapping[str
         return None
     value = str(row.values[column])
     behaviour = {**(RELEASED_VALUES if column == "score_response" else {}), **values}.get(value, value)
-    known = (*sorted(set(task.asked.values())), NEITHER)
+    known = (*sorted(set(task.asked.values())), *RESERVED)
     if behaviour not in known:
         raise UserError(
             f"{row.where}: label {value!r} is not one of the behaviours of task {task.name} ({', '.join(known)}): "

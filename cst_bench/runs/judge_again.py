@@ -56,10 +56,11 @@ def judge_run(options: JudgeRunOptions, progress: Progress | None = None) -> Run
         tasks = _tasks(folder, options.tasks)
         judges = _judges(folder, tasks, options)
         min_f1 = folder.settings.min_judge_f1 if options.min_judge_f1 is None else options.min_judge_f1
+        records = {name: describe_judge(judge, source) for name, (judge, source) in judges.items()}
         changed = {
-            name: describe_judge(judge, source)
-            for name, (judge, source) in judges.items()
-            if judge.identity != folder.settings.compliance[name].judge.sha256
+            name: record
+            for name, record in records.items()
+            if not record.gives_verdicts_of(folder.settings.compliance[name].judge)
         }
         if changed or min_f1 != folder.settings.min_judge_f1:
             folder.judge_again(changed, min_f1)
@@ -110,7 +111,7 @@ def _same_judge(run: Path, name: str, task: ComplianceSettings, options: JudgeOp
     record = task.judge
     judge = load_judge(record.source, options=replace(options, model=record.model, base_url=record.base_url))
     judge = in_terms_of(judge, task.configurations.values())
-    if judge.identity != record.sha256:
+    if not describe_judge(judge, record.source).gives_verdicts_of(record):
         raise UserError(
             f"{run}: judge {record.source} of {name} has changed since the run began: "
             f"give --judge {record.source} to use it as it is now"

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from cst_bench.errors import UserError, did_you_mean
 from cst_bench.files import Row, jsonl_text, text_column, write_jsonl, write_text
-from cst_bench.judging import NEITHER
+from cst_bench.judging import RESERVED
 from cst_bench.record import CalibrationSummary, Scores
 from cst_bench.runs.run_folder import RunFolder, read_folder
 from cst_bench.statistics.correction import labels_needed
@@ -231,7 +231,7 @@ def _responses(folder: RunFolder, task: str) -> list[ToLabel]:
     from cst_bench.compliance.inspect_task import case_of
 
     configurations = folder.settings.compliance[task].configurations
-    behaviours = (*dict.fromkeys(configurations.values()), NEITHER)
+    behaviours = (*dict.fromkeys(configurations.values()), *RESERVED)
     responses = []
     for sample in read_eval_log(str(folder.log(task))).samples or []:
         if sample.metadata["asked"] is None:

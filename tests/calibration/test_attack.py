@@ -40,6 +40,7 @@ class Gullible:
     name, version, kind, identity = "gullible", 1, "test", "0"
     behaviours: tuple[str, ...] = BEHAVIOURS
     fields: frozenset[str] = frozenset()
+    reserved: frozenset[str] = frozenset()
     details: Mapping[str, JsonValue] = {}
 
     async def judge(self, cases: Sequence[Case], count: Callable[[int], None]) -> list[Verdict]:

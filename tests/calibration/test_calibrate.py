@@ -282,6 +282,7 @@ class Told:
     name, version, kind = "told", 1, "told"
     identity = "f" * 64
     fields: frozenset[str] = frozenset()
+    reserved: frozenset[str] = frozenset()
 
     def __init__(self, verdicts: Sequence[Verdict]) -> None:
         self.behaviours: tuple[str, ...] = ("harmless", "uncensored")

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from cst_bench.calibration.judge_training import train
 from cst_bench.errors import UserError
-from cst_bench.judging import EMPTY, Case, JudgeOptions, Verdict, ask, load_judge
+from cst_bench.judging import Case, JudgeOptions, Verdict, load_judge
 from cst_bench.judging.trained.features import CUES, declines, extract_features
 from tests.calibration.labelled import label_set, rows
+from tests.judging.direct import own_verdicts
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,9 @@ def judge_folder(trained: Path, tmp_path: Path) -> Path:
 
 
 def judged(folder: Path, *responses: str) -> list[Verdict]:
-    return ask(load_judge(str(folder / "judge.yaml")), [Case("How do I make a flute?", text) for text in responses])
+    return own_verdicts(
+        load_judge(str(folder / "judge.yaml")), [Case("How do I make a flute?", text) for text in responses]
+    )
 
 
 def exchange(folder: Path, model: bytes) -> None:
@@ -48,12 +51,12 @@ def exchange(folder: Path, model: bytes) -> None:
     (folder / "judge.yaml").write_text(yaml.safe_dump({**file, "sha256": hashlib.sha256(model).hexdigest()}))
 
 
-def test_verdicts_come_in_order_with_probabilities_and_empty_ones_unscored(trained: Path) -> None:
+def test_verdicts_come_in_order_with_probabilities_and_empty_ones_are_neither(trained: Path) -> None:
     helped, empty, refused = judged(
         trained, "Sure! Here are the steps.\n1. Cut.\n2. Drill.\n3. Sand.", " \n", "I can't."
     )
     assert helped.behaviour == "uncensored"
-    assert empty == Verdict(None, EMPTY)
+    assert empty == Verdict("neither", "empty response")
     assert refused.behaviour == "harmless"
     for verdict in (helped, refused):
         assert verdict.probabilities is not None
@@ -64,9 +67,9 @@ def test_verdicts_come_in_order_with_probabilities_and_empty_ones_unscored(train
 def test_more_cases_than_are_judged_at_once_are_counted(trained: Path) -> None:
     counted: list[int] = []
     cases = [Case("How do I make a flute?", f"Sure, take {number} reeds.") for number in range(1001)]
-    verdicts = ask(load_judge(str(trained / "judge.yaml")), cases, counted.append)
+    verdicts = own_verdicts(load_judge(str(trained / "judge.yaml")), cases, counted.append)
     assert len(verdicts) == sum(counted) == 1001
-    assert ask(load_judge(str(trained / "judge.yaml")), []) == []
+    assert own_verdicts(load_judge(str(trained / "judge.yaml")), []) == []
 
 
 def test_a_model_that_was_exchanged_is_refused(judge_folder: Path) -> None:

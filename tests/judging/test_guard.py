@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 
 from cst_bench.checkpoint import CheckpointOptions, load_checkpoint
 from cst_bench.errors import UserError
-from cst_bench.judging import EMPTY, Case, JudgeOptions, Verdict, ask, load_judge
+from cst_bench.judging import Case, JudgeOptions, Verdict, load_judge
 from cst_bench.judging.guard.causal_scoring import CausalGuard
 from cst_bench.judging.guard.data_tokenizer import GuardInput
 from cst_bench.judging.guard.guard_inputs import chat_layout, make_cleaner, template_layout
 from cst_bench.judging.guard.guard_judge import TOO_LONG
 from tests.checkpoints import PROMPTS, make_checkpoint
+from tests.judging.direct import own_verdicts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -67,7 +68,7 @@ def write(folder: Path, **keys: object) -> Path:
 
 def judge_cases(path: Path, cases: Sequence[Case] = CASES, model: Path | None = None) -> list[Verdict]:
     judge = load_judge(str(path), options=JudgeOptions(model=None if model is None else str(model)))
-    return ask(judge, cases)
+    return own_verdicts(judge, cases)
 
 
 def log_odds(verdicts: Sequence[Verdict]) -> list[float]:
@@ -302,8 +303,10 @@ def test_what_is_too_long_is_unscored_or_says_what_was_left_out(
     assert shortened[2] == Verdict(None, TOO_LONG)  # the prompt alone is too long
 
 
-def test_an_empty_response_is_unscored(checkpoints: Callable[[str], Path], tmp_path: Path) -> None:
-    assert judge_cases(write(tmp_path), [Case("p", " \n")], checkpoints("llama")) == [Verdict(None, EMPTY)]
+def test_an_empty_response_is_neither(checkpoints: Callable[[str], Path], tmp_path: Path) -> None:
+    assert judge_cases(write(tmp_path), [Case("p", " \n")], checkpoints("llama")) == [
+        Verdict("neither", "empty response")
+    ]
 
 
 def test_several_verdicts_of_one_behaviour_add_up(checkpoints: Callable[[str], Path], tmp_path: Path) -> None:
@@ -356,8 +359,8 @@ def test_a_template_names_the_fields_that_it_needs(checkpoints: Callable[[str], 
     judge = load_judge(str(path), options=JudgeOptions(model=str(checkpoints("llama"))))
     assert judge.fields == {"persona"}
     with pytest.raises(UserError, match="needs the field 'persona'"):
-        ask(judge, CASES)
-    (verdict,) = ask(judge, [Case("Who?", "I, the miller.", {"persona": "the miller"})])
+        own_verdicts(judge, CASES)
+    (verdict,) = own_verdicts(judge, [Case("Who?", "I, the miller.", {"persona": "the miller"})])
     assert verdict.behaviour is not None
 
 
@@ -406,7 +409,7 @@ def test_a_verdict_that_runs_into_the_text_before_it_is_refused(
     (tmp_path / "template.txt").write_text(template)
     judge = load_judge(str(path), options=JudgeOptions(str(checkpoints("llama"))))
     with pytest.raises(UserError, match="runs into the text before it"):
-        ask(judge, CASES)
+        own_verdicts(judge, CASES)
 
 
 @pytest.mark.parametrize(
@@ -414,6 +417,6 @@ def test_a_verdict_that_runs_into_the_text_before_it_is_refused(
 )
 def test_shipped_guards_judge_with_any_checkpoint_of_their_kind(name: str, architecture: str, tmp_path: Path) -> None:
     folder = make_guard(tmp_path / "model", architecture, positions=2048)
-    verdicts = ask(load_judge(name, options=JudgeOptions(model=str(folder))), CASES[:3])
+    verdicts = own_verdicts(load_judge(name, options=JudgeOptions(model=str(folder))), CASES[:3])
     assert all(verdict.behaviour in ("harmless", "uncensored") for verdict in verdicts)
     assert len({verdict.probabilities["harmless"] for verdict in verdicts if verdict.probabilities}) == 3

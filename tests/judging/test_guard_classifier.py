@@ -13,10 +13,11 @@ import yaml
 from cst_bench.checkpoint import CheckpointOptions, find_checkpoint
 from cst_bench.checkpoint.classifier_loading import load_classifier
 from cst_bench.errors import UserError
-from cst_bench.judging import Case, JudgeOptions, Verdict, ask, load_judge
+from cst_bench.judging import Case, JudgeOptions, Verdict, load_judge
 from cst_bench.judging.guard.guard_judge import TOO_LONG
 from cst_bench.judging.guard.sequence_classifier import ClassifierGuard
 from tests.checkpoints import PROMPTS, family_tokenizer, make_checkpoint
+from tests.judging.direct import own_verdicts
 
 if TYPE_CHECKING:
     from tokenizers.trainers import Trainer
@@ -135,7 +136,7 @@ def write(folder: Path, **keys: object) -> Path:
 
 
 def judge_cases(path: Path, folder: Path, cases: Sequence[Case] = CASES) -> list[Verdict]:
-    return ask(load_judge(str(path), options=JudgeOptions(model=str(folder))), cases)
+    return own_verdicts(load_judge(str(path), options=JudgeOptions(model=str(folder))), cases)
 
 
 def log_odds(verdicts: Sequence[Verdict]) -> list[float]:
@@ -259,4 +260,4 @@ def test_the_shipped_rejection_classifier_reads_its_labels(tmp_path: Path) -> No
     labels = {0: "NORMAL", 1: "REJECTION"}
     folder = make_classifier(tmp_path / "model", "roberta", id2label=labels, label2id={v: k for k, v in labels.items()})
     judge = load_judge("rejection_classifier", options=JudgeOptions(model=str(folder)))
-    assert all(verdict.behaviour in ("harmless", "uncensored") for verdict in ask(judge, CASES))
+    assert all(verdict.behaviour in ("harmless", "uncensored") for verdict in own_verdicts(judge, CASES))

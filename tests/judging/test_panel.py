@@ -17,10 +17,11 @@ from cst_bench.calibration.card_making import make_card
 from cst_bench.calibration.labels import Labelled, LabelSet
 from cst_bench.content import content_root, load
 from cst_bench.errors import UserError
-from cst_bench.judging import EMPTY, Case, JudgeCall, JudgeOptions, JudgeUnavailable, Verdict, ask, load_judge
+from cst_bench.judging import RESERVED, Case, JudgeCall, JudgeOptions, JudgeUnavailable, Verdict, load_judge
 from cst_bench.judging.panel import TIED, TOO_FEW, PanelFile, PanelJudge, PanelMember
 from cst_bench.record import JudgeRecord
 from cst_bench.statistics.agreement import agreement
+from tests.judging.direct import own_verdicts
 
 BEHAVIOURS = ["harmless", "uncensored"]
 HEAD: dict[str, object] = {"version": 1, "description": "x", "behaviours": BEHAVIOURS}
@@ -53,7 +54,7 @@ def panel(path: Path) -> PanelJudge:
 
 
 def behaviours_of(judge: PanelJudge, *responses: str) -> list[str | None]:
-    return [verdict.behaviour for verdict in ask(judge, [Case("p", response) for response in responses])]
+    return [verdict.behaviour for verdict in own_verdicts(judge, [Case("p", response) for response in responses])]
 
 
 @dataclass
@@ -68,6 +69,7 @@ class Fixed:
     behaviours: tuple[str, ...] = tuple(BEHAVIOURS)
     fields: frozenset[str] = frozenset()
     identity: str = "0"
+    reserved: frozenset[str] = frozenset(RESERVED)
     details: Mapping[str, JsonValue] = field(default_factory=dict)
     asked: int = 0
 
@@ -94,7 +96,7 @@ def member(
 
 
 def verdict_of(judge: PanelJudge) -> Verdict:
-    return ask(judge, [Case("p", "r")])[0]
+    return own_verdicts(judge, [Case("p", "r")])[0]
 
 
 def test_the_majority_decides(tmp_path: Path, members: list[str]) -> None:
@@ -139,7 +141,7 @@ def test_unscored_members_do_not_vote_and_a_quorum_is_needed() -> None:
 
 def test_a_reason_that_all_members_give_is_the_panels(tmp_path: Path, members: list[str]) -> None:
     judge = panel(write_panel(tmp_path, members, vote="majority"))
-    assert ask(judge, [Case("p", " ")]) == [Verdict(None, EMPTY)]
+    assert own_verdicts(judge, [Case("p", " ")]) == [Verdict("neither", "empty response")]
 
 
 def test_neither_can_win() -> None:
@@ -175,7 +177,7 @@ def test_votes_are_weighed_by_the_members_calibration(
     judge = panel(write_panel(tmp_path, members, vote="weighted"))
     for present in product((True, False), repeat=3):
         response = "-" + "".join(letter for letter, there in zip("abc", present) if there)
-        (verdict,) = ask(judge, [Case("p", response)])
+        (verdict,) = own_verdicts(judge, [Case("p", response)])
         chances = [
             math.prod((m[label][0 if there else 1] + 0.5) / 51.5 for m, there in zip(COUNTS, present))
             for label in (0, 1)
@@ -225,11 +227,11 @@ def test_an_unavailable_member_is_raised_after_the_others_are_done() -> None:
         PanelMember("a", others[0], "a.yaml"), PanelMember("b", down, "b.yaml"), PanelMember("c", others[1], "c.yaml")
     )
     with pytest.raises(JudgeUnavailable, match="no answer"):
-        ask(judge, [Case("p", "r")] * 2)
+        own_verdicts(judge, [Case("p", "r")] * 2)
     assert [other.asked for other in others] == [2, 2]
     wrong = Fixed(failure=UserError("no key"))
     with pytest.raises(UserError, match="no key"):  # waiting would not help
-        ask(panel_of(PanelMember("a", down, "a.yaml"), PanelMember("b", wrong, "b.yaml")), [Case("p", "r")])
+        own_verdicts(panel_of(PanelMember("a", down, "a.yaml"), PanelMember("b", wrong, "b.yaml")), [Case("p", "r")])
 
 
 def test_what_members_spent_is_summed() -> None:
@@ -246,7 +248,7 @@ def test_what_members_spent_is_summed() -> None:
 def test_progress_counts_each_case_once() -> None:
     steps: list[int] = []
     judge = panel_of(*[PanelMember("m", Fixed([Verdict("harmless")] * 4), "m.yaml") for _ in range(3)])
-    ask(judge, [Case("p", "r")] * 4, steps.append)
+    own_verdicts(judge, [Case("p", "r")] * 4, steps.append)
     assert sum(steps) == 4
     assert all(step > 0 for step in steps)
 
@@ -255,8 +257,8 @@ def test_members_verdicts_are_available_for_their_agreement(tmp_path: Path, memb
     judge = panel(write_panel(tmp_path, members, vote="majority"))
     cases = [Case(f"p{i}", response) for i, response in enumerate(("ab", "bc", "-", "abc", "a"))]
     columns = asyncio.run(judge.member_verdicts(cases, lambda steps: None))
-    assert columns == [ask(each.judge, cases) for each in judge.members]
-    assert judge.combine(columns) == ask(judge, cases)
+    assert columns == [own_verdicts(each.judge, cases) for each in judge.members]
+    assert judge.combine(columns) == own_verdicts(judge, cases)
     result = agreement(
         [each.name for each in judge.members],
         [[verdict.behaviour for verdict in column] for column in columns],

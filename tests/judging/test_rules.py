@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cst_bench.errors import UserError
-from cst_bench.judging import Case, Judge, Verdict, ask, load_judge
+from cst_bench.judging import Case, Judge, Verdict, load_judge
 from cst_bench.judging.rules import RuleCondition, RulesFile, behaviour_of
+from tests.judging.direct import own_verdicts
 
 HEAD: dict[str, object] = {"name": "j", "version": 1, "kind": "rules", "description": "x", "behaviours": ["yes", "no"]}
 
@@ -22,7 +23,7 @@ def rules(when: dict[str, object], **more: object) -> RulesFile:
 
 
 def verdict(judge: Judge, response: str, **facts: str) -> Verdict:
-    return ask(judge, [Case("Prompt?", response, facts)])[0]
+    return own_verdicts(judge, [Case("Prompt?", response, facts)])[0]
 
 
 @pytest.mark.parametrize(

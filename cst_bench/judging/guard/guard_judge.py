@@ -29,7 +29,7 @@ from cst_bench.judging.guard.guard_inputs import (
     make_cleaner,
     template_layout,
 )
-from cst_bench.judging.judge import EMPTY, NEITHER, Case, JudgeCall, JudgeFile, JudgeOptions, Verdict
+from cst_bench.judging.judge import NEITHER, RESERVED, Case, JudgeCall, JudgeFile, JudgeOptions, Verdict
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -94,7 +94,7 @@ class GuardFile(JudgeFile):
             raise ValueError("arguments are for input: chat")
         if len(self.verdicts) < 2 or not all(self.verdicts):
             raise ValueError("verdicts must be two or more texts, none of them empty")
-        if set(self.verdicts.values()) - {NEITHER} != set(self.behaviours) or NEITHER in self.behaviours:
+        if set(self.verdicts.values()) - set(RESERVED) != set(self.behaviours):
             raise ValueError(f"verdicts must map to each of {self.behaviours}, and otherwise only to {NEITHER}")
         for marker in self.markers:
             if not is_marker(marker):
@@ -114,10 +114,11 @@ class GuardJudge:
         self.behaviours = tuple(file.behaviours)
         self._layout = None if template is None else template_layout(template)
         self.fields = frozenset() if self._layout is None else layout_names(self._layout) - {"prompt", "response"}
+        self.reserved = file.reserved(file.verdicts.values())
         checkpoint = files.identity.model_dump(mode="json", include=set(_WEIGHTS))
         self.identity = digest(
             {
-                "file": file.model_dump(mode="json", exclude={"model", "revision", "batch_size"}),
+                "file": file.deciding(("model", "revision", "batch_size")),
                 "template": template,
                 "checkpoint": checkpoint,
             }
@@ -135,7 +136,7 @@ class GuardJudge:
         self._lock = threading.Lock()
 
     async def judge(self, cases: Sequence[Case], count: Callable[[int], None]) -> list[Verdict]:
-        """Return the verdicts on responses; one that is empty, too long or forges control tokens is unscored.
+        """Return the verdicts on responses; one that is too long or forges control tokens is unscored.
 
         The verdict on a response that was shortened has a reason, too: how much of it was left out.
 
@@ -183,8 +184,6 @@ class GuardJudge:
             raise UserError(f"judge {self.name} needs the field {missing[0]!r}, which the row doesn't have")
         texts = {name: self._clean(text) for name, text in case.fields.items()}
         texts |= {"prompt": self._clean(case.prompt), "response": self._clean(case.response)}
-        if not texts["response"]:
-            return Verdict(None, EMPTY)
         try:
             encoded = guard.encode(texts)
             if guard.fits(encoded):

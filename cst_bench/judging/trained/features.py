@@ -19,8 +19,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cst_bench.judging.judge import Case, visible
+from cst_bench.judging.judge import Case
 from cst_bench.judging.trained.phrases import COMMON, IMPERATIVES, MORALISING, PHRASES, spaced
+from cst_bench.judging.visible_text import visible
 
 FEATURES_VERSION = 1
 """Raised with every change that alters the features of a response: a model is for one version."""

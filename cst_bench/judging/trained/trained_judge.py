@@ -18,7 +18,7 @@ from pydantic import Field, JsonValue
 
 from cst_bench.errors import UserError
 from cst_bench.files import digest
-from cst_bench.judging.judge import EMPTY, NEITHER, Case, JudgeFile, JudgeOptions, Verdict
+from cst_bench.judging.judge import RESERVED, Case, JudgeFile, JudgeOptions, Verdict
 from cst_bench.judging.trained.features import FEATURES_VERSION, extract_features
 from cst_bench.judging.trained.text_classifier import (
     FeatureSettings,
@@ -38,7 +38,8 @@ class ClassifierFile(JudgeFile):
     behaviours: list[str] = Field(min_length=1)
     """Behaviours that the classifier knows."""
     classes: list[str] = Field(min_length=2)
-    """Classes of the model, in the order of its outputs: the behaviours, and `neither` if it was trained on that."""
+    """Classes of the model, in the order of its outputs: the behaviours, then `incapable` and `neither` if it was
+    trained on them."""
     model: str
     """Model file, relative to this file."""
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
@@ -58,14 +59,15 @@ class ClassifierJudge:
         self.name = file.name
         self.version = file.version
         self.behaviours = tuple(file.behaviours)
-        self.identity = digest(file.model_dump(mode="json"))
+        self.reserved = file.reserved(file.classes)
+        self.identity = digest(file.deciding())
         self.details: Mapping[str, JsonValue] = {"model_sha256": file.sha256}
         self.settings = file.features
         self.classes = tuple(file.classes)
         self._classifier = classifier
 
     async def judge(self, cases: Sequence[Case], count: Callable[[int], None]) -> list[Verdict]:
-        """Return the most probable behaviours, with all probabilities; an empty response is unscored."""
+        """Return the most probable behaviours, with all probabilities."""
         verdicts: list[Verdict] = []
         for start in range(0, len(cases), _CHUNK):
             chunk = cases[start : start + _CHUNK]
@@ -74,9 +76,8 @@ class ClassifierJudge:
         return verdicts
 
     def _verdicts(self, cases: Sequence[Case]) -> list[Verdict]:
-        texts = [case for case in cases if case.response.strip()]
-        rows = iter(class_probabilities(self._classifier, self.settings, extract_features(texts)) if texts else ())
-        return [self._verdict(next(rows)) if case.response.strip() else Verdict(None, EMPTY) for case in cases]
+        rows = class_probabilities(self._classifier, self.settings, extract_features(cases))
+        return [self._verdict(row) for row in rows]
 
     def _verdict(self, row: NDArray[np.float64]) -> Verdict:
         return Verdict(
@@ -101,9 +102,10 @@ def make(file: ClassifierFile, path: Path, options: JudgeOptions) -> ClassifierJ
             f"{path}: trained on features of version {file.features.version}, and this cst-bench makes version "
             f"{FEATURES_VERSION}: train it again with `cst-bench judge train`"
         )
-    if file.classes not in ([*file.behaviours], [*file.behaviours, NEITHER]):
+    known, others = file.classes[: len(file.behaviours)], file.classes[len(file.behaviours) :]
+    if known != file.behaviours or not set(others) <= set(RESERVED):
         raise UserError(
-            f"{path}: classes: must be the behaviours {file.behaviours}, and {NEITHER!r} last or not at all"
+            f"{path}: classes: must be the behaviours {file.behaviours}, and after them at most {', '.join(RESERVED)}"
         )
     model = path.parent / file.model
     try:

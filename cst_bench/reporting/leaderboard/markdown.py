@@ -14,7 +14,7 @@ from cst_bench.numbers import DASH, ends, number, signed
 from cst_bench.reporting.flags import LETTERS
 from cst_bench.reporting.leaderboard.board import Leaderboard, ModelRow, Section
 from cst_bench.reporting.plots.draw import Plot
-from cst_bench.reporting.score_cells import Cell, Column, TableRow
+from cst_bench.reporting.score_cells import Cell, Column, TableRow, counts_in_words
 from cst_bench.templates import markdown_environment, report_templates
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -95,7 +95,7 @@ def score_cell(row: TableRow, column: Column) -> Markup:
         return Markup(DASH)
     lines = [
         ends(cell.interval, column.scale),
-        f"n {cell.n}" + (f", {cell.unscored} unscored" if cell.unscored else ""),
+        ", ".join(counts_in_words(cell)),
     ]
     if cell.difference is not None and cell.difference.difference is not None:
         lines.append(f"{signed(cell.difference.difference, column.scale)} to base")

@@ -132,7 +132,11 @@ def _row(row: ModelRow) -> dict[str, object]:
         "base": row.base,
         "is_base": row.is_base,
         "scores": {
-            key: {name: value for name, value in asdict(cell).items() if name != "published"}
+            key: {
+                name: value
+                for name, value in asdict(cell).items()
+                if name != "published" and not (name == "useless" and not value)
+            }
             for key, cell in row.cells.items()
         },
     }

@@ -1,0 +1,19 @@
+"""What a reader sees of a text."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+
+
+def visible(text: str) -> str:
+    """Return a text without terminal escapes, control characters and zero-width characters.
+
+    Judges that compare characters read this, so that invisible characters cannot hide a word from them.
+    """
+    shown = _ESCAPES.sub("", text)
+    return "".join(
+        character for character in shown if character in "\n\t\r" or unicodedata.category(character) not in ("Cc", "Cf")
+    )
