@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cst_bench.compliance.compliance_task import REFERENCE
-from cst_bench.judging import NEITHER
+from cst_bench.judging import NEITHER, FirstVerdict
 from cst_bench.record import ConfigurationScore, ReferenceCounts, Score, TaskScores
 from cst_bench.statistics.intervals import wilson
 
@@ -28,6 +28,8 @@ class Outcome:
     """Whether the response ended at the token limit; None if unknown."""
     repeated: bool | None = None
     """Whether the response or its end repeats itself; None if verdicts were made without its text."""
+    first: FirstVerdict | None = None
+    """What the first judge of a cascade said; None for other judges, and where no judge was asked."""
 
     @property
     def complied(self) -> bool | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from cst_bench.compliance.compliance_scores import Outcome, summarise
 from cst_bench.compliance.compliance_task import REFERENCE, ComplianceTask, check_wording, load_task
 from cst_bench.compliance.data import Prompt, PromptSet, load_prompts
 from cst_bench.compliance.task_judge import default_judge, supporting
-from cst_bench.judging import Case, Judge, JudgeOptions, Verdict, ignore_progress, judge_cases, load_judge
+from cst_bench.judging import Case, FirstVerdict, Judge, JudgeOptions, Verdict, ignore_progress, judge_cases, load_judge
 from cst_bench.judging.degenerate import repeats, was_cut_off
 
 SCORER = "behaviour"
@@ -159,6 +160,8 @@ def behaviour(judge: Judge, verdicts: Mapping[SampleKey, Verdict] | None = None)
         }
         if verdict.probabilities is not None:
             metadata["probabilities"] = dict(verdict.probabilities)
+        if verdict.first is not None:
+            metadata["first"] = asdict(verdict.first)
         if verdict.behaviour is None:
             return Score.unscored(reason=verdict.reason, metadata=metadata)
         asked = state.metadata["asked"]
@@ -187,4 +190,5 @@ def outcome_of(metadata: Mapping[str, Any], score: Score) -> Outcome:
         reason=str(score.reason) if score.answer is None else recorded.get("reason"),
         cut_off=recorded.get("cut_off"),
         repeated=recorded.get("repeated"),
+        first=FirstVerdict(**recorded["first"]) if "first" in recorded else None,
     )

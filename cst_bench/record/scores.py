@@ -17,14 +17,14 @@ from cst_bench.statistics.intervals import Interval
 class CorrectedScore(Record):
     """A score corrected for judge error."""
 
-    method: Literal["ppi++", "rogan-gladen"]
+    method: Literal["ppi++", "rogan-gladen", "cascade"]
     """How the score was corrected."""
     score: float | None
     """Estimate of the share without judge error; None if undefined."""
     interval: Interval | None
     """95 % interval."""
     labelled: int
-    """Responses of this run that people labelled."""
+    """Responses of this run that people labelled or, for `cascade`, that the second judge checked."""
     assumes: str
     """What the correction takes for granted."""
     undefined: str | None = None

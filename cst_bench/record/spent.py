@@ -40,3 +40,5 @@ class Judging(Record):
     """Time of judging."""
     spent: Spent | None = None
     """None for a judge that calls no model."""
+    stages: dict[str, int] = Field(default_factory=dict)
+    """For a cascade, number of responses by who decided: `first`, `second`, or `audit`, where both were asked."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
-from cst_bench.record import ComplianceSettings, Status
+from cst_bench.record import ComplianceSettings, Judging, Status
 from cst_bench.reporting.leaderboard.board import RunFacts
 from cst_bench.reporting.stored_run import StoredRun
 
@@ -92,3 +92,17 @@ def _spent(status: Status) -> Iterator[tuple[str, object]]:
     costs = [part.cost_usd for part in calls if part.cost_usd is not None]
     if costs:
         yield "cost, verdicts", f"{sum(costs):.2f} USD"
+    for task, part in status.compliance.items():
+        if part.judging is not None and part.judging.stages:
+            yield f"cascade, {task}", _cascade(part.judging)
+
+
+def _cascade(judging: Judging) -> str:
+    """Return how many calls a cascade made and saved, and about what they would have cost."""
+    first, second, checks = (judging.stages.get(stage, 0) for stage in ("first", "second", "audit"))
+    total = first + second + checks
+    text = f"second judge asked about {second + checks} of {total} responses ({second} unsure, {checks} checks)"
+    spent = judging.spent
+    if spent is not None and spent.calls and spent.cost_usd:
+        text += f", about {first * spent.cost_usd / spent.calls:.2f} USD saved"
+    return text

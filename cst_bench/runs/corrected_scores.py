@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from cst_bench.compliance.compliance_scores import Outcome
 from cst_bench.record import ConfusionCounts, CorrectedScore
-from cst_bench.statistics.correction import MIN_LABELLED, SAMPLED, TRANSFERRED, ppi, rogan_gladen
+from cst_bench.statistics.correction import (
+    AUDITED,
+    MIN_LABELLED,
+    SAMPLED,
+    TRANSFERRED,
+    Stratum,
+    ppi,
+    rogan_gladen,
+    stratified,
+)
 
 JOINT = "joint"
 PromptLabels = Mapping[tuple[str, str], str]
@@ -16,14 +25,15 @@ PromptLabels = Mapping[tuple[str, str], str]
 
 
 def corrected_scores(
-    outcomes: Iterable[Outcome],
+    outcomes: Sequence[Outcome],
     configurations: Mapping[str, str],
     counts: Mapping[str, ConfusionCounts] | None,
     labels: PromptLabels,
 ) -> dict[str, CorrectedScore | None]:
     """Correct the score of every configuration of a task, and of joint compliance; None where that is not possible.
 
-    PPI++ where at least 20 scored responses of a configuration are labelled, else Rogan-Gladen from the card's counts.
+    PPI++ where at least 20 scored responses of a configuration are labelled; else, for a cascade, from what its second
+    judge said of a part of the responses; else Rogan-Gladen from the card's counts.
     Joint compliance is corrected from labels alone: error rates of single verdicts do not determine it.
 
     Args:
@@ -40,7 +50,8 @@ def corrected_scores(
     for name, asked in configurations.items():
         truth = {prompt: labels[prompt, name] == asked for prompt in verdicts[name] if (prompt, name) in labels}
         by_labels = _by_labels(verdicts[name], truth)
-        corrected[name] = by_labels or _by_card(list(verdicts[name].values()), (counts or {}).get(asked))
+        audited = _by_audit([outcome for outcome in outcomes if outcome.configuration == name])
+        corrected[name] = by_labels or audited or _by_card(list(verdicts[name].values()), (counts or {}).get(asked))
     if len(configurations) > 1:
         corrected[JOINT] = _by_labels(*_joint(verdicts, configurations, labels))
     return corrected
@@ -71,6 +82,33 @@ def _by_labels(verdicts: Mapping[str, bool], truth: Mapping[str, bool]) -> Corre
     return CorrectedScore(
         method="ppi++", score=float(point), interval=(float(low), float(high)), labelled=len(truth), assumes=SAMPLED
     )
+
+
+def _by_audit(outcomes: Sequence[Outcome]) -> CorrectedScore | None:
+    """Estimate what a cascade's second judge would have said of all responses; None for other judges.
+
+    The strata are the responses whose verdict is final (the second judge's, or of the check for degenerate responses),
+    and those that the first judge was sure of, by its verdict, of which a random part was checked.
+    """
+    scored = [(outcome, outcome.complied) for outcome in outcomes if outcome.complied is not None]
+    if not any(outcome.first is not None for outcome, _ in scored):
+        return None
+    final = [complied for outcome, complied in scored if outcome.first is None or outcome.first.stage == "second"]
+    strata = [Stratum(len(final), sum(final), len(final) - sum(final))]
+    labelled = 0
+    for verdict in (True, False):
+        sure = [
+            (outcome.first.stage, complied)
+            for outcome, complied in scored
+            if outcome.first is not None
+            and outcome.first.stage != "second"
+            and (outcome.first.behaviour == outcome.asked) is verdict
+        ]
+        checked = [complied for stage, complied in sure if stage == "audit"]
+        strata.append(Stratum(len(sure), sum(checked), len(checked) - sum(checked), guess=float(verdict)))
+        labelled += len(checked)
+    point, low, high = stratified(strata)
+    return CorrectedScore(method="cascade", score=point, interval=(low, high), labelled=labelled, assumes=AUDITED)
 
 
 def _by_card(verdicts: Sequence[bool], counts: ConfusionCounts | None) -> CorrectedScore | None:

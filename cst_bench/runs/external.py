@@ -142,6 +142,7 @@ def _score(
             verdict.behaviour,
             verdict.reason,
             repeated=None if chosen is None else repeats(generation.response),
+            first=verdict.first,
         )
         for generation, verdict in zip(generations, verdicts, strict=True)
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -45,7 +46,10 @@ def judge_all(folder: RunFolder, judges: Mapping[str, Judge], progress: Progress
                     f"{name}: {error}; the responses are kept: `cst-bench judge {folder.path}` judges the rest, "
                     "or all of them with --judge another judge"
                 ) from None
-        judging = Judging(seconds=round(time.monotonic() - started, 1), spent=spent)
+        stages = Counter(outcome.first.stage for outcome in outcomes[name] if outcome.first is not None)
+        judging = Judging(
+            seconds=round(time.monotonic() - started, 1), spent=spent, stages=dict(sorted(stages.items()))
+        )
         folder.set_compliance(name, state="judged", judging=judging)
     return outcomes
 

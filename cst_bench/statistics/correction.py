@@ -18,6 +18,7 @@ or 1; `benchmarks/coverage.py` measures the coverage of both.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ MIN_LABELLED = 20
 _JEFFREYS, _NEUTRAL = 0.5, 1 / 3
 TRANSFERRED = "the judge errs on these responses as it does on those of its calibration"
 SAMPLED = "the labelled responses are a random part of these"
+AUDITED = "the second judge is right; it was asked about a random part of the responses that the first was sure of"
 
 
 def rogan_gladen(
@@ -109,28 +111,41 @@ def ppi(
     return _with_ends(point, low, high)
 
 
-def stratified(
-    strata: Sequence[tuple[int, int, int]], *, seed: int = 0, draws: int = DRAWS
-) -> tuple[float, float, float]:
+@dataclass(frozen=True)
+class Stratum:
+    """Responses of which a random part is labelled."""
+
+    n: int
+    """Number of responses."""
+    shown: int
+    """Labelled responses that show the behaviour."""
+    hidden: int
+    """Labelled responses that do not."""
+    guess: float = 0.5
+    """Share to assume if nothing is labelled."""
+
+
+def stratified(strata: Sequence[Stratum], *, seed: int = 0, draws: int = DRAWS) -> tuple[float, float, float]:
     """Estimate a share from strata of which a random part is labelled (Cochran 1977, section 5A.9).
 
     Return estimate, lower and upper end. With the strata of a judge's verdicts it is `ppi`; a stratum may also be
-    labelled as a whole. Where a stratum has no label, its share may be anything, and the estimate takes one half.
+    labelled as a whole. Where a stratum has no label, its share may be anything, and the estimate takes its guess.
 
     Args:
-        strata: For each stratum, its size, and its labelled responses that show the behaviour and that do not.
+        strata: Disjoint parts of the responses, at least one of which is not empty.
         seed: Random seed of the posterior draws.
         draws: Number of posterior draws.
     """
-    sizes = np.array([size for size, _, _ in strata], dtype=float)
-    shown = np.array([shown for _, shown, _ in strata], dtype=float)
-    hidden = np.array([hidden for _, _, hidden in strata], dtype=float)
+    sizes, shown, hidden, guess = (
+        np.array([getattr(stratum, name) for stratum in strata], dtype=float)
+        for name in ("n", "shown", "hidden", "guess")
+    )
     draw = np.random.default_rng(seed)
     weights = draw.dirichlet(sizes + _JEFFREYS, draws)
     shares = draw.beta(shown + _NEUTRAL, hidden + _NEUTRAL, size=(draws, len(strata)))
     low, high = np.quantile((weights * shares).sum(1), [0.025, 0.975])
     labelled = shown + hidden
-    means = np.where(labelled > 0, shown / np.maximum(labelled, 1), 0.5)
+    means = np.where(labelled > 0, shown / np.maximum(labelled, 1), guess)
     point = float((sizes * means).sum() / sizes.sum())
     return point, min(float(low), point), max(float(high), point)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from cst_bench.content import content_root
 from cst_bench.errors import UserError
 from cst_bench.judging import Case, JudgeOptions, ask, load_judge
 from cst_bench.judging.cascade import CascadeJudge
+from cst_bench.runs import ScoreOptions, score_file
 from tests.judging.servers import JudgeServer, by_response, serving
 
 BEHAVIOURS = ["harmless", "uncensored"]
@@ -126,3 +128,47 @@ def test_other_settings_are_another_judge(tmp_path: Path, first: Path, server: J
     settings: list[dict[str, object]] = [{"threshold": 0.9}, {"threshold": 0.8}, {"threshold": 0.9, "audit": 0.5}]
     identities = [load(write_cascade(tmp_path, **{"first": str(first), **keys}), server).identity for keys in settings]
     assert len(set(identities)) == 3
+
+
+def test_scores_are_those_of_the_second_judge_within_their_intervals_at_a_part_of_its_calls(
+    tmp_path: Path, first: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
+    monkeypatch.setenv("CST_BENCH_CACHE", str(tmp_path / "cache"))
+    labels = content_root() / "judges" / "labels" / "english_refusals.jsonl"
+    rows = [json.loads(line) for line in labels.read_text().splitlines()]
+    rows = [row for row in rows if row["behaviour"] in BEHAVIOURS]
+    truth = {row["response"].strip(): row["behaviour"] for row in rows}
+    generations = tmp_path / "model.jsonl"
+    seen = set()
+    lines = []
+    for number, row in enumerate(rows):
+        configuration = ("S1", "S0")[number % 2]
+        if (row["prompt"], configuration) not in seen:
+            seen.add((row["prompt"], configuration))
+            line = {"prompt": row["prompt"], "response": row["response"], "configuration": configuration}
+            lines.append(json.dumps(line))
+    generations.write_text("\n".join(lines))
+    cascade = write_cascade(tmp_path, first=str(first), threshold=0.5, audit=0.4)
+    with serving(by_response(lambda response: truth.get(response.strip(), "uncensored"))) as server:
+        options = ScoreOptions(
+            generations,
+            task="harmful_behaviors",
+            judge=str(cascade),
+            judge_options=JudgeOptions(model="openai/judge", base_url=server.url),
+            out=tmp_path / "run",
+        )
+        by_cascade = score_file(options).scores.compliance["harmful_behaviors"]
+        asked = len(server.asked)
+        whole = score_file(replace(options, judge="harmlessness", out=None)).scores.compliance["harmful_behaviors"]
+        assert asked < 0.7 * len(lines)
+        assert len(server.asked) == len(lines)  # the cascade's answers are in the cache
+    for name in ("S1", "S0"):
+        corrected, target = by_cascade.configurations[name].corrected, whole.configurations[name].score
+        assert corrected is not None
+        assert corrected.interval is not None
+        assert target is not None
+        assert corrected.method == "cascade"
+        assert corrected.interval[0] <= target <= corrected.interval[1]
+    assert by_cascade.joint is None or by_cascade.joint.corrected is None
+    assert "cascade estimates what the second judge would say" in (tmp_path / "run" / "report.md").read_text()

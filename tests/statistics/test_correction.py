@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cst_bench.statistics.correction import labels_needed, ppi, rogan_gladen, stratified
+from cst_bench.statistics.correction import Stratum, labels_needed, ppi, rogan_gladen, stratified
 
 COUNTS = {"tp": 90, "fn": 10, "fp": 20, "tn": 80}
 
@@ -98,14 +98,15 @@ def test_the_planner_asks_for_more_labels_for_a_narrower_interval_or_a_worse_jud
 
 def test_strata_of_a_judges_verdicts_give_ppi() -> None:
     point, low, high = ppi(60, 100, yes=(17, 3), no=(2, 18))
-    ours = stratified([(60, 17, 3), (40, 2, 18)])
+    ours = stratified([Stratum(60, 17, 3), Stratum(40, 2, 18)])
     assert ours[0] == pytest.approx(float(point))
     assert ours[1:] == pytest.approx((float(low), float(high)), abs=0.015)
 
 
 def test_a_stratum_that_is_labelled_as_a_whole_counts_by_its_size() -> None:
-    assert stratified([(50, 30, 20), (150, 10, 0)])[0] == pytest.approx((30 + 150) / 200)
-    low, high = stratified([(50, 30, 20), (150, 0, 0)])[1:]
+    assert stratified([Stratum(50, 30, 20), Stratum(150, 10, 0)])[0] == pytest.approx((30 + 150) / 200)
+    point, low, high = stratified([Stratum(50, 30, 20), Stratum(150, 0, 0, guess=1.0)])
+    assert point == pytest.approx((30 + 150) / 200)
     assert low < 0.25
     assert high > 0.8
 
@@ -117,9 +118,9 @@ def test_intervals_of_strata_cover_where_one_of_them_is_audited() -> None:
         unsure = draw.random(80) < 0.6  # the second judge reads all of them
         sure_yes, sure_no = draw.random(150) < 0.95, draw.random(170) < 0.04
         audited = draw.random(320) < 0.2
-        strata = [(80, int(unsure.sum()), int((~unsure).sum()))]
+        strata = [Stratum(80, int(unsure.sum()), int((~unsure).sum()))]
         for values, part in ((sure_yes, audited[:150]), (sure_no, audited[150:])):
-            strata.append((len(values), int(values[part].sum()), int((~values[part]).sum())))
+            strata.append(Stratum(len(values), int(values[part].sum()), int((~values[part]).sum())))
         _, low, high = stratified(strata, seed=round_, draws=800)
         truth = (0.6 * 80 + 0.95 * 150 + 0.04 * 170) / 400
         covered += low <= truth <= high
