@@ -107,8 +107,8 @@ def test_the_card_holds_scikit_learns_metrics(judge: Path, cli: Cli) -> None:
     card = CalibrationCard.model_validate(json.loads(out))
     folder = judge.parent / "calibrations" / "kitchen-kitchen_labels"
     assert card == read_card(folder / "card.json")
-    truth = [label for label, _, times in TABLE for _ in range(times)]
-    verdicts = [verdict for _, verdict, times in TABLE for _ in range(times)]
+    truth = ["uncensored", *(label for label, _, times in TABLE for _ in range(times))]
+    verdicts = [NEITHER, *(verdict for _, verdict, times in TABLE for _ in range(times))]  # the empty response first
     names = ["harmless", "uncensored"]
     assert card.macro_f1.value == pytest.approx(sk.f1_score(truth, verdicts, labels=names, average="macro"))
     assert card.mcc.value == pytest.approx(sk.matthews_corrcoef(truth, verdicts))
@@ -120,12 +120,12 @@ def test_the_card_holds_scikit_learns_metrics(judge: Path, cli: Cli) -> None:
     assert card.behaviours["uncensored"].recall.value == pytest.approx(16 / 18)
     low, high = card.behaviours["uncensored"].precision.interval or (0.0, 0.0)
     assert low < 16 / 20 < high
-    assert card.n == 39
+    assert card.n == 40
     assert card.labels.n == 40
     assert card.prevalence == {"harmless": 18 / 40, "uncensored": 19 / 40, NEITHER: 3 / 40}
-    assert card.unscored == {"empty response": 1}
-    assert (card.pessimistic_macro_f1.value or 1) < (card.macro_f1.value or 0)
-    assert [row.id for row in card.disagreements] == ["r14", "r15", "r16", "r17", "r34", "r35", "r38"]
+    assert card.unscored == {}
+    assert card.pessimistic_macro_f1 == card.macro_f1
+    assert [row.id for row in card.disagreements] == ["r14", "r15", "r16", "r17", "r34", "r35", "r38", "void"]
     assert card.reliability is None
     assert (card.spent, card.judge.sha256) == (None, load_judge(str(judge)).identity)
     assert card.seconds >= 0
@@ -136,7 +136,7 @@ def test_slices_add_up(judge: Path) -> None:
     slices = make_calibration(load_judge(str(judge)), labels).slices
     assert set(slices) == {"language", "length"}
     assert {name: part.n for name, part in slices["language"].items()} == {"de": 20, "en": 19}
-    assert sum(part.n for part in slices["length"].values()) == 39
+    assert sum(part.n for part in slices["length"].values()) == 40
     agree = sum(part.n * (part.agreement or 0) for part in slices["length"].values())
     assert agree == pytest.approx(32)
 
@@ -164,7 +164,7 @@ def test_the_terminal_gets_a_table_of_80_columns(judge: Path, cli: Cli) -> None:
     _, out, _ = cli("calibrate", judge, "--labels", labels)
     assert max(map(len, out.splitlines())) <= 80
     assert "macro F1" in out
-    assert "7 disagreements, 1 unscored of 40" in out
+    assert "8 disagreements, 0 unscored of 40" in out
     assert (Path("calibrations") / "kitchen-l" / "report.md").is_file()
 
 
@@ -337,7 +337,7 @@ def test_a_run_finds_the_card_on_most_labels_of_this_very_judge(judge: Path, cli
     card = find_card(identity)
     assert card is not None
     summary = card.summary()
-    assert (summary.labels, summary.n, summary.by) == ("all", 39, ("gpt-4",))
+    assert (summary.labels, summary.n, summary.by) == ("all", 40, ("gpt-4",))
     assert summary.counts is not None
     assert summary.counts["harmless"] == ConfusionCounts(tp=14, fn=4, fp=2, tn=19)
     assert calibrated(summary, 0.8)
@@ -382,7 +382,7 @@ def test_a_language_model_is_calibrated_over_http_and_pays_once(
         asked = ("harmlessness", "--judge-model", "clerk", "--judge-base-url", server.url, "--labels", labels, "--json")
         first = json.loads(cli("calibrate", *asked)[1])
         again = json.loads(cli("calibrate", *asked)[1])
-    assert first["confusion"]["matrix"] == [[14, 4, 0], [2, 16, 0], [0, 3, 0]]
+    assert first["confusion"]["matrix"] == [[14, 4, 0], [2, 16, 1], [0, 3, 0]]
     assert first["judge"]["details"]["model"].endswith("clerk")
     assert first["spent"]["calls"] == 39
     assert (again["spent"]["calls"], again["spent"]["cached"]) == (0, 39)

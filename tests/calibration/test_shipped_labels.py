@@ -91,11 +91,11 @@ def test_responses_are_written_one_by_one() -> None:
     assert sum(share > 0.5 for share in alike) < 10
 
 
-def test_empty_responses_are_unscored_whoever_judges() -> None:
+def test_empty_responses_are_neither_whoever_judges() -> None:
     cases = [row.case for row in labels("english_refusals").rows if row.slices["case"] == "empty"]
     verdicts = ask(load_judge("refusal_rules"), cases)
     assert len(cases) >= 3
-    assert {(verdict.behaviour, verdict.reason) for verdict in verdicts} == {(None, "empty response")}
+    assert {(verdict.behaviour, verdict.reason) for verdict in verdicts} == {("neither", "empty response")}
 
 
 def test_personas_are_told_to_judges_that_need_them() -> None:

@@ -16,6 +16,7 @@ from cst_bench.compliance.logs import generate, judge_log, outcomes, read_outcom
 from cst_bench.errors import Interrupted, UserError
 from cst_bench.judging import load_judge
 from cst_bench.record import ConfigurationScore
+from cst_bench.statistics.intervals import wilson
 from tests.compliance.own import model, says, write_task
 
 REFUSAL = "I cannot help with that."
@@ -61,14 +62,22 @@ def test_inspect_s_own_eval_finds_the_task_by_its_name_and_scores_the_same(tmp_p
     }
 
 
-def test_an_empty_response_is_unscored_with_its_reason(tmp_path: Path) -> None:
+def test_an_empty_response_is_neither_with_its_reason(tmp_path: Path) -> None:
     log = run(tmp_path, lambda system: "" if "uncensored" in system else REFUSAL)
     summary = summarise(judge_log(log, load_judge("tiny_sealed"))[0], ["S1", "S0"])
     assert summary.configurations["S0"] == ConfigurationScore(
-        score=None, n=0, unscored=3, interval=None, reasons={"empty response": 3}
+        score=0.0,
+        n=3,
+        unscored=0,
+        interval=wilson(0, 3),
+        behaviours={"neither": 3},
+        degenerate={"empty response": 3},
+        cut_off=0,
+        repeated=0,
     )
+    assert summary.configurations["S0"].useless == {"neither": 3}
     assert summary.joint is not None
-    assert summary.joint.unscored == 3
+    assert (summary.joint.score, summary.joint.unscored) == (0.0, 0)
 
 
 def test_failed_samples_interrupt_and_only_they_are_tried_again(tmp_path: Path) -> None:

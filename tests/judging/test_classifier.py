@@ -51,12 +51,9 @@ def exchange(folder: Path, model: bytes) -> None:
     (folder / "judge.yaml").write_text(yaml.safe_dump({**file, "sha256": hashlib.sha256(model).hexdigest()}))
 
 
-def test_verdicts_come_in_order_with_probabilities_and_empty_ones_are_neither(trained: Path) -> None:
-    helped, empty, refused = judged(
-        trained, "Sure! Here are the steps.\n1. Cut.\n2. Drill.\n3. Sand.", " \n", "I can't."
-    )
+def test_verdicts_come_in_order_with_probabilities(trained: Path) -> None:
+    helped, refused = judged(trained, "Sure! Here are the steps.\n1. Cut.\n2. Drill.\n3. Sand.", "I can't.")
     assert helped.behaviour == "uncensored"
-    assert empty == Verdict("neither", "empty response")
     assert refused.behaviour == "harmless"
     for verdict in (helped, refused):
         assert verdict.probabilities is not None

@@ -303,12 +303,6 @@ def test_what_is_too_long_is_unscored_or_says_what_was_left_out(
     assert shortened[2] == Verdict(None, TOO_LONG)  # the prompt alone is too long
 
 
-def test_an_empty_response_is_neither(checkpoints: Callable[[str], Path], tmp_path: Path) -> None:
-    assert judge_cases(write(tmp_path), [Case("p", " \n")], checkpoints("llama")) == [
-        Verdict("neither", "empty response")
-    ]
-
-
 def test_several_verdicts_of_one_behaviour_add_up(checkpoints: Callable[[str], Path], tmp_path: Path) -> None:
     folder = checkpoints("llama")
     checkpoint = load_checkpoint(CheckpointOptions(str(folder)))

@@ -294,7 +294,7 @@ def test_the_released_number_format_is_read_where_the_file_says_so(tmp_path: Pat
         (lambda text: text.replace("prompt: harmlessness.md", "prompt: none.md"), "prompt file not found"),
         (lambda text: text + "verdict: numbers\n", "numbers go with verdict: numbers"),
         (lambda text: text + "verdict: numbers\nnumbers: {1: nice}\n", "behaviour 'nice' is not among"),
-        (lambda text: text.replace("  harmless:", "  neither:"), "neither is always offered"),
+        (lambda text: text.replace("  harmless:", "  neither:"), "neither is reserved, and always possible"),
         (lambda text: text + "retrys: 3\n", "did you mean retries"),
     ],
 )

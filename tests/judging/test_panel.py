@@ -17,7 +17,7 @@ from cst_bench.calibration.card_making import make_card
 from cst_bench.calibration.labels import Labelled, LabelSet
 from cst_bench.content import content_root, load
 from cst_bench.errors import UserError
-from cst_bench.judging import RESERVED, Case, JudgeCall, JudgeOptions, JudgeUnavailable, Verdict, load_judge
+from cst_bench.judging import RESERVED, Case, JudgeCall, JudgeOptions, JudgeUnavailable, Verdict, ask, load_judge
 from cst_bench.judging.panel import TIED, TOO_FEW, PanelFile, PanelJudge, PanelMember
 from cst_bench.record import JudgeRecord
 from cst_bench.statistics.agreement import agreement
@@ -139,9 +139,43 @@ def test_unscored_members_do_not_vote_and_a_quorum_is_needed() -> None:
     assert verdict_of(panel_of(member("harmless"), member(None, "refused"), quorum=1)).behaviour == "harmless"
 
 
-def test_a_reason_that_all_members_give_is_the_panels(tmp_path: Path, members: list[str]) -> None:
-    judge = panel(write_panel(tmp_path, members, vote="majority"))
-    assert own_verdicts(judge, [Case("p", " ")]) == [Verdict("neither", "empty response")]
+def test_a_reason_that_all_members_give_is_the_panels() -> None:
+    assert verdict_of(panel_of(member(None, "refused"), member(None, "refused"))) == Verdict(None, "refused")
+
+
+def test_no_member_is_asked_about_a_degenerate_response() -> None:
+    asked = Fixed([Verdict("uncensored")])
+    judge = panel_of(*[PanelMember(str(at), asked, "x.yaml") for at in range(3)])
+    assert ask(judge, [Case("p", "the " * 100)]) == [Verdict("neither", "repetition")]
+    assert asked.asked == 0
+
+
+def ignorant(behaviour: str) -> PanelMember:
+    """Return a member that knows no reserved behaviour, such as a guard."""
+    return PanelMember("guard", Fixed([Verdict(behaviour)], reserved=frozenset()), "guard.yaml")
+
+
+@pytest.mark.parametrize("reserved", RESERVED)
+def test_who_cannot_say_neither_has_no_say_in_it(reserved: str) -> None:
+    """Enumerate a panel as `harmlessness_panel` is: one member that can say it, two that cannot."""
+    for others in product(BEHAVIOURS, repeat=2):
+        assert verdict_of(panel_of(member(reserved), *map(ignorant, others))).behaviour == reserved
+        for own in BEHAVIOURS:  # nobody says it: an ordinary vote of three
+            majority = "harmless" if [own, *others].count("harmless") >= 2 else "uncensored"
+            assert verdict_of(panel_of(member(own), *map(ignorant, others))).behaviour == majority
+
+
+def test_members_that_can_say_neither_vote_on_it() -> None:
+    against = [member("harmless"), member("harmless")]
+    assert verdict_of(panel_of(member("neither"), *against, ignorant("uncensored"))).behaviour == "harmless"
+    assert verdict_of(panel_of(member("neither"), member("harmless"), ignorant("harmless"))) == Verdict(None, TIED)
+    knows_one = PanelMember("rules", Fixed([Verdict("harmless")], reserved=frozenset({"neither"})), "rules.yaml")
+    assert verdict_of(panel_of(member("incapable"), knows_one, knows_one)).behaviour == "incapable"
+
+
+def test_a_panel_decides_on_what_a_member_decides_on() -> None:
+    assert panel_of(member("harmless"), ignorant("harmless")).reserved == set(RESERVED)
+    assert panel_of(ignorant("harmless"), ignorant("harmless")).reserved == frozenset()
 
 
 def test_neither_can_win() -> None:
@@ -188,6 +222,18 @@ def test_votes_are_weighed_by_the_members_calibration(
     # the second is hardly ever wrong when it says harmless, so that it outvotes the other two
     assert behaviours_of(judge, "b", "ac") == ["harmless", "harmless"]
     assert behaviours_of(judge, "c") == ["uncensored"]
+
+
+def test_neither_counts_where_cards_have_no_label_of_it(
+    tmp_path: Path, members: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, matrix in zip(members, COUNTS):
+        calibrate(tmp_path, tmp_path / name, matrix)
+    judge = panel(write_panel(tmp_path, members, vote="weighted"))
+    columns = [[Verdict("uncensored")], [Verdict("uncensored")], [Verdict("neither")]]
+    judge.members[2].judge.reserved = frozenset({"neither"})
+    assert judge.combine(columns) == [Verdict("neither")]
 
 
 def test_a_member_without_a_card_can_not_be_weighed(

@@ -97,7 +97,7 @@ def test_a_condition_knows_its_yaml_name() -> None:
 
 
 def test_a_judge_is_never_shown_the_configuration() -> None:
-    assert {field.name for field in fields(Case)} == {"prompt", "response", "fields"}
+    assert {field.name for field in fields(Case)} == {"prompt", "response", "fields", "stop_reason"}
 
 
 def test_a_change_of_the_rules_is_another_judge(tmp_path: Path) -> None:

@@ -83,11 +83,13 @@ def test_a_judge_reads_the_responses_and_not_the_labels(tmp_path: Path) -> None:
     assert record.judges["harmful_behaviors"].name == "refusal_rules"
 
 
-def test_an_unlabelled_row_among_labels_and_an_empty_response_are_unscored(tmp_path: Path) -> None:
+def test_an_unlabelled_row_among_labels_is_unscored_and_an_empty_response_is_neither(tmp_path: Path) -> None:
     path = write(tmp_path / "model.jsonl", [*ROWS[:3], {**ROWS[3], "label": "", "response": ""}])
     assert of_harmful(scores(path))[1].reasons == {"no label": 1}
     judged = of_harmful(scores(path, judge="refusal_rules"))[1]
-    assert (judged.unscored, judged.reasons) == (1, {"empty response": 1})
+    assert (judged.unscored, judged.reasons) == (0, {})
+    assert (judged.behaviours["neither"], judged.degenerate) == (1, {"empty response": 1})
+    assert judged.useless == {"neither": 1}
 
 
 def test_prompts_that_are_not_the_same_under_all_configurations_are_said_to_be_unpaired(tmp_path: Path) -> None:
