@@ -31,6 +31,8 @@ class Spent(Record):
     """Tokens of its answers."""
     cost_usd: float | None
     """US dollars; None if the price of some call is not known."""
+    notes: dict[str, int] = Field(default_factory=dict)
+    """What else is to be known of the calls, such as a setting that the endpoint does not take → number of verdicts."""
 
 
 class Judging(Record):
