@@ -251,11 +251,23 @@ def judge_options(verb: Verb) -> Verb:
 
     @_named_as(verb)
     def with_judge(
-        *, judge_model: str | None, judge_base_url: str | None, judge_connections: int | None, **others: object
+        *,
+        judge_model: str | None,
+        judge_base_url: str | None,
+        judge_connections: int | None,
+        judge_max_tokens: int | None,
+        judge_reasoning_effort: str | None,
+        **others: object,
     ) -> int | None:
         from cst_bench.judging import JudgeOptions
 
-        options = JudgeOptions(model=judge_model, base_url=judge_base_url, connections=judge_connections)
+        options = JudgeOptions(
+            model=judge_model,
+            base_url=judge_base_url,
+            connections=judge_connections,
+            max_tokens=judge_max_tokens,
+            reasoning_effort=judge_reasoning_effort,
+        )
         return verb(judge_options=options, **others)
 
     return _add(
@@ -275,6 +287,19 @@ def judge_options(verb: Verb) -> Verb:
             type=click.IntRange(min=1),
             metavar="N",
             help="Concurrent calls to the judge's model.",
+        ),
+        click.option(
+            "--judge-max-tokens",
+            type=click.IntRange(min=16),
+            show_default="the judge file's, 4608 unless it says otherwise",
+            metavar="N",
+            help="Most tokens of an answer of the judge's model, thoughts included.",
+        ),
+        click.option(
+            "--judge-reasoning-effort",
+            type=click.Choice(["none", "minimal", "low", "medium", "high", "xhigh", "max"]),
+            show_default="the provider's",
+            help="How much the judge's model is to think, where it reasons; another effort is another judge.",
         ),
     )
 

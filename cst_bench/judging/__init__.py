@@ -4,6 +4,7 @@ from cst_bench.judging.find import FOLDER, find_judge, judge_name, load_judge, r
 from cst_bench.judging.judge import (
     EMPTY,
     NEITHER,
+    REASONING_EFFORTS,
     Case,
     Judge,
     JudgeCall,
@@ -22,6 +23,7 @@ __all__ = [
     "EMPTY",
     "FOLDER",
     "NEITHER",
+    "REASONING_EFFORTS",
     "Case",
     "Judge",
     "JudgeCall",

@@ -89,7 +89,7 @@ class JudgeRecord(Record):
     source: str
     """Name of the judge, or path of its file."""
     details: dict[str, JsonValue] = Field(default_factory=dict)
-    """What its kind adds: `model`, `base_url`, `members`, …"""
+    """What its kind adds: `model`, `base_url`, `max_tokens`, `reasoning_effort`, `members`, …"""
 
     @property
     def model(self) -> str | None:
@@ -100,6 +100,17 @@ class JudgeRecord(Record):
     def base_url(self) -> str | None:
         """Return the endpoint that is asked in place of the provider's own."""
         return self._text("base_url")
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Return the most tokens of an answer, if that was given."""
+        value = self.details.get("max_tokens")
+        return value if isinstance(value, int) else None
+
+    @property
+    def reasoning_effort(self) -> str | None:
+        """Return the reasoning effort that was asked for."""
+        return self._text("reasoning_effort")
 
     def _text(self, name: str) -> str | None:
         value = self.details.get(name)

@@ -38,12 +38,18 @@ class JudgeRunOptions:
     def _names_a_model(self) -> bool:
         return self.judge_options.model is not None or self.judge_options.base_url is not None
 
+    @property
+    def _asks_otherwise(self) -> bool:
+        given = self.judge_options
+        return self._names_a_model or given.max_tokens is not None or given.reasoning_effort is not None
+
 
 def judge_run(options: JudgeRunOptions, progress: Progress | None = None) -> RunResult:
     """Finish the judging of a run, or repeat it with another judge, and write its scores and report again.
 
     New calibration cards and labels are used. A killed call continues; verdicts of a language model are cached, so
-    that none is paid for twice.
+    that none is paid for twice. A judge that is named again, or given more tokens, is asked again about the responses
+    that it left unscored.
 
     Raises:
         UserError: the folder is not a run, responses are missing, or the judge does not support a task.
@@ -55,13 +61,9 @@ def judge_run(options: JudgeRunOptions, progress: Progress | None = None) -> Run
         tasks = _tasks(folder, options.tasks)
         judges = _judges(folder, tasks, options)
         min_f1 = folder.settings.min_judge_f1 if options.min_judge_f1 is None else options.min_judge_f1
-        changed = {
-            name: describe_judge(judge, source)
-            for name, (judge, source) in judges.items()
-            if judge.identity != folder.settings.compliance[name].judge.sha256
-        }
-        if changed or min_f1 != folder.settings.min_judge_f1:
-            folder.judge_again(changed, min_f1)
+        records = {name: describe_judge(judge, source) for name, (judge, source) in judges.items()}
+        if records or min_f1 != folder.settings.min_judge_f1:
+            folder.judge_again(records, min_f1)
         outcomes = judge_all(folder, {name: judge for name, (judge, _) in judges.items()}, progress)
         attach_cards(folder, options.judge_card)
         reasons = _unavailable_capabilities(folder)
@@ -94,18 +96,32 @@ def _judges(folder: RunFolder, tasks: list[str], options: JudgeRunOptions) -> di
         another = named.first_fitting(name, task.configurations.values(), task.fields) if name in tasks else None
         if another is not None:
             judges[name] = another
-        elif name in tasks and not options.judges and options._names_a_model:
-            source = task.judge.source
-            judges[name] = (load_judge(source, options=options.judge_options), source)
+        elif name in tasks and not options.judges and options._asks_otherwise:
+            judges[name] = _otherwise(task.judge, options)
         elif folder.compliance(name).state != "judged":
             judges[name] = _same_judge(folder.path, name, task.judge, options.judge_options)
     named.require_all_used()
     return judges
 
 
+def _otherwise(record: JudgeRecord, options: JudgeRunOptions) -> tuple[Judge, str]:
+    """Load a judge of the run with the options of this call, and its own model unless these name one."""
+    given = options.judge_options
+    if not options._names_a_model:
+        given = replace(given, model=record.model, base_url=record.base_url)
+    return load_judge(record.source, options=given), record.source
+
+
 def _same_judge(run: Path, task: str, record: JudgeRecord, options: JudgeOptions) -> tuple[Judge, str]:
     """Load the judge that the run was made with."""
-    judge = load_judge(record.source, options=replace(options, model=record.model, base_url=record.base_url))
+    options = replace(
+        options,
+        model=record.model,
+        base_url=record.base_url,
+        max_tokens=options.max_tokens or record.max_tokens,
+        reasoning_effort=record.reasoning_effort,
+    )
+    judge = load_judge(record.source, options=options)
     if judge.identity != record.sha256:
         raise UserError(
             f"{run}: judge {record.source} of {task} has changed since the run began: "

@@ -20,6 +20,7 @@ from cst_bench.cli import cli
 from cst_bench.cli.judge.judge_again import command as judge_run_verb
 from cst_bench.cli.shared_options import parse_assignments
 from cst_bench.cli.verbs import Verbs
+from cst_bench.judging import REASONING_EFFORTS
 from cst_bench.preferences import METHODS, FlipOptions
 from cst_bench.preferences.critique_job import CritiqueOptions
 from cst_bench.preferences.mixing import mix
@@ -138,6 +139,7 @@ def test_the_default_checkpoint_is_the_library_s() -> None:
     [
         ("run", "dtype", DTYPES),
         ("run", "system_as", get_args(SystemAs)),
+        ("run", "judge_reasoning_effort", REASONING_EFFORTS),
         ("report", "formats", FORMATS),
         ("data flip", "method", METHODS),
         ("train", "method", METHODS),
