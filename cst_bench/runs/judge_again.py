@@ -105,23 +105,26 @@ def _judges(folder: RunFolder, tasks: list[str], options: JudgeRunOptions) -> di
 
 
 def _otherwise(record: JudgeRecord, options: JudgeRunOptions) -> tuple[Judge, str]:
-    """Load a judge of the run with the options of this call, and its own model unless these name one."""
+    """Load a judge of the run with the options of this call."""
     given = options.judge_options
-    if not options._names_a_model:
-        given = replace(given, model=record.model, base_url=record.base_url)
-    return load_judge(record.source, options=given), record.source
+    chosen = given if options._names_a_model else _as_recorded(record, given)
+    return load_judge(record.source, options=chosen), record.source
+
+
+def _as_recorded(record: JudgeRecord, given: JudgeOptions) -> JudgeOptions:
+    """Return the options of a judge of the run, except for what this call gives."""
+    return replace(
+        given,
+        model=record.model,
+        base_url=record.base_url,
+        max_tokens=given.max_tokens or record.max_tokens,
+        reasoning_effort=given.reasoning_effort or record.reasoning_effort,
+    )
 
 
 def _same_judge(run: Path, task: str, record: JudgeRecord, options: JudgeOptions) -> tuple[Judge, str]:
     """Load the judge that the run was made with."""
-    options = replace(
-        options,
-        model=record.model,
-        base_url=record.base_url,
-        max_tokens=options.max_tokens or record.max_tokens,
-        reasoning_effort=record.reasoning_effort,
-    )
-    judge = load_judge(record.source, options=options)
+    judge = load_judge(record.source, options=_as_recorded(record, options))
     if judge.identity != record.sha256:
         raise UserError(
             f"{run}: judge {record.source} of {task} has changed since the run began: "

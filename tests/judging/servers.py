@@ -103,8 +103,8 @@ def completion(text: str | None, finish: str = "stop", *, thought: str | None = 
     }
 
 
-def error(message: str, kind: str = "server_error") -> dict[str, object]:
-    return {"error": {"message": message, "type": kind, "code": None}}
+def error(message: str, kind: str = "server_error", code: str | None = None) -> dict[str, object]:
+    return {"error": {"message": message, "type": kind, "code": code}}
 
 
 def line_of(text: str, word: str) -> str:

@@ -411,8 +411,7 @@ def test_a_context_without_room_for_thoughts_is_asked_for_the_answer_alone(code:
 
     def reply(server: JudgeServer, handler: BaseHTTPRequestHandler, text: str, before: int) -> None:
         if int(str(server.settings[-1]["max_tokens"])) > 512:
-            body = error("This model's maximum context length is 4096 tokens.", "invalid_request_error")
-            send(handler, 400, {"error": {**body["error"], "code": code}})
+            send(handler, 400, error("This model's maximum context length is 4096 tokens.", code=code))
         else:
             by_response(choose)(server, handler, text, before)
 
