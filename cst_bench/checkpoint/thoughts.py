@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cst_bench.errors import UserError
 
-UNFINISHED_THOUGHT = "the response ended within its thought"
-"""Why a response has no answer."""
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+CUT_OFF_THOUGHT = "no answer: the response was cut off within its thought"
+ONLY_THOUGHTS = "no answer: the response is only a thought"
 DEFAULT_MAX_THINK_TOKENS = 4096
 """Most tokens of a local checkpoint's thought, unless `--max-think-tokens` gives another number."""
 
@@ -41,6 +44,16 @@ KNOWN_THINK_TOKENS = (
 
 
 @dataclass(frozen=True)
+class Thinking:
+    """How thoughts in responses are dealt with, beyond what the model's provider does by itself."""
+
+    tokens: ThinkTokens = DEFAULT_THINK_TOKENS
+    """Markers of thoughts that are still in the text."""
+    more_tokens: int = 0
+    """Tokens to add to those of an answer, where the provider counts both alike."""
+
+
+@dataclass(frozen=True)
 class SplitText:
     """A response's answer and thoughts."""
 
@@ -52,7 +65,17 @@ class SplitText:
     """The response ended within a thought."""
 
 
-def think_tokens(markers: tuple[str, str] | None) -> ThinkTokens | None:
+def find_think_tokens(tokenizer: PreTrainedTokenizerBase) -> ThinkTokens | None:
+    """Return the known markers that a chat template names or a tokenizer has as tokens of their own."""
+    template = str(tokenizer.chat_template)
+    tokens = tokenizer.get_added_vocab()
+    for pair in KNOWN_THINK_TOKENS:
+        if any(marker in template for marker in pair) or all(marker in tokens for marker in pair):
+            return pair
+    return None
+
+
+def as_think_tokens(markers: tuple[str, str] | None) -> ThinkTokens | None:
     """Return markers that a user gave; None if none were given.
 
     Raises:

@@ -120,6 +120,11 @@ def out_file_option(help_text: str, *, required: bool = False) -> Decorator:
     )
 
 
+def think_tokens_option(help_text: str, default: str) -> Decorator:
+    """Return a decorator that adds the option for the markers of thoughts; `default` describes what is used else."""
+    return click.option("--think-tokens", nargs=2, type=str, show_default=default, metavar="OPEN CLOSE", help=help_text)
+
+
 def card_options(min_f1: float | None = 0.9) -> Decorator:
     """Return a decorator that adds the options on when a judge counts as calibrated.
 
@@ -215,12 +220,22 @@ def checkpoint_options(verb: Verb) -> Verb:
         base: str | None,
         batch_size: int | None,
         load_in_4bit: bool,
+        think_tokens: tuple[str, str] | None,
+        max_think_tokens: int | None,
         loading: CheckpointOptions,
         **others: object,
     ) -> int | None:
         from dataclasses import replace
 
-        options = replace(loading, name=checkpoint, base=base, batch_size=batch_size, load_in_4bit=load_in_4bit)
+        options = replace(
+            loading,
+            name=checkpoint,
+            base=base,
+            batch_size=batch_size,
+            load_in_4bit=load_in_4bit,
+            think_tokens=think_tokens,
+            max_think_tokens=max_think_tokens,
+        )
         return verb(checkpoint=options, **others)
 
     return loading_options(
@@ -241,6 +256,17 @@ def checkpoint_options(verb: Verb) -> Verb:
             ),
             click.option(
                 "--load-in-4bit", is_flag=True, help="Quantize the weights to 4-bit NF4 (needs cst-bench[4bit])."
+            ),
+            think_tokens_option(
+                "Markers that a reasoning model's thought begins and ends with; thoughts are not judged.",
+                "those of the chat template, or <think> </think>",
+            ),
+            click.option(
+                "--max-think-tokens",
+                type=click.IntRange(min=1),
+                show_default="4096 for a local checkpoint that thinks",
+                metavar="N",
+                help="Most tokens of a thought, in addition to those that the task gives an answer.",
             ),
         )
     )

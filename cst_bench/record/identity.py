@@ -60,6 +60,10 @@ class CheckpointIdentity(Record):
     """Tokens given with `--stop-token`."""
     chat_template_sha256: str | None = None
     """SHA-256 of the template given with `--chat-template`."""
+    think_tokens: tuple[str, str] | None = None
+    """Markers of thoughts given with `--think-tokens`."""
+    max_think_tokens: int | None = None
+    """Most tokens of a thought, given with `--max-think-tokens`."""
     sha256: str | None = None
     """SHA-256 of the generations, for `file`."""
 

@@ -16,6 +16,12 @@ class Usage(Record):
     """Tokens of the responses."""
     stop_reasons: dict[str, int] = Field(default_factory=dict)
     """Stop reason (`stop`, `max_tokens`, …) → number of responses."""
+    thoughts: int | None = None
+    """Responses with a thought, which was split off; None if there are none."""
+    thought_tokens: int | None = None
+    """Of the output tokens, those of the thoughts; None if that is not known."""
+    without_answer: int | None = None
+    """Responses with a thought and no answer."""
 
 
 class Spent(Record):

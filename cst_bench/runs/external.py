@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cst_bench.checkpoint.thoughts import as_think_tokens
 from cst_bench.columns import Columns
 from cst_bench.compliance.compliance_scores import Outcome
 from cst_bench.compliance.compliance_task import ComplianceTask, check_judge, load_task
@@ -53,6 +54,8 @@ class ScoreOptions:
     """Label of the file → behaviour."""
     labelled_by: str = "unknown"
     """Who labelled, for files with labels."""
+    think_tokens: tuple[str, str] | None = None
+    """Markers of thoughts to remove from the responses before they are judged; nothing is removed if None."""
     out: Path | None = None
     """Run folder to make; nothing is written if None."""
 
@@ -83,7 +86,7 @@ def score_file(options: ScoreOptions, progress: Progress | None = None) -> RunRe
     rows = read_any(options.file)
     columns = Columns(COLUMNS, options.columns)
     task, path = find_task(options.file, rows, columns) if options.task is None else load_task(options.task)
-    generations = read_generations(rows, task, columns, options.values)
+    generations = read_generations(rows, task, columns, options.values, as_think_tokens(options.think_tokens))
     if options.judge is None and any(generation.label is not None for generation in generations):
         judged = _judged_by_labels(options, generations)
     else:
@@ -95,6 +98,7 @@ def score_file(options: ScoreOptions, progress: Progress | None = None) -> RunRe
     settings = _settings(options, task, judged.judge, generations)
     scores = make_scores(settings, {task.name: outcomes}, {task.name: judged.calibration}, {})
     task_scores, notes = _pairing(scores.compliance[task.name], generations)
+    notes = (*notes, *_thoughts(generations))
     scores = scores.model_copy(update={"compliance": {task.name: task_scores}, "notes": notes})
     record = make_outcomes({task.name: outcomes}, {})
     if options.out is None:
@@ -126,7 +130,7 @@ def _judged_by_judge(
     return _Judged(
         describe_judge(judge, judge_name(source)),
         [verdict.behaviour for verdict in verdicts],
-        [str(verdict.reason) for verdict in verdicts],
+        [generation.missing_answer or str(verdict.reason) for generation, verdict in zip(generations, verdicts)],
         None if card is None else card.summary(),
     )
 
@@ -149,7 +153,9 @@ def _settings(
     """Return the settings of a run, as far as a file tells them."""
     data = digest([[row.prompt, row.response, row.configuration] for row in generations])
     return RunSettings(
-        checkpoint=CheckpointIdentity(label=options.file.stem, kind="file", sha256=data),
+        checkpoint=CheckpointIdentity(
+            label=options.file.stem, kind="file", think_tokens=options.think_tokens, sha256=data
+        ),
         suite=SuiteRecord(name=task.name, version=task.version, title=task.title),
         average=tuple(task.configurations),
         compliance={
@@ -171,6 +177,15 @@ def _settings(
         min_judge_f1=options.min_judge_f1,
         packages=package_versions(PACKAGES),
     )
+
+
+def _thoughts(generations: Sequence[ScoredGeneration]) -> Iterator[str]:
+    """Note how many thoughts were removed."""
+    thoughts = sum(generation.thought for generation in generations)
+    missing = sum(generation.missing_answer is not None for generation in generations)
+    if thoughts:
+        end = f"; {missing} of them have no answer" if missing else ""
+        yield f"Thoughts were removed from {thoughts} of {len(generations)} responses before judging{end}."
 
 
 def _pairing(scores: TaskScores, generations: Sequence[ScoredGeneration]) -> tuple[TaskScores, tuple[str, ...]]:

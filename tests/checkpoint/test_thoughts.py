@@ -11,8 +11,8 @@ from cst_bench.checkpoint.thoughts import (
     KNOWN_THINK_TOKENS,
     SplitText,
     ThinkTokens,
+    as_think_tokens,
     split_thoughts,
-    think_tokens,
 )
 from cst_bench.errors import UserError
 
@@ -93,4 +93,4 @@ def test_one_thought_and_its_answer_come_back(
 @pytest.mark.parametrize("pair", [("", "</think>"), ("<think>", " "), ("x", "x")])
 def test_markers_that_cannot_be_told_apart_are_refused(pair: tuple[str, str]) -> None:
     with pytest.raises(UserError, match="must be two different texts"):
-        think_tokens(pair)
+        as_think_tokens(pair)

@@ -63,6 +63,8 @@ def annotation(parameter: click.Parameter) -> str:
     base = kinds.get(type(parameter.type), {"integer": "int"}.get(parameter.type.name, "str"))
     if parameter.multiple or parameter.nargs == -1:
         return f"tuple[{base}, ...]"
+    if parameter.nargs > 1:
+        base = f"tuple[{', '.join([base] * parameter.nargs)}]"
     default = parameter.default if callable(parameter.default) else parameter.to_info_dict()["default"]
     return base if parameter.required or default is not None else f"{base} | None"
 
