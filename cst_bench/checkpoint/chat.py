@@ -58,10 +58,10 @@ class Chat:
         return tail.rstrip().endswith(self.think_tokens.open)
 
     def starts_thought(self, generated: Sequence[int]) -> bool:
-        """Return whether generated ids are the marker that opens a thought, and nothing else yet."""
+        """Return whether a response that has just begun opens a thought."""
         if self.think_tokens is None or len(generated) > len(self.think_tokens.open) + 4:
             return False
-        return self._marked_text(generated).strip() == self.think_tokens.open
+        return self._marked_text(generated).lstrip().startswith(self.think_tokens.open)
 
     def ends_thought(self, generated: Sequence[int]) -> bool:
         """Return whether the last of the generated ids completes the marker that closes a thought."""

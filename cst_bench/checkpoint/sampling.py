@@ -22,7 +22,7 @@ class ThoughtMarkers(Protocol):
         ...
 
     def starts_thought(self, generated: Sequence[int]) -> bool:
-        """Return whether the generated ids open a thought, and nothing else yet."""
+        """Return whether a response that has just begun opens a thought."""
         ...
 
     def ends_thought(self, generated: Sequence[int]) -> bool:

@@ -25,6 +25,7 @@ def split_output(output: ModelOutput, tokens: ThinkTokens) -> None:
         before = [] if isinstance(message.content, str) else [part for part in message.content if part.type != "text"]
         content = message_content(split)
         message.content = [*before, *([ContentText(text=content)] if isinstance(content, str) else content)]
+    output.completion = output.choices[0].message.text if output.choices else output.completion
 
 
 def has_thoughts(message: ChatMessageAssistant) -> bool:

@@ -149,7 +149,9 @@ def usage(location: Path) -> Usage:
     used = log.stats.model_usage.values()
     stop_reasons = Counter(str(sample.output.stop_reason) for sample in samples)
     thoughts = sum(any(m.role == "assistant" and has_thoughts(m) for m in sample.messages) for sample in samples)
-    thought_tokens = sum(usage.reasoning_tokens or 0 for usage in used)
+    thought_tokens = sum(
+        usage.reasoning_tokens or 0 for sample in samples for usage in sample.model_usage.values()
+    )  # the statistics of a log lack what a killed call generated
     without_answer = sum(missing_answer(sample.output) is not None for sample in samples)
     return Usage(
         input_tokens=sum(usage.input_tokens for usage in used),

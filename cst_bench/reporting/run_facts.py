@@ -20,8 +20,8 @@ _CHECKPOINT = {
     "dtype": "dtype",
     "quantization": "quantization",
     "system_as": "system prompt as",
-    "think_tokens": "think tokens",
-    "max_think_tokens": "max_think_tokens",
+    "think_tokens": "markers of thoughts",
+    "max_think_tokens": "most tokens of a thought",
 }
 _TRAINING = {
     "method": "method",
@@ -41,7 +41,8 @@ def run_facts(run: StoredRun, label: str, *, spent: bool = True) -> RunFacts:
 def _facts(run: StoredRun, spent: bool) -> Iterator[tuple[str, object]]:
     settings = run.settings
     for field, name in _CHECKPOINT.items():
-        yield f"checkpoint, {name}", getattr(run.checkpoint, field)
+        value = getattr(run.checkpoint, field)
+        yield f"checkpoint, {name}", " ".join(value) if isinstance(value, tuple) else value
     for field, name in _TRAINING.items():
         yield f"trained by cst-bench, {name}", None if run.training is None else getattr(run.training, field)
     yield "suite", f"{settings.suite.name}, version {settings.suite.version}"

@@ -184,7 +184,7 @@ def _thoughts(generations: Sequence[ScoredGeneration]) -> Iterator[str]:
     thoughts = sum(generation.thought for generation in generations)
     missing = sum(generation.missing_answer is not None for generation in generations)
     if thoughts:
-        end = f"; {missing} of them have no answer" if missing else ""
+        end = f"; {missing} of them {'has' if missing == 1 else 'have'} no answer" if missing else ""
         yield f"Thoughts were removed from {thoughts} of {len(generations)} responses before judging{end}."
 
 

@@ -321,8 +321,15 @@ def test_a_temperature_that_the_provider_leaves_out_is_noted(monkeypatch: pytest
         message = {"type": "message", "id": "1", "role": "assistant", "status": "completed", "content": [content]}
         details = {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 90}}
         body = {
-            **{"id": "1", "object": "response", "created_at": 0, "status": "completed", "model": "gpt-5"},
-            **{"output": [message], "parallel_tool_calls": True, "tool_choice": "auto", "tools": []},
+            "id": "1",
+            "object": "response",
+            "created_at": 0,
+            "status": "completed",
+            "model": "gpt-5",
+            "output": [message],
+            "parallel_tool_calls": True,
+            "tool_choice": "auto",
+            "tools": [],
             "usage": {"input_tokens": 100, "output_tokens": 97, "total_tokens": 197, **details},
         }
         send(handler, 200, body)
