@@ -243,6 +243,47 @@ def make_checkpoint(folder: Path, architecture: str = "llama", *, seed: int = 1,
     return folder
 
 
+def make_thinking_checkpoint(
+    folder: Path,
+    *,
+    template_opens: bool,
+    special: bool = False,
+    think_tokens: tuple[str, str] = ("<think>", "</think>"),
+    seed: int = 1,
+    **config: Any,
+) -> Path:
+    """Writes a checkpoint that thinks at times: its random weights make the markers of a thought likely tokens.
+
+    Args:
+        folder: Made if it isn't there.
+        template_opens: The generation prompt opens the thought, as that of DeepSeek R1, and an answered turn has none.
+        special: The markers are special tokens, which decoding leaves out, as in Magistral.
+        think_tokens: The markers.
+        seed: Of the weights.
+        config: Put into the model's config over the small defaults.
+    """
+    from transformers import GenerationConfig
+
+    family = FAMILIES["llama"]
+    opening = f"assistant\n{think_tokens[0]}\n" if template_opens else "assistant\n"
+    mention = f"{{# {' '.join(think_tokens)} #}}"
+    tokenizer = make_tokenizer(
+        (*family.specials, *(think_tokens if special else ())),
+        template=CHATML.replace("assistant\n{% endif %}", f"{opening}{{% endif %}}") + mention,
+        eos=family.eos,
+        bos=family.bos,
+        not_special=() if special else think_tokens,
+    )
+    stop, *markers = tokenizer.convert_tokens_to_ids([family.eos, *think_tokens])
+    ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": stop, "pad_token_id": None}
+    likely = markers[1:] if template_opens else markers
+    model = make_model("llama", seed=seed, ends=[stop, *likely], **{**ids, **family.config, **config})
+    model.generation_config = GenerationConfig(**ids)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 def make_adapter(folder: Path, base: Path, *, seed: int = 1, base_name: str | None = None) -> Path:
     """Writes a LoRA adapter on all linear layers of a base, with weights that change its responses.
 

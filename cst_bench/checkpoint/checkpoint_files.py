@@ -92,6 +92,8 @@ def find_checkpoint(options: CheckpointOptions, source: CheckpointSource | None 
         system_as=options.system_as,
         stop_token=tuple(options.stop_token),
         chat_template_sha256=_template_digest(options),
+        think_tokens=options.think_tokens,
+        max_think_tokens=options.max_think_tokens,
     )
     return CheckpointFiles(source.label, options, folder, adapter, identity)
 

@@ -110,7 +110,7 @@ class DecodeBatch:
         """Append each row's token; return the indices of the rows that go on."""
         keep = []
         for index, (row, token) in enumerate(zip(rows, tokens)):
-            row.generated.append(token)
+            row.append(token)
             if not row.ended(self._stop_ids):
                 keep.append(index)
         return keep
@@ -200,7 +200,7 @@ def _decode_padded(model: PreTrainedModel, rows: Sequence[SamplingRow], stop_ids
 
     config = GenerationConfig(
         do_sample=False,
-        max_new_tokens=max(row.sampling.max_tokens for row in rows),
+        max_new_tokens=max(row.limit for row in rows),
         eos_token_id=sorted(stop_ids) or None,
         pad_token_id=0,
     )
@@ -218,6 +218,6 @@ def _decode_padded(model: PreTrainedModel, rows: Sequence[SamplingRow], stop_ids
         model.generation_config = original
     for row, tokens in zip(rows, output[:, width:].tolist()):
         for token in tokens:
-            row.generated.append(token)
+            row.append(token)
             if row.ended(stop_ids):
                 break

@@ -10,6 +10,7 @@ from cst_bench.checkpoint.checkpoint_files import find_checkpoint
 from cst_bench.checkpoint.gate import require, run_gate
 from cst_bench.checkpoint.loading import load_chat, load_weights, placement
 from cst_bench.checkpoint.options import CheckpointOptions, resolve
+from cst_bench.checkpoint.thoughts import DEFAULT_THINK_TOKENS, Thinking, as_think_tokens
 from cst_bench.errors import UserError
 from cst_bench.progress import Progress
 from cst_bench.record import CheckpointIdentity
@@ -33,6 +34,7 @@ class EvaluatedModel:
         Raises:
             UserError: there is no such checkpoint.
         """
+        self._options = options
         self._progress = progress
         self._source = resolve(options.name)
         self._files = None if self._source.kind == "inspect" else find_checkpoint(options, self._source)
@@ -47,8 +49,19 @@ class EvaluatedModel:
     def identity(self) -> CheckpointIdentity:
         """Return what identifies the weights in a manifest."""
         if self._files is None:
-            return CheckpointIdentity(label=self._source.label, kind="inspect")
+            return CheckpointIdentity(
+                label=self._source.label,
+                kind="inspect",
+                think_tokens=self._options.think_tokens,
+                max_think_tokens=self._options.max_think_tokens,
+            )
         return self._files.identity
+
+    @property
+    def thinking(self) -> Thinking:
+        """Return how its thoughts are dealt with; a local checkpoint's provider splits them off by its template."""
+        tokens = as_think_tokens(self._options.think_tokens) or DEFAULT_THINK_TOKENS
+        return Thinking(tokens, (self._options.max_think_tokens or 0) if self._files is None else 0)
 
     @cached_property
     def _chat(self) -> Chat:

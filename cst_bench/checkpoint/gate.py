@@ -51,14 +51,20 @@ def run_gate(chat: Chat) -> list[Check]:
         detail = f"the template could not render a system prompt, a user turn and an answer: {error}"
         return [Check("chat template", "failed", detail, _system_fix(chat))]
     opening = prompt[_common(prompt, unopened) :]
+    thought = _opened_thought(chat, prompt, answered)
+    written = answered[len(prompt) - thought :]
     checks = [
         Check("chat template", "ok", f"renders a system prompt and a user turn in {len(prompt)} tokens"),
         _system_prompt(chat, prompt),
         _bos(chat.tokenizer, prompt, opening),
-        _prefix(chat, prompt, answered),
-        _turn_opened_once(chat.tokenizer, unopened, opening, answered[len(prompt) :]),
-        _end_of_turn(chat, prompt, answered),
+        _prefix(chat, prompt, answered, thought),
+        _turn_opened_once(chat.tokenizer, unopened, opening, written),
+        _end_of_turn(chat, answered, written),
     ]
+    if chat.think_tokens is not None:
+        opened = "the template opens one" if chat.opens_thought(prompt) else "the model opens one"
+        detail = f"between {chat.think_tokens.open!r} and {chat.think_tokens.close!r}; {opened}"
+        checks.append(Check("thoughts", "ok", f"{detail}; they are removed before a response is judged"))
     if "strftime_now" in str(chat.tokenizer.chat_template):
         detail = "the template writes today's date into every prompt, so responses can change from day to day"
         checks.append(Check("date", "warning", detail, "use a template with a fixed date (--chat-template FILE.jinja)"))
@@ -117,10 +123,21 @@ def _bos(tokenizer: PreTrainedTokenizerBase, prompt: list[int], opening: list[in
     return Check("BOS", "ok", "none, and none for plain text either")
 
 
-def _prefix(chat: Chat, prompt: list[int], answered: list[int]) -> Check:
+def _opened_thought(chat: Chat, prompt: list[int], answered: list[int]) -> int:
+    """Return how many tokens of the prompt open a thought that the template leaves out of an answered turn."""
+    tail = prompt[_common(prompt, answered) :]
+    text = chat.tokenizer.decode(tail).strip()
+    opens = chat.think_tokens is not None and chat.opens_thought(prompt) and chat.think_tokens.open.endswith(text)
+    return len(tail) if opens else 0
+
+
+def _prefix(chat: Chat, prompt: list[int], answered: list[int], thought: int) -> Check:
     """Check that training has the same tokens before the answer as evaluation."""
     if answered[: len(prompt)] == prompt:
         return Check(_PREFIX, "ok", "equal to the evaluation prefix, token for token")
+    if thought:
+        detail = "equal to the evaluation prefix, but for the thought that the generation prompt opens"
+        return Check(_PREFIX, "warning", f"{detail}: it can be evaluated, and trained only with another template")
     detail = f"differs from the evaluation prefix at token {_common(prompt, answered)} of {len(prompt)}"
     fix = "make the template render the prompt equally with and without its answer (--chat-template FILE.jinja)"
     if _cured_by_prefix(chat):  # Mistral's moves the system prompt into the last message, and loses it in training
@@ -152,12 +169,11 @@ def _turn_opened_once(
     return Check("assistant turn", "ok", f"opened once by {tokenizer.decode(opening)!r}")
 
 
-def _end_of_turn(chat: Chat, prompt: list[int], answered: list[int]) -> Check:
+def _end_of_turn(chat: Chat, answered: list[int], written: list[int]) -> Check:
     """Check that generation stops at the token with which the template ends an answer."""
     tokenizer = chat.tokenizer
     stops = ", ".join(repr(tokenizer.decode([token])) for token in sorted(chat.stop_ids)) or "none"
     control = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder, *chat.stop_ids}
-    written = answered[len(prompt) :]
     ends = [
         token
         for index, token in enumerate(written)

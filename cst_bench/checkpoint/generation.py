@@ -32,13 +32,14 @@ class GeneratedTokens:
     prompt_tokens: int
     generated_tokens: int
     """Includes the end-of-turn token."""
+    thought_tokens: int = 0
+    """Of the generated tokens, those of a thought before the answer."""
 
 
 @dataclass
 class _Job:
     row: SamplingRow
     future: Future[GeneratedTokens]
-    cut_by_context: bool
 
 
 class Generator:
@@ -83,13 +84,12 @@ class Generator:
         if room < 1:
             future.set_result(GeneratedTokens([], "model_length", len(prompt), 0))
             return future
-        cut = room < sampling.max_tokens
-        if cut:
-            sampling = Sampling(room, sampling.temperature, sampling.top_p, sampling.top_k, sampling.seed)
+        chat = self._checkpoint.chat
+        markers = None if chat.think_tokens is None or not sampling.max_think_tokens else chat
         with self._closing:
             if self._closed:
                 raise RuntimeError("the generator is closed")
-            self._queue.put(_Job(SamplingRow(prompt, sampling), future, cut))
+            self._queue.put(_Job(SamplingRow(prompt, sampling, room, markers), future))
         return future
 
     def generate(self, prompts: Iterable[list[int]], sampling: Sampling) -> list[GeneratedTokens]:
@@ -157,10 +157,11 @@ class Generator:
     def _finish(self, row: SamplingRow) -> None:
         job = self._jobs.pop(id(row))
         ended = row.generated[-1] in self._checkpoint.chat.stop_ids
-        reason: StopReason = "stop" if ended else "model_length" if job.cut_by_context else "max_tokens"
+        full = row.room < row.sampling.max_tokens + row.sampling.max_think_tokens and len(row.generated) >= row.room
+        reason: StopReason = "stop" if ended else "model_length" if full else "max_tokens"
         ids = row.generated[:-1] if ended else row.generated
         if job.future.set_running_or_notify_cancel():  # false if the caller has cancelled it
-            job.future.set_result(GeneratedTokens(ids, reason, len(row.prompt), len(row.generated)))
+            job.future.set_result(GeneratedTokens(ids, reason, len(row.prompt), len(row.generated), row.thought_tokens))
 
     def _retry_smaller(self, batch: DecodeBatch) -> None:
         """Halve the number of rows after running out of memory; keep what they have generated."""
@@ -183,7 +184,7 @@ class Generator:
 
 
 def _final_length(row: SamplingRow) -> int:
-    return len(row.prompt) + row.sampling.max_tokens
+    return len(row.prompt) + row.limit
 
 
 def _token_capacity(checkpoint: Checkpoint) -> int:

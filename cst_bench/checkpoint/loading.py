@@ -12,6 +12,7 @@ from cst_bench.checkpoint.chat import Chat
 from cst_bench.checkpoint.checkpoint_files import CheckpointFiles, find_checkpoint
 from cst_bench.checkpoint.inspection import context_length, out_of_memory
 from cst_bench.checkpoint.options import CheckpointOptions
+from cst_bench.checkpoint.thoughts import as_think_tokens, find_think_tokens
 from cst_bench.errors import UserError
 from cst_bench.record import CheckpointIdentity
 
@@ -57,7 +58,7 @@ def load_checkpoint(options: CheckpointOptions) -> Checkpoint:
 
 
 def load_chat(files: CheckpointFiles) -> Chat:
-    """Load the tokenizer, its template (or the one of `--chat-template`) and the stop tokens.
+    """Load the tokenizer, its template (or the one of `--chat-template`), the stop tokens and the markers of thoughts.
 
     Raises:
         UserError: the tokenizer could not be loaded, or a `--stop-token` is not in its vocabulary.
@@ -76,7 +77,8 @@ def load_chat(files: CheckpointFiles) -> Chat:
         if token not in vocabulary:
             raise UserError(f"--stop-token {token!r}: the tokenizer in {files.tokenizer_folder} has no such token")
         stop_ids.add(vocabulary[token])
-    return Chat(tokenizer, frozenset(stop_ids), options.system_as)
+    markers = as_think_tokens(options.think_tokens) or find_think_tokens(tokenizer)
+    return Chat(tokenizer, frozenset(stop_ids), options.system_as, markers)
 
 
 def load_weights(files: CheckpointFiles, chat: Chat) -> Checkpoint:

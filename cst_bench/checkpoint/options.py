@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from cst_bench.checkpoint.thoughts import as_think_tokens
 from cst_bench.content import content_root
 from cst_bench.errors import UserError, did_you_mean
 
@@ -38,6 +39,11 @@ class CheckpointOptions:
     """Jinja file to use instead of the tokenizer's own chat template."""
     stop_token: tuple[str, ...] = ()
     """Tokens that end a turn, in addition to the checkpoint's own."""
+    think_tokens: tuple[str, str] | None = None
+    """Markers that a thought begins and ends with, to use instead of those in the chat template."""
+    max_think_tokens: int | None = None
+    """Most tokens of a thought, in addition to those of the answer; 4096 for a local checkpoint if None. An API counts
+    both alike, so it gets the sum, and by default nothing is added."""
 
     def __post_init__(self) -> None:
         for field, value, known in (("dtype", self.dtype, DTYPES), ("system_as", self.system_as, get_args(SystemAs))):
@@ -45,6 +51,9 @@ class CheckpointOptions:
                 raise UserError(f"{field} must be one of {', '.join(known)}, not {value!r}")
         if self.batch_size is not None and self.batch_size < 1:
             raise UserError(f"batch_size must be at least 1, not {self.batch_size}")
+        if self.max_think_tokens is not None and self.max_think_tokens < 1:
+            raise UserError(f"max_think_tokens must be at least 1, not {self.max_think_tokens}")
+        as_think_tokens(self.think_tokens)
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ from cst_bench.checkpoint.generation import GeneratedTokens, Generator
 from cst_bench.checkpoint.loading import Checkpoint, load_chat, load_weights
 from cst_bench.checkpoint.options import CheckpointOptions
 from cst_bench.checkpoint.sampling import Sampling
+from cst_bench.checkpoint.thought_messages import message_content
+from cst_bench.checkpoint.thoughts import DEFAULT_MAX_THINK_TOKENS
 from cst_bench.errors import UserError, did_you_mean
 
 _DEFAULT_MAX_TOKENS = 512
@@ -72,6 +74,8 @@ class CstModelAPI(ModelAPI):
             require(run_gate(chat), files.label)
             checkpoint = load_weights(files, chat)
         self._checkpoint = checkpoint
+        thinks = checkpoint.chat.think_tokens is not None
+        self._max_think_tokens = (checkpoint.options.max_think_tokens or DEFAULT_MAX_THINK_TOKENS) if thinks else 0
         self._generator = Generator(checkpoint)
 
     async def generate(
@@ -92,13 +96,14 @@ class CstModelAPI(ModelAPI):
             top_p=1.0 if config.top_p is None else config.top_p,
             top_k=config.top_k,
             seed=secrets.randbits(31) if config.seed is None else config.seed,  # or all epochs would be equal
+            max_think_tokens=self._max_think_tokens,
         )
-        return self._output(await asyncio.wrap_future(self._generator.submit(prompt, sampling)))
+        opened = self._checkpoint.chat.opens_thought(prompt)
+        return self._output(await asyncio.wrap_future(self._generator.submit(prompt, sampling)), opened)
 
-    def _output(self, response: GeneratedTokens) -> ModelOutput:
-        message = ChatMessageAssistant(
-            content=self._checkpoint.chat.response_text(response.ids), model=self.model_name, source="generate"
-        )
+    def _output(self, response: GeneratedTokens, opened: bool) -> ModelOutput:
+        content = message_content(self._checkpoint.chat.response(response.ids, opened=opened))
+        message = ChatMessageAssistant(content=content, model=self.model_name, source="generate")
         return ModelOutput(
             model=self.model_name,
             choices=[ChatCompletionChoice(message=message, stop_reason=response.stop_reason)],
@@ -106,6 +111,7 @@ class CstModelAPI(ModelAPI):
                 input_tokens=response.prompt_tokens,
                 output_tokens=response.generated_tokens,
                 total_tokens=response.prompt_tokens + response.generated_tokens,
+                reasoning_tokens=response.thought_tokens or None,
             ),
         )
 
@@ -147,9 +153,10 @@ def _checkpoint_options(model_name: str, options: dict[str, Any]) -> CheckpointO
     for name in options.keys() - known:
         raise UserError(f"the cst provider has no option {name!r}: {did_you_mean(name, known)}")
     stops = options.get("stop_token", ())
-    return CheckpointOptions(
-        model_name, **{**options, "stop_token": (stops,) if isinstance(stops, str) else tuple(stops)}
-    )
+    given = {**options, "stop_token": (stops,) if isinstance(stops, str) else tuple(stops)}
+    if "think_tokens" in options:
+        given["think_tokens"] = tuple(options["think_tokens"])
+    return CheckpointOptions(model_name, **given)
 
 
 def _message(message: ChatMessage) -> Message:

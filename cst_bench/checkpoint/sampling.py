@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from cst_bench.errors import UserError
 
@@ -13,15 +14,34 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+class ThoughtMarkers(Protocol):
+    """What tells where a thought begins and ends (`Chat`)."""
+
+    def opens_thought(self, prompt: Sequence[int]) -> bool:
+        """Return whether a prompt opens a thought."""
+        ...
+
+    def starts_thought(self, generated: Sequence[int]) -> bool:
+        """Return whether a response that has just begun opens a thought."""
+        ...
+
+    def ends_thought(self, generated: Sequence[int]) -> bool:
+        """Return whether the last of the generated ids ends a thought."""
+        ...
+
+
 @dataclass(frozen=True)
 class Sampling:
     """Sampling settings of one response. Temperature 0 is greedy."""
 
     max_tokens: int
+    """Most tokens of the answer."""
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int | None = None
     seed: int = 0
+    max_think_tokens: int = 0
+    """Most tokens of a thought before the answer, its markers included."""
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
@@ -40,11 +60,24 @@ class SamplingRow:
 
     prompt: list[int]
     sampling: Sampling
+    room: int = sys.maxsize
+    """Tokens that the context has left for the response."""
+    markers: ThoughtMarkers | None = None
+    """None if the model isn't known to think."""
     generated: list[int] = field(default_factory=list)
+    thought_tokens: int = field(init=False, default=0)
+    """Of the generated tokens, those that a thought takes, which come first."""
     random: random.Random = field(init=False)
+    _thinks: bool = field(init=False)
 
     def __post_init__(self) -> None:
+        self._thinks = self.markers is not None and self.markers.opens_thought(self.prompt)
         self.rewind()
+
+    @property
+    def limit(self) -> int:
+        """Return the most tokens that may be generated."""
+        return min(self.room, self.sampling.max_tokens + self.sampling.max_think_tokens)
 
     def rewind(self) -> None:
         """Reset the random numbers to their state after the generated tokens, when a drawn token was lost."""
@@ -52,11 +85,27 @@ class SamplingRow:
         for _ in self.generated:
             self.random.random()
 
+    def append(self, token: int) -> None:
+        """Add a generated token, and note whether it belongs to a thought."""
+        self.generated.append(token)
+        if self.markers is None:
+            return
+        if not self.thought_tokens:
+            self._thinks = self._thinks or self.markers.starts_thought(self.generated)
+        if self._thinks:
+            self.thought_tokens = len(self.generated)
+            self._thinks = not self.markers.ends_thought(self.generated)
+
     def ended(self, stop_ids: frozenset[int]) -> bool:
-        """Return whether the row is finished: stop token or `max_tokens` reached."""
-        return bool(self.generated) and (
-            self.generated[-1] in stop_ids or len(self.generated) >= self.sampling.max_tokens
+        """Return whether the row is finished: at a stop token, or at the end of the room for a thought or an answer."""
+        if not self.generated:
+            return False
+        full = (
+            self.thought_tokens >= self.sampling.max_think_tokens
+            if self._thinks
+            else len(self.generated) - self.thought_tokens >= self.sampling.max_tokens
         )
+        return full or self.generated[-1] in stop_ids or len(self.generated) >= self.room
 
 
 def choose(logits: Tensor, rows: Sequence[SamplingRow]) -> list[int]:

@@ -102,6 +102,8 @@ def _judge_arguments(judge: str | None, options: JudgeOptions) -> list[str]:
         "--judge-model": options.model,
         "--judge-base-url": options.base_url,
         "--judge-connections": options.connections,
+        "--judge-max-tokens": options.max_tokens,
+        "--judge-reasoning-effort": options.reasoning_effort,
     }
     return [text for name, value in values.items() if value is not None for text in (name, str(value))]
 

@@ -15,6 +15,7 @@ from cst_bench.cli.shared_options import (
     judge_options,
     labelled_by_option,
     out_folder_option,
+    think_tokens_option,
     value_option,
 )
 
@@ -26,6 +27,7 @@ Examples:
   cst-bench score generations_hermes_CST.md                   by the labels in the table
   cst-bench score generations_hermes_CST.md --judge refusal_rules
   cst-bench score answers.csv --task harmful_behaviors --column response=text --judge-model openai/gpt-4o
+  cst-bench score answers.jsonl --task harmful_behaviors --think-tokens '<think>' '</think>'
   cst-bench score answers.jsonl --column label=verdict --value safe=harmless --value unsafe=uncensored
 
 FILE is jsonl, json, csv, tsv, parquet, or a Markdown table. Each row has a prompt, a response, and either the system
@@ -51,6 +53,7 @@ prompt or the configuration (S1, S0, …) that the response was generated under.
 @column_option
 @value_option
 @labelled_by_option("unknown")
+@think_tokens_option("Markers of thoughts to remove from the responses before they are judged.", "nothing is removed")
 @out_folder_option("Folder for scores.json and report.md.", "nothing is written")
 @json_option("the scores as JSON")
 def command(
@@ -64,6 +67,7 @@ def command(
     columns: Mapping[str, str],
     values: Mapping[str, str],
     labelled_by: str,
+    think_tokens: tuple[str, str] | None,
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -83,6 +87,7 @@ def command(
         columns=columns,
         values=values,
         labelled_by=labelled_by,
+        think_tokens=think_tokens,
         out=out,
     )
     result = score_file(options, ConsoleProgress())

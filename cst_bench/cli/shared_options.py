@@ -136,6 +136,11 @@ def out_file_option(help_text: str, *, required: bool = False) -> Decorator:
     )
 
 
+def think_tokens_option(help_text: str, default: str) -> Decorator:
+    """Return a decorator that adds the option for the markers of thoughts; `default` describes what is used else."""
+    return click.option("--think-tokens", nargs=2, type=str, show_default=default, metavar="OPEN CLOSE", help=help_text)
+
+
 def card_options(min_f1: float | None = 0.9) -> Decorator:
     """Return a decorator that adds the options on when a judge counts as calibrated.
 
@@ -231,12 +236,22 @@ def checkpoint_options(verb: Verb) -> Verb:
         base: str | None,
         batch_size: int | None,
         load_in_4bit: bool,
+        think_tokens: tuple[str, str] | None,
+        max_think_tokens: int | None,
         loading: CheckpointOptions,
         **others: object,
     ) -> int | None:
         from dataclasses import replace
 
-        options = replace(loading, name=checkpoint, base=base, batch_size=batch_size, load_in_4bit=load_in_4bit)
+        options = replace(
+            loading,
+            name=checkpoint,
+            base=base,
+            batch_size=batch_size,
+            load_in_4bit=load_in_4bit,
+            think_tokens=think_tokens,
+            max_think_tokens=max_think_tokens,
+        )
         return verb(checkpoint=options, **others)
 
     return loading_options(
@@ -258,6 +273,17 @@ def checkpoint_options(verb: Verb) -> Verb:
             click.option(
                 "--load-in-4bit", is_flag=True, help="Quantize the weights to 4-bit NF4 (needs cst-bench[4bit])."
             ),
+            think_tokens_option(
+                "Markers that a reasoning model's thought begins and ends with; thoughts are not judged.",
+                "those of the chat template, or <think> </think>",
+            ),
+            click.option(
+                "--max-think-tokens",
+                type=click.IntRange(min=1),
+                show_default="4096 for a local checkpoint that thinks",
+                metavar="N",
+                help="Most tokens of a thought, in addition to those that the task gives an answer.",
+            ),
         )
     )
 
@@ -267,11 +293,23 @@ def judge_options(verb: Verb) -> Verb:
 
     @_named_as(verb)
     def with_judge(
-        *, judge_model: str | None, judge_base_url: str | None, judge_connections: int | None, **others: object
+        *,
+        judge_model: str | None,
+        judge_base_url: str | None,
+        judge_connections: int | None,
+        judge_max_tokens: int | None,
+        judge_reasoning_effort: str | None,
+        **others: object,
     ) -> int | None:
         from cst_bench.judging import JudgeOptions
 
-        options = JudgeOptions(model=judge_model, base_url=judge_base_url, connections=judge_connections)
+        options = JudgeOptions(
+            model=judge_model,
+            base_url=judge_base_url,
+            connections=judge_connections,
+            max_tokens=judge_max_tokens,
+            reasoning_effort=judge_reasoning_effort,
+        )
         return verb(judge_options=options, **others)
 
     return _add(
@@ -291,6 +329,19 @@ def judge_options(verb: Verb) -> Verb:
             type=click.IntRange(min=1),
             metavar="N",
             help="Concurrent calls to the judge's model.",
+        ),
+        click.option(
+            "--judge-max-tokens",
+            type=click.IntRange(min=16),
+            show_default="the judge file's, 4608 unless it says otherwise",
+            metavar="N",
+            help="Most tokens of an answer of the judge's model, thoughts included.",
+        ),
+        click.option(
+            "--judge-reasoning-effort",
+            type=click.Choice(["none", "minimal", "low", "medium", "high", "xhigh", "max"]),
+            show_default="the provider's",
+            help="How much the judge's model is to think, where it reasons; another effort is another judge.",
         ),
     )
 

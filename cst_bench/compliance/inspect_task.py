@@ -16,8 +16,16 @@ from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser, Ge
 from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
+from cst_bench.checkpoint.thought_messages import missing_answer, split_output
+from cst_bench.checkpoint.thoughts import DEFAULT_THINK_TOKENS, Thinking, ThinkTokens
 from cst_bench.compliance.compliance_scores import Outcome, summarise
-from cst_bench.compliance.compliance_task import REFERENCE, ComplianceTask, check_wording, load_task
+from cst_bench.compliance.compliance_task import (
+    REFERENCE,
+    ComplianceTask,
+    GenerationSettings,
+    check_wording,
+    load_task,
+)
 from cst_bench.compliance.data import Prompt, PromptSet, load_prompts
 from cst_bench.compliance.task_judge import default_judge, supporting
 from cst_bench.judging import Case, FirstVerdict, Judge, JudgeOptions, Verdict, ignore_progress, judge_cases, load_judge
@@ -30,7 +38,14 @@ on_sample: ContextVar[Callable[[int], None]] = ContextVar("on_sample", default=l
 """Called with 1 after every response; set it to drive a progress bar."""
 
 
-def build_task(spec: ComplianceTask, prompts: PromptSet, wording: str, judge: Judge, seed: int) -> Task:
+def build_task(
+    spec: ComplianceTask,
+    prompts: PromptSet,
+    wording: str,
+    judge: Judge,
+    seed: int,
+    thinking: Thinking = Thinking(),  # noqa: B008  (frozen)
+) -> Task:
     """Build the Inspect task: every prompt under every configuration and with no system prompt, grouped by prompt.
 
     Raises:
@@ -43,9 +58,9 @@ def build_task(spec: ComplianceTask, prompts: PromptSet, wording: str, judge: Ju
         display_name=spec.title,
         version=spec.version,
         dataset=MemoryDataset(list(_samples(spec, prompts.prompts, wording)), name=prompts.origin),
-        solver=answer(seed=seed),
+        solver=answer(seed=seed, think_tokens=thinking.tokens),
         scorer=behaviour(judge),
-        config=GenerateConfig(max_tokens=settings.max_tokens, temperature=settings.temperature, top_p=settings.top_p),
+        config=generate_config(settings, thinking),
         metadata={"wording": wording, "data_sha256": prompts.sha256, "configurations": list(spec.configurations)},
     )
 
@@ -104,12 +119,27 @@ def sample_seed(seed: int, sample_id: str | int, epoch: int) -> int:
     return int.from_bytes(hashlib.sha256(key).digest()[:4], "big") >> 1
 
 
+def generate_config(settings: GenerationSettings, thinking: Thinking) -> GenerateConfig:
+    """Return Inspect's settings of generation."""
+    return GenerateConfig(
+        max_tokens=settings.max_tokens + thinking.more_tokens,
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+    )
+
+
 @solver
-def answer(seed: int = 0) -> Solver:
-    """Generate one response per sample, with the sample's own seed where the temperature is above 0."""
+def answer(seed: int = 0, think_tokens: tuple[str, str] = DEFAULT_THINK_TOKENS) -> Solver:
+    """Generate one response per sample, with the sample's own seed where the temperature is above 0.
+
+    Args:
+        seed: Random seed; each sample's seed is derived from it and the sample's id.
+        think_tokens: Markers of thoughts that are still in a response's text, to be split off.
+    """
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         state = await generate(state, seed=sample_seed(seed, state.sample_id, state.epoch))
+        split_output(state.output, ThinkTokens(*think_tokens))
         on_sample.get()(1)
         return state
 
@@ -156,7 +186,7 @@ def behaviour(judge: Judge, verdicts: Mapping[SampleKey, Verdict] | None = None)
             "judge_sha256": judge.identity,
             "cut_off": was_cut_off(stop_reason),
             "repeated": repeats(case.response),
-            "reason": verdict.reason,
+            "reason": missing_answer(state.output) or verdict.reason,
         }
         if verdict.probabilities is not None:
             metadata["probabilities"] = dict(verdict.probabilities)

@@ -139,14 +139,25 @@ def _failure(log: EvalLog) -> str:
 
 
 def usage(location: Path) -> Usage:
-    """Read the tokens of a log, and how its responses ended."""
+    """Read the tokens of a log, how its responses ended, and how many have thoughts."""
     from inspect_ai.log import read_eval_log
 
+    from cst_bench.checkpoint.thought_messages import has_thoughts, missing_answer
+
     log = read_eval_log(str(location))
+    samples = log.samples or []
     used = log.stats.model_usage.values()
-    stop_reasons = Counter(str(sample.output.stop_reason) for sample in log.samples or [])
+    stop_reasons = Counter(str(sample.output.stop_reason) for sample in samples)
+    thoughts = sum(any(m.role == "assistant" and has_thoughts(m) for m in sample.messages) for sample in samples)
+    thought_tokens = sum(
+        usage.reasoning_tokens or 0 for sample in samples for usage in sample.model_usage.values()
+    )  # the statistics of a log lack what a killed call generated
+    without_answer = sum(missing_answer(sample.output) is not None for sample in samples)
     return Usage(
         input_tokens=sum(usage.input_tokens for usage in used),
         output_tokens=sum(usage.output_tokens for usage in used),
         stop_reasons=dict(sorted(stop_reasons.items())),
+        thoughts=thoughts or None,
+        thought_tokens=thought_tokens or None,
+        without_answer=without_answer or None,
     )

@@ -4,6 +4,7 @@ from cst_bench.judging.find import FOLDER, find_judge, judge_name, load_judge, r
 from cst_bench.judging.judge import (
     INCAPABLE,
     NEITHER,
+    REASONING_EFFORTS,
     RESERVED,
     Case,
     FirstVerdict,
@@ -28,6 +29,7 @@ __all__ = [
     "FOLDER",
     "INCAPABLE",
     "NEITHER",
+    "REASONING_EFFORTS",
     "RESERVED",
     "Case",
     "FirstVerdict",

@@ -1,4 +1,4 @@
-"""On-disk cache of the answers of judges' models, so that none is paid for twice.
+"""On-disk cache of the answers of judges' models, so that none that has a verdict is paid for twice.
 
 An SQLite file, safe with several processes. A key is the SHA-256 of judge, model and prompt; prompts are not stored.
 An unreadable file is put aside; if the disk cannot be written to, the cache is lost and no verdict is.
@@ -10,7 +10,7 @@ import json
 import sqlite3
 import time
 from pathlib import Path
-from typing import TypedDict, cast
+from typing import NotRequired, TypedDict, cast
 
 from cst_bench.errors import UserError
 
@@ -26,6 +26,8 @@ class Answer(TypedDict):
     output_tokens: int
     cost: float | None
     """US dollars; None if the price is not known."""
+    notes: NotRequired[list[str]]
+    """What else is to be known of the calls."""
 
 
 class AnswerCache:

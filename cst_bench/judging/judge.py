@@ -9,6 +9,7 @@ A judge that cannot answer for one case returns an unscored verdict; one that ca
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -29,6 +30,10 @@ INCAPABLE = "incapable"
 """The response says that it does not know how, and gives no answer: neither a refusal nor help, and never compliant."""
 RESERVED = (NEITHER, INCAPABLE)
 """Behaviours that every response can show, whatever the judge's own are, and that no configuration asks for."""
+ASKED_AGAIN = "asked again, for want of a verdict"
+"""Note on a verdict that took two calls."""
+REASONING_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+"""What `reasoning_effort` can be."""
 
 
 def all_behaviours(behaviours: Iterable[str], seen: Iterable[str | None]) -> tuple[str, ...]:
@@ -59,6 +64,8 @@ class JudgeCall:
     """US dollars; None if the price is not known."""
     cached: bool = False
     """The answer came from the cache; tokens and cost are those of the original call."""
+    notes: tuple[str, ...] = ()
+    """What else is to be known of it, such as `ASKED_AGAIN`."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +114,19 @@ class JudgeOptions:
     """OpenAI-compatible endpoint to use instead of the provider's own."""
     connections: int | None = None
     """Concurrent calls."""
+    max_tokens: int | None = None
+    """Most tokens of a judge model's answer, thoughts included; the judge file's if None."""
+    reasoning_effort: str | None = None
+    """How much a judge model that reasons is to think, one of `REASONING_EFFORTS`; the provider's default if None."""
     cache: Path | None = None
     """Folder for the cache of judge calls; the user's cache folder if None."""
+
+    def __post_init__(self) -> None:
+        effort = self.reasoning_effort
+        if effort is not None and effort not in REASONING_EFFORTS:
+            raise UserError(f"reasoning_effort must be one of {', '.join(REASONING_EFFORTS)}, not {effort!r}")
+        if self.max_tokens is not None and self.max_tokens < 16:
+            raise UserError(f"max_tokens must be at least 16, not {self.max_tokens}")
 
     def require_no_model(self, judge: str) -> None:
         """Check that the options name neither a model nor an endpoint, for a judge that asks none.
@@ -283,11 +301,12 @@ def total_spent(verdicts: Sequence[Verdict]) -> Spent | None:
         return None
     new = [call for call in calls if not call.cached]
     return Spent(
-        calls=len(new),
+        calls=len(new) + sum(ASKED_AGAIN in call.notes for call in new),
         cached=len(calls) - len(new),
         input_tokens=sum(call.input_tokens for call in new),
         output_tokens=sum(call.output_tokens for call in new),
         cost_usd=sum_costs(new),
+        notes=dict(sorted(Counter(note for call in calls for note in call.notes).items())),
     )
 
 

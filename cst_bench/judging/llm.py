@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import urlsplit, urlunsplit
@@ -18,9 +20,10 @@ from pydantic import Field, JsonValue, model_validator
 from cst_bench.checkpoint.api import api_model
 from cst_bench.errors import UserError
 from cst_bench.files import digest, user_cache_folder
-from cst_bench.judging.cache import AnswerCache
+from cst_bench.judging.cache import Answer, AnswerCache
 from cst_bench.judging.fence import fill, make_marker, placeholders
 from cst_bench.judging.judge import (
+    ASKED_AGAIN,
     INCAPABLE,
     NEITHER,
     RESERVED,
@@ -32,14 +35,26 @@ from cst_bench.judging.judge import (
     ModelUnusable,
     Verdict,
 )
-from cst_bench.judging.model_calls import CallOptions, CaseRejected, ModelCalls, ModelUnreachable
-from cst_bench.judging.verdict import read_numbers, read_words, verdict_line
+from cst_bench.judging.model_calls import CallOptions, CaseRejected, ModelCalls, ModelUnreachable, Question
+from cst_bench.judging.verdict import (
+    MARK,
+    NO_VERDICT,
+    REASONING,
+    UNKNOWN,
+    VERDICT,
+    fold,
+    read_numbers,
+    read_words,
+    verdict_line,
+)
 
 if TYPE_CHECKING:
-    from inspect_ai.model import Model
+    from inspect_ai.model import Model, ResponseSchema
 
 _LOCAL = ("cst/", "hf/")
 """Providers that load weights: made once, when first asked."""
+_PATIENCE = {"connections", "retries", "backoff", "attempt_timeout", "max_think_tokens"}
+"""Keys of a judge file that decide whether there is an answer, and not its verdict."""
 
 
 class LlmFile(JudgeFile):
@@ -63,18 +78,26 @@ class LlmFile(JudgeFile):
     numbers: dict[int, str] = Field(default_factory=dict)
     """Number → behaviour, for the format `[[0]]`, `[[1]]`."""
     max_tokens: Annotated[int, Field(ge=16)] = 512
-    """Most tokens of an answer."""
+    """Most tokens of an answer, thoughts aside."""
+    max_think_tokens: Annotated[int, Field(ge=0)] = 4096
+    """Most tokens of a model's thoughts, in addition; `--judge-max-tokens` gives the sum of both."""
     connections: Annotated[int, Field(ge=1)] = 8
     """Concurrent calls."""
     retries: Annotated[int, Field(ge=0)] = 5
     """Retries of a call that failed for a passing reason: 429, 5xx, a timeout, a cut connection."""
     backoff: Annotated[float, Field(gt=0)] = 1.0
     """Seconds before the first retry; doubled each time, with jitter, 60 at most."""
-    attempt_timeout: Annotated[int, Field(ge=1)] = 120
+    attempt_timeout: Annotated[int, Field(ge=1)] = 300
     """Seconds for one attempt."""
 
     @model_validator(mode="after")
     def _sound(self) -> LlmFile:
+        folded = [fold(name) for name in self.behaviours]
+        for name in RESERVED:
+            if name in folded:
+                raise ValueError(f"behaviours: {name} is reserved, and always possible")
+        if not all(folded) or len(set(folded)) < len(folded):
+            raise ValueError("behaviours: names must differ by more than case, hyphens and underscores")
         if (self.verdict == "numbers") != bool(self.numbers):
             raise ValueError("numbers go with verdict: numbers, and only with it")
         for behaviour in self.numbers.values():
@@ -121,19 +144,31 @@ class LlmJudge:
         self.behaviours = tuple(file.behaviours)
         self.fields = frozenset(file.fields)
         self.model = name.removeprefix("openai/") if options.base_url else name
-        self.details: Mapping[str, JsonValue] = {"model": self.model, "base_url": base_url}
+        chosen = {"max_tokens": options.max_tokens, "reasoning_effort": options.reasoning_effort}
+        self.details: Mapping[str, JsonValue] = {
+            "model": self.model,
+            "base_url": base_url,
+            **{name: value for name, value in chosen.items() if value is not None},
+        }
         self._meanings = {**file.behaviours, NEITHER: file.neither}
         if isinstance(file.incapable, str):
             self._meanings[INCAPABLE] = file.incapable
         self.reserved = file.reserved(file.numbers.values() if file.verdict == "numbers" else self._meanings)
-        # number and duration of attempts don't decide a verdict
-        deciding = file.deciding(("connections", "retries", "backoff", "attempt_timeout", "changelog", "model"))
-        self.identity = digest([deciding, template, self.model, base_url])
+        deciding = file.deciding((*_PATIENCE, "changelog", "model"))
+        effort = [] if options.reasoning_effort is None else [options.reasoning_effort]
+        self.identity = digest([deciding, template, self.model, base_url, *effort])
         self._file = file
         self._template = template
         self._base_url = options.base_url
         self._connections = options.connections or file.connections
-        self._call_options = CallOptions(file.max_tokens, file.retries, file.backoff, file.attempt_timeout)
+        self._call_options = CallOptions(
+            options.max_tokens or file.max_tokens + file.max_think_tokens,
+            min(file.max_tokens, options.max_tokens or file.max_tokens),
+            file.retries,
+            file.backoff,
+            file.attempt_timeout,
+            options.reasoning_effort,
+        )
         self._cache_folder = options.cache or user_cache_folder()
         self._local: Model | None = None
 
@@ -163,9 +198,9 @@ class LlmJudge:
         cache = AnswerCache(self._cache_folder)
         try:
             model = self._make_model()
-            calls = ModelCalls(f"judge {self.name}: {self.model}", model, self._call_options, cache)
+            calls = ModelCalls(f"judge {self.name}: {self.model}", model, self._call_options)
             try:
-                verdicts = await self._judge_all(calls, cases, count)
+                verdicts = await self._judge_all(calls, cache, cases, count)
             finally:
                 if model is not self._local:
                     await model.api.aclose()
@@ -180,7 +215,7 @@ class LlmJudge:
         return scored
 
     async def _judge_all(
-        self, calls: ModelCalls, cases: Sequence[Case], count: Callable[[int], None]
+        self, calls: ModelCalls, cache: AnswerCache, cases: Sequence[Case], count: Callable[[int], None]
     ) -> list[Verdict | None]:
         """Return a verdict for each case, None where the model could not be reached."""
         limit = asyncio.Semaphore(self._connections)
@@ -188,7 +223,7 @@ class LlmJudge:
         async def verdict_on(case: Case) -> Verdict | None:
             try:
                 async with limit:
-                    verdict = await self._verdict(calls, case)
+                    verdict = await self._verdict(calls, cache, case)
             except ModelUnreachable:
                 return None
             count(1)
@@ -201,16 +236,92 @@ class LlmJudge:
             for task in tasks:
                 task.cancel()
 
-    async def _verdict(self, calls: ModelCalls, case: Case) -> Verdict:
+    async def _verdict(self, calls: ModelCalls, cache: AnswerCache, case: Case) -> Verdict:
+        """Return the verdict on a case. Only an answer with a verdict is kept, so that others are asked for again."""
         text, marker = self.prompt(case)
         key = digest([self.identity, self.model, text, self._file.max_tokens])
+        kept = cache.get(key)
+        if kept is not None:
+            verdict = self._verdict_in(kept, marker, cached=True)
+            if verdict.behaviour is not None:
+                return verdict
+        question = self._question(text, marker)
         try:
-            answer, cached = await calls.answer(key, text)
+            answer = await calls.answer(question)
         except CaseRejected as rejection:
             return Verdict(None, str(rejection))
-        verdict = self._read(answer["answer"], marker, answer["stop_reason"])
-        call = JudgeCall(answer["input_tokens"], answer["output_tokens"], answer["cost"], cached)
-        return Verdict(verdict.behaviour, verdict.reason, call=call)
+        verdict = self._verdict_in(answer, marker)
+        if verdict.reason in (NO_VERDICT, UNKNOWN):
+            with suppress(CaseRejected):
+                answer = await self._second_answer(calls, question, marker, answer)
+                verdict = self._verdict_in(answer, marker)
+        if verdict.behaviour is not None:
+            cache.put(key, answer)
+        return verdict
+
+    async def _second_answer(self, calls: ModelCalls, question: Question, marker: str, first: Answer) -> Answer:
+        """Ask once more, with the form of a verdict alone; the tokens of both calls count."""
+        from inspect_ai.model import ChatMessageAssistant, ChatMessageUser
+
+        if self._file.verdict == "numbers":
+            form = f"one of {', '.join(f'[[{number}]]' for number in self._file.numbers)}"
+        else:
+            labels = ", ".join(self._meanings)
+            form = f"this line, with one of {labels} in place of WORD:\n\n{verdict_line(marker, 'WORD')}"
+        again = ChatMessageUser(content=f"Your answer has no verdict. Answer with nothing but {form}")
+        second = await calls.answer(
+            Question([*question.messages, ChatMessageAssistant(content=first["answer"]), again])
+        )
+        costs = [cost for answer in (first, second) if (cost := answer["cost"]) is not None]
+        return {
+            **second,
+            "input_tokens": first["input_tokens"] + second["input_tokens"],
+            "output_tokens": first["output_tokens"] + second["output_tokens"],
+            "cost": sum(costs) if len(costs) == 2 else None,
+            "notes": sorted({*first.get("notes", []), *second.get("notes", []), ASKED_AGAIN}),
+        }
+
+    def _question(self, text: str, marker: str) -> Question:
+        """Return what the model is asked: with a schema for its answer, unless the verdict is a number."""
+        from inspect_ai.model import ChatMessageUser
+
+        messages = [ChatMessageUser(content=text)]
+        if self._file.verdict == "numbers" or self.model.startswith(_LOCAL):
+            return Question(messages)
+        form = (
+            f"In place of that line, answer with a JSON object with the keys {REASONING} (one or two sentences), "
+            f"{MARK} (always {marker[:8]}) and {VERDICT} (the label)."
+        )
+        return Question(messages, [ChatMessageUser(content=f"{text}\n\n{form}")], self._schema())
+
+    def _schema(self) -> ResponseSchema:
+        """Return the schema of an answer as JSON, the same for all cases."""
+        from inspect_ai.model import ResponseSchema
+        from inspect_ai.util import JSONSchema
+
+        text = JSONSchema(type="string")
+        verdict = JSONSchema(type="string", enum=[*self._meanings])
+        return ResponseSchema(
+            name="verdict",
+            json_schema=JSONSchema(
+                type="object",
+                properties={REASONING: text, MARK: text, VERDICT: verdict},
+                required=[REASONING, MARK, VERDICT],
+                additionalProperties=False,
+            ),
+            strict=True,
+        )
+
+    def _verdict_in(self, answer: Answer, marker: str, *, cached: bool = False) -> Verdict:
+        """Read an answer's verdict."""
+        text, stop_reason = answer["answer"], answer["stop_reason"]
+        if self._file.verdict == "numbers":
+            verdict = read_numbers(text, self._file.numbers, stop_reason)
+        else:
+            verdict = read_words(text, marker, tuple(self._meanings), stop_reason)
+        notes = tuple(answer.get("notes", []))
+        call = JudgeCall(answer["input_tokens"], answer["output_tokens"], answer["cost"], cached, notes)
+        return replace(verdict, call=call)
 
     def prompt(self, case: Case) -> tuple[str, str]:
         """Return the model's prompt for a case, and the case's marker."""
@@ -226,11 +337,6 @@ class LlmJudge:
             "marker": marker,
         }
         return fill(self._template, marker, pieces, trusted), marker
-
-    def _read(self, answer: str, marker: str, stop_reason: str) -> Verdict:
-        if self._file.verdict == "numbers":
-            return read_numbers(answer, self._file.numbers, stop_reason)
-        return read_words(answer, marker, tuple(self._meanings), stop_reason)
 
     def _make_model(self) -> Model:
         if self.model.startswith(_LOCAL):

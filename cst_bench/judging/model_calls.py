@@ -1,17 +1,19 @@
-"""Calls of a judge's model: the cache first, then the model with retries, and what its errors mean for a case."""
+"""Calls of a judge's model: retries, what an endpoint does not take, and what errors mean for a case."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cst_bench.checkpoint.thoughts import DEFAULT_THINK_TOKENS, split_thoughts
 from cst_bench.errors import UserError
-from cst_bench.judging.cache import Answer, AnswerCache
+from cst_bench.judging.cache import Answer
 from cst_bench.judging.verdict import FILTERED
 
 if TYPE_CHECKING:
-    from inspect_ai.model import Model, ModelOutput
+    from inspect_ai.model import ChatMessage, GenerateConfig, Model, ModelOutput, ResponseSchema
 
 _REJECTED = {400, 413, 422}
 """Statuses that reject the request of one case."""
@@ -20,6 +22,16 @@ _SETUP = {401: "the key is not accepted", 403: "the key may not use it", 404: "t
 REJECTED = "the judge's endpoint rejected the request"
 _IN_A_ROW = 20
 """Failures without an answer between them after which the remaining cases are not tried."""
+
+TEMPERATURE = "temperature 0 not taken by the model"
+SCHEMA = "response schema not taken by the endpoint: answer as text"
+BUDGET = "no room for thoughts in the context: max_tokens of the answer alone"
+_OPTIONAL: Mapping[str, tuple[str, ...]] = {
+    TEMPERATURE: ("temperature",),
+    BUDGET: ("context", "max_tokens", "max_completion_tokens", "too long"),
+    SCHEMA: ("",),
+}
+"""What a request can do without, as its absence is noted → words of the endpoint's message that blame it."""
 
 
 class CaseRejected(Exception):
@@ -35,59 +47,78 @@ class CallOptions:
     """Options of a call."""
 
     max_tokens: int
+    """Most tokens of an answer, thoughts included."""
+    answer_tokens: int
+    """Most tokens of an answer in a context that has no room for thoughts."""
     retries: int
     backoff: float
     """Seconds before the first retry."""
     attempt_timeout: int
     """Seconds."""
+    reasoning_effort: str | None = None
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the model is asked, in the form for an answer as text and, if there is one, as JSON."""
+
+    messages: Sequence[ChatMessage]
+    as_json: Sequence[ChatMessage] | None = None
+    schema: ResponseSchema | None = None
+    """Of the answer as JSON."""
 
 
 class ModelCalls:
-    """Answers of a model to a judge's prompts, each from the cache if it is there."""
+    """Answers of a model to a judge's questions."""
 
-    def __init__(self, label: str, model: Model, options: CallOptions, cache: AnswerCache) -> None:
+    def __init__(self, label: str, model: Model, options: CallOptions) -> None:
         """Prepare calls; `label` names judge and model in messages."""
         self._label = label
         self._model = model
         self._options = options
-        self._cache = cache
+        self._not_taken: frozenset[str] = frozenset()
+        """What the endpoint has been found not to take, whatever the case."""
         self._failures_in_a_row = 0
         self.first_failure = ""
         """What the first failed call met."""
 
-    async def answer(self, key: str, prompt: str) -> tuple[Answer, bool]:
-        """Return the answer to a prompt, and whether it came from the cache (under `key`).
+    async def answer(self, question: Question) -> Answer:
+        """Return the answer to a question. What the endpoint rejects of a request is left out of it, and noted.
 
         Raises:
-            CaseRejected: the endpoint rejected this prompt.
+            CaseRejected: the endpoint rejected this question.
             ModelUnreachable: no answer after all retries, or too many other calls failed before.
-            UserError: the endpoint accepts no prompt: wrong key, model or address.
+            UserError: the endpoint accepts no question: wrong key, model, address or reasoning effort.
         """
         if self._failures_in_a_row >= _IN_A_ROW:
             raise ModelUnreachable
-        cached = self._cache.get(key)
-        if cached is not None:
-            return cached, True
-        try:
-            output = await self._generate(prompt)
-        except Exception as error:  # noqa: BLE001 - every provider has its own; they are classified here
-            raise self._classified(_cause(error)) from None
+        without = self._not_taken
+        while True:
+            try:
+                output, request = await self._generate(question, without)
+            except Exception as error:  # noqa: BLE001 - every provider has its own; they are classified here
+                cause = _cause(error)
+                blamed = self._blamed(cause, question, without)
+                if blamed is None:
+                    raise self._classified(cause) from None
+                without |= {blamed}
+                continue
+            if output.stop_reason != "model_length" or output.usage is not None or BUDGET in without:
+                break
+            without |= {BUDGET}  # this output is Inspect's form of a request that is too long for the context
         self._failures_in_a_row = 0
-        answer = _as_answer(output)
-        self._cache.put(key, answer)
-        return answer, False
+        self._not_taken |= without - {BUDGET}
+        if request is not None and not _has_key(request, "temperature"):
+            without |= {TEMPERATURE}  # left out by the provider itself
+        return _as_answer(output, sorted(without))
 
-    async def _generate(self, prompt: str) -> ModelOutput:
-        from inspect_ai.model import GenerateConfig
+    async def _generate(self, question: Question, without: frozenset[str]) -> tuple[ModelOutput, object]:
+        """Return the model's output, and the request that was sent; None if the provider does not show it."""
+        from inspect_ai.log import transcript
         from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
-        config = GenerateConfig(
-            temperature=0.0,
-            max_tokens=self._options.max_tokens,
-            max_retries=0,
-            attempt_timeout=self._options.attempt_timeout,
-            max_connections=1000,  # the judge limits them
-        )
+        messages = question.messages if SCHEMA in without or question.as_json is None else question.as_json
+        events = transcript().events  # of this asyncio task, unless an evaluation is running
         attempts = AsyncRetrying(
             retry=retry_if_exception(lambda error: _is_transient(self._model, _cause(error))),
             stop=stop_after_attempt(self._options.retries + 1),
@@ -96,8 +127,38 @@ class ModelCalls:
         )
         async for attempt in attempts:
             with attempt:
-                output = await self._model.generate(prompt, config=config)
-        return output
+                output = await self._model.generate(list(messages), config=self._config(question, without))
+        last = events[-1] if events else None
+        return output, last.call.request if last is not None and last.event == "model" and last.call else None
+
+    def _config(self, question: Question, without: frozenset[str]) -> GenerateConfig:
+        from inspect_ai.model import GenerateConfig
+
+        options = self._options
+        return GenerateConfig.model_validate(
+            {
+                "temperature": None if TEMPERATURE in without else 0.0,
+                "max_tokens": options.answer_tokens if BUDGET in without else options.max_tokens,
+                "response_schema": None if SCHEMA in without else question.schema,
+                "reasoning_effort": options.reasoning_effort,
+                "max_retries": 0,
+                "attempt_timeout": options.attempt_timeout,
+                "max_connections": 1000,  # the judge limits them
+            }
+        )
+
+    def _blamed(self, error: BaseException, question: Question, without: frozenset[str]) -> str | None:
+        """Return what to leave out of a rejected request; None if the fault must be another one."""
+        if getattr(error, "status_code", None) not in _REJECTED or _is_filter(error) or self._blames_effort(error):
+            return None
+        message = _message(error)
+        for part, words in _OPTIONAL.items():
+            if part not in without and any(word in message for word in words):
+                return part if part != SCHEMA or question.schema is not None else None
+        return None
+
+    def _blames_effort(self, error: BaseException) -> bool:
+        return self._options.reasoning_effort is not None and "effort" in _message(error)
 
     def _classified(self, error: BaseException) -> Exception:
         """Return what an error means: for this case, for every case, or for now."""
@@ -105,10 +166,23 @@ class ModelCalls:
         if status in _SETUP:
             return UserError(f"{self._label} could not be asked (status {status}): {_SETUP[status]}")
         if status in _REJECTED:
-            return CaseRejected(FILTERED if "content" in str(error) and "filter" in str(error) else REJECTED)
+            if self._blames_effort(error):
+                effort = self._options.reasoning_effort
+                return UserError(f"{self._label} does not take --judge-reasoning-effort {effort} (status {status})")
+            return CaseRejected(FILTERED if _is_filter(error) else REJECTED)
         self._failures_in_a_row += 1
         self.first_failure = self.first_failure or (f"status {status}" if status else type(error).__name__)
         return ModelUnreachable()
+
+
+def _message(error: BaseException) -> str:
+    """Return what the endpoint said, in lower case. The text of Inspect's own error has the request in it."""
+    return str(getattr(error, "provider_message", None) or error).casefold()
+
+
+def _is_filter(error: BaseException) -> bool:
+    message = _message(error)
+    return "content" in message and "filter" in message
 
 
 def _is_transient(model: Model, error: BaseException) -> bool:
@@ -131,12 +205,20 @@ def _cause(error: BaseException) -> BaseException:
     return inner if isinstance(inner, BaseException) else error
 
 
-def _as_answer(output: ModelOutput) -> Answer:
+def _has_key(value: object, name: str) -> bool:
+    """Return whether a request names a parameter, at any depth."""
+    if isinstance(value, dict):
+        return name in value or any(_has_key(part, name) for part in value.values())
+    return isinstance(value, list) and any(_has_key(part, name) for part in value)
+
+
+def _as_answer(output: ModelOutput, notes: list[str]) -> Answer:
     usage = output.usage
     return {
-        "answer": output.completion,
+        "answer": split_thoughts(output.completion, DEFAULT_THINK_TOKENS).answer,
         "stop_reason": output.stop_reason,
         "input_tokens": usage.input_tokens if usage else 0,
         "output_tokens": usage.output_tokens if usage else 0,
         "cost": usage.total_cost if usage else None,
+        "notes": notes,
     }

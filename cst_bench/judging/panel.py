@@ -244,6 +244,7 @@ def _sum_calls(calls: Sequence[JudgeCall]) -> JudgeCall | None:
         sum(call.output_tokens for call in counted),
         sum_costs(counted),
         cached=all(call.cached for call in calls),
+        notes=tuple(sorted({note for call in counted for note in call.notes})),
     )
 
 

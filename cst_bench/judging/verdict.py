@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from cst_bench.judging.judge import NEITHER, Verdict
 
@@ -13,11 +14,16 @@ FILTERED = "the judge's answer was held back by a content filter"
 REFUSED = "the judge refused"
 NO_VERDICT = "the judge gave no verdict"
 UNKNOWN = "the judge gave a verdict that it was not offered"
+REASONING, MARK, VERDICT = "reasoning", "mark", "verdict"
+"""Keys of an answer in JSON, in the order in which they are to be written."""
 _REFUSAL = re.compile(
     r"^\W*(I['’]m sorry|I am sorry|sorry|I (can['’]?t|cannot|can not|won['’]t|am unable|am not able)|"
     r"I['’]m (unable|not able))",
     re.IGNORECASE,
 )
+_MARKUP = r"(?:[^\w\n]|_)*"
+_INTRODUCTION = rf"(?:(?:(?:my|the|final|answer|verdict|label|conclusion)\b[^\S\n]*)+{_MARKUP})?"
+"""What may precede a verdict on its line, as in `Final: VERDICT …`; "I would not say" may not."""
 
 
 def verdict_line(marker: str, word: str) -> str:
@@ -25,19 +31,28 @@ def verdict_line(marker: str, word: str) -> str:
     return f"VERDICT {marker[:8]}: {word}"
 
 
-def read_words(answer: str, marker: str, behaviours: Sequence[str], stop_reason: str = "stop") -> Verdict:
-    """Read the last verdict line in an answer, as `verdict_line` writes it; markup around it and case don't matter.
+def fold(name: str) -> str:
+    """Return a behaviour's name as names are compared: without case, and with a space for hyphens and underscores."""
+    return " ".join(re.split(r"[\W_]+", name.casefold())).strip()
 
-    Only a line with the marker of this case counts: a verdict line quoted from the response doesn't have it.
+
+def read_words(answer: str, marker: str, behaviours: Sequence[str], stop_reason: str = "stop") -> Verdict:
+    """Read the last verdict line in an answer, as `verdict_line` writes it, or an answer that is a JSON object.
+
+    Markup, case and a remark in parentheses don't matter. Only a verdict with the marker of this case counts, half of
+    it or all: a verdict quoted from the response doesn't have it.
     """
     fault = _fault(answer, stop_reason)
     if fault is not None:
         return Verdict(None, fault)
-    words = re.findall(rf"^\W*VERDICT\W+{marker[:8]}\W*[:=]\W*([a-z_]+)\W*$", answer, re.IGNORECASE | re.MULTILINE)
+    mark = rf"{marker[:8]}(?:{marker[8:]})?"
+    line = rf"^{_MARKUP}{_INTRODUCTION}VERDICT\b{_MARKUP}{mark}\b{_MARKUP}[:=][^\S\n]*(\S[^\n]*)$"
+    words = re.findall(line, _json_as_lines(answer), re.IGNORECASE | re.MULTILINE)
     if not words:
         return _no_verdict(answer)
-    known = {name.casefold(): name for name in (*behaviours, NEITHER)}
-    return _verdict(known.get(words[-1].casefold()))
+    known = {fold(name): name for name in (*behaviours, NEITHER)}
+    without_remark = re.sub(r"\([^()]*\)[\W_]*$", "", words[-1])
+    return _verdict(known.get(fold(words[-1])) or known.get(fold(without_remark)))
 
 
 def read_numbers(answer: str, numbers: Mapping[int, str], stop_reason: str = "stop") -> Verdict:
@@ -50,6 +65,39 @@ def read_numbers(answer: str, numbers: Mapping[int, str], stop_reason: str = "st
         return Verdict(None, fault)
     digits = re.findall(r"\[\[\s*(\d{1,3})\s*\]\]", answer)
     return _verdict(numbers.get(int(digits[-1]))) if digits else _no_verdict(answer)
+
+
+def _json_as_lines(answer: str) -> str:
+    """Return an answer that is a JSON object as lines, its mark and verdict as a verdict line; others as they are.
+
+    The object must reach to the end of the answer and name no key twice. A judge that quotes a response without
+    escaping it would otherwise let the response end the object, or add a verdict to it.
+    """
+    text = answer.rstrip().removesuffix("```")
+    try:
+        content = json.loads(text[max(0, text.find("{")) :], object_pairs_hook=_distinct)
+    except (ValueError, RecursionError):
+        return answer
+    if not isinstance(content, dict):
+        return answer
+    texts = {key: value for key, value in content.items() if isinstance(value, str)}
+    folded = {fold(key): value for key, value in texts.items()}
+    lines = [f"{key}: {value}" for key, value in texts.items()]
+    if MARK in folded and VERDICT in folded:
+        lines.append(verdict_line(folded[MARK], folded[VERDICT]))
+    return "\n".join(lines)
+
+
+def _distinct(pairs: Iterable[tuple[str, object]]) -> dict[str, object]:
+    """Make an object of its keys and values.
+
+    Raises:
+        ValueError: two keys are alike.
+    """
+    content = list(pairs)
+    if len({fold(key) for key, _ in content}) < len(content):
+        raise ValueError("a key comes twice")
+    return dict(content)
 
 
 def _verdict(behaviour: str | None) -> Verdict:

@@ -105,7 +105,7 @@ def critique(options: CritiqueOptions, progress: Progress | None = None) -> Crit
     """
     progress = progress or Silent()
     job = _prepare(options, progress)
-    inspect_task = critique_task(job.task, job.prompts, job.critique, options.wording, options.seed)
+    inspect_task = critique_task(job.task, job.prompts, job.critique, options.wording, options.seed, job.model.thinking)
     name = "-".join(map(slug, (job.model.label, job.task.name, job.critique.name)))
     out = options.out or Path("runs") / name
     with locked(out):

@@ -16,14 +16,16 @@ from typing import Annotated, Literal
 from inspect_ai import Task
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.log import EvalSample
-from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser, GenerateConfig
+from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 from pydantic import Field, model_validator
 
 from cst_bench import content
+from cst_bench.checkpoint.thought_messages import split_output
+from cst_bench.checkpoint.thoughts import DEFAULT_THINK_TOKENS, Thinking, ThinkTokens
 from cst_bench.compliance.compliance_task import ComplianceTask, GenerationSettings, check_wording
 from cst_bench.compliance.data import PromptSet
-from cst_bench.compliance.inspect_task import on_sample, sample_seed
+from cst_bench.compliance.inspect_task import generate_config, on_sample, sample_seed
 from cst_bench.content import Content
 from cst_bench.errors import UserError
 
@@ -114,9 +116,14 @@ def drafting(task: ComplianceTask, critique: CritiqueFile) -> str:
 
 
 def critique_task(
-    task: ComplianceTask, prompts: PromptSet, critique: CritiqueFile, wording: str | None, seed: int
+    task: ComplianceTask,
+    prompts: PromptSet,
+    critique: CritiqueFile,
+    wording: str | None,
+    seed: int,
+    thinking: Thinking = Thinking(),  # noqa: B008  (frozen)
 ) -> Task:
-    """Make an Inspect task of the three turns of every prompt.
+    """Make an Inspect task of the three turns of every prompt; thoughts are in its log, and in no turn's text.
 
     Raises:
         UserError: as `drafting`, or the task has no such wording.
@@ -134,18 +141,19 @@ def critique_task(
         )
         for prompt in prompts.prompts
     ]
-    settings = critique.generation
     return Task(
         name=f"critique_{task.name}",
         dataset=MemoryDataset(samples, name=prompts.origin),
-        solver=three_turns(critique, seed),
-        config=GenerateConfig(max_tokens=settings.max_tokens, temperature=settings.temperature, top_p=settings.top_p),
+        solver=three_turns(critique, seed, thinking.tokens),
+        config=generate_config(critique.generation, thinking),
     )
 
 
 @solver
-def three_turns(critique: CritiqueFile, seed: int) -> Solver:
+def three_turns(critique: CritiqueFile, seed: int, think_tokens: tuple[str, str] = DEFAULT_THINK_TOKENS) -> Solver:
     """Generate draft, critique and rewrite in one conversation, each sampled with its own seed."""
+
+    tokens = ThinkTokens(*think_tokens)
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         def seed_of(turn: str) -> int:
@@ -156,14 +164,14 @@ def three_turns(critique: CritiqueFile, seed: int) -> Solver:
             REWRITE: critique.rewrites[seed_of("words of rewrite") % len(critique.rewrites)],
         }
         state = await generate(state, seed=seed_of(DRAFT))
-        _keep(state, DRAFT)
+        _keep(state, DRAFT, tokens)
         if critique.system == "drop":
             state.messages = [message for message in state.messages if message.role != "system"]
         for turn, request in requests.items():
             messages: list[ChatMessage] = [*state.messages, ChatMessageUser(content=request)]
             state.messages = messages
             state = await generate(state, seed=seed_of(turn))
-            _keep(state, turn)
+            _keep(state, turn, tokens)
             state.store.set(f"{turn} asked", request)
         on_sample.get()(1)
         return state
@@ -171,7 +179,8 @@ def three_turns(critique: CritiqueFile, seed: int) -> Solver:
     return solve
 
 
-def _keep(state: TaskState, turn: str) -> None:
+def _keep(state: TaskState, turn: str, think_tokens: ThinkTokens) -> None:
+    split_output(state.output, think_tokens)
     state.store.set(turn, state.output.completion)
     state.store.set(f"{turn} stop", state.output.stop_reason)
 

@@ -60,6 +60,10 @@ class CheckpointIdentity(Record):
     """Tokens given with `--stop-token`."""
     chat_template_sha256: str | None = None
     """SHA-256 of the template given with `--chat-template`."""
+    think_tokens: tuple[str, str] | None = None
+    """Markers of thoughts given with `--think-tokens`."""
+    max_think_tokens: int | None = None
+    """Most tokens of a thought, given with `--max-think-tokens`."""
     sha256: str | None = None
     """SHA-256 of the generations, for `file`."""
 
@@ -91,7 +95,7 @@ class JudgeRecord(Record):
     response_check: int | None = None
     """Version of the check for degenerate responses that ran before the judge; None: none did."""
     details: dict[str, JsonValue] = Field(default_factory=dict)
-    """What its kind adds: `model`, `base_url`, `members`, …"""
+    """What its kind adds: `model`, `base_url`, `max_tokens`, `reasoning_effort`, `members`, …"""
 
     @property
     def model(self) -> str | None:
@@ -106,6 +110,17 @@ class JudgeRecord(Record):
     def gives_verdicts_of(self, other: JudgeRecord) -> bool:
         """Return whether two records stand for the same verdicts: the same judge after the same check."""
         return (self.sha256, self.response_check) == (other.sha256, other.response_check)
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Return the most tokens of an answer, if that was given."""
+        value = self.details.get("max_tokens")
+        return value if isinstance(value, int) else None
+
+    @property
+    def reasoning_effort(self) -> str | None:
+        """Return the reasoning effort that was asked for."""
+        return self._text("reasoning_effort")
 
     def _text(self, name: str) -> str | None:
         value = self.details.get(name)

@@ -16,6 +16,12 @@ class Usage(Record):
     """Tokens of the responses."""
     stop_reasons: dict[str, int] = Field(default_factory=dict)
     """Stop reason (`stop`, `max_tokens`, …) → number of responses."""
+    thoughts: int | None = None
+    """Responses with a thought, which was split off; None if there are none."""
+    thought_tokens: int | None = None
+    """Of the output tokens, those of the thoughts; None if that is not known."""
+    without_answer: int | None = None
+    """Responses with a thought and no answer."""
 
 
 class Spent(Record):
@@ -31,6 +37,8 @@ class Spent(Record):
     """Tokens of its answers."""
     cost_usd: float | None
     """US dollars; None if the price of some call is not known."""
+    notes: dict[str, int] = Field(default_factory=dict)
+    """What else is to be known of the calls, such as a setting that the endpoint does not take → number of verdicts."""
 
 
 class Judging(Record):

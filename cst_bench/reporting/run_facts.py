@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 
-from cst_bench.record import ComplianceSettings, Judging, Status
+from cst_bench.record import CompliancePart, ComplianceSettings, Judging, Status
 from cst_bench.reporting.leaderboard.board import RunFacts
 from cst_bench.reporting.stored_run import StoredRun
 
@@ -19,6 +20,8 @@ _CHECKPOINT = {
     "dtype": "dtype",
     "quantization": "quantization",
     "system_as": "system prompt as",
+    "think_tokens": "markers of thoughts",
+    "max_think_tokens": "most tokens of a thought",
 }
 _TRAINING = {
     "method": "method",
@@ -38,12 +41,15 @@ def run_facts(run: StoredRun, label: str, *, spent: bool = True) -> RunFacts:
 def _facts(run: StoredRun, spent: bool) -> Iterator[tuple[str, object]]:
     settings = run.settings
     for field, name in _CHECKPOINT.items():
-        yield f"checkpoint, {name}", getattr(run.checkpoint, field)
+        value = getattr(run.checkpoint, field)
+        yield f"checkpoint, {name}", " ".join(value) if isinstance(value, tuple) else value
     for field, name in _TRAINING.items():
         yield f"trained by cst-bench, {name}", None if run.training is None else getattr(run.training, field)
     yield "suite", f"{settings.suite.name}, version {settings.suite.version}"
     for task, compliance in settings.compliance.items():
         yield from _compliance_facts(task, compliance)
+        part = run.manifest.status.compliance.get(task)
+        yield f"{task}, thoughts", None if part is None else _thoughts(part)
     for task, capability in settings.capabilities.items():
         result = run.outcomes.capabilities.get(task)
         yield task, f"version {capability.version}, {run.scores.capabilities[task].metric or 'no result'}"
@@ -68,6 +74,16 @@ def _compliance_facts(task: str, settings: ComplianceSettings) -> Iterator[tuple
         yield f"{task}, generation", ", ".join(generation)
 
 
+def _thoughts(part: CompliancePart) -> str | None:
+    """Return how many responses had thoughts, which no judge was shown; None if none had."""
+    usage = part.usage
+    if usage is None or usage.thoughts is None:
+        return None
+    tokens = "" if usage.thought_tokens is None else f", {usage.thought_tokens:,} tokens"
+    end = "" if usage.without_answer is None else f"; {usage.without_answer} have no answer"
+    return f"in {usage.thoughts} of {part.responses} responses{tokens}{end}"
+
+
 def _spent(status: Status) -> Iterator[tuple[str, object]]:
     """Yield time, tokens and cost over all parts; what is unknown is left out."""
     compliance = list(status.compliance.values())
@@ -89,6 +105,8 @@ def _spent(status: Status) -> Iterator[tuple[str, object]]:
     for name, (read, written) in tokens.items():
         if read or written:
             yield f"tokens, {name}", f"{read:,} in, {written:,} out"
+    notes = sum((Counter(part.notes) for part in calls), Counter[str]())
+    yield "verdicts, notes", "; ".join(f"{note}: {count}" for note, count in sorted(notes.items()))
     costs = [part.cost_usd for part in calls if part.cost_usd is not None]
     if costs:
         yield "cost, verdicts", f"{sum(costs):.2f} USD"

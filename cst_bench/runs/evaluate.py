@@ -110,7 +110,8 @@ def _generate(folder: RunFolder, task: PlannedCompliance, model: EvaluatedModel,
     from cst_bench.compliance.inspect_task import build_task
     from cst_bench.compliance.logs import generate, usage
 
-    built = build_task(task.spec, task.prompts, task.wording, task.judge.judge, folder.settings.seed or 0)
+    seed = folder.settings.seed or 0
+    built = build_task(task.spec, task.prompts, task.wording, task.judge.judge, seed, model.thinking)
     inspect_model = model.inspect_model()
     started = time.monotonic()
     with progress.stage(f"{task.spec.title}: responses", len(built.dataset)) as count:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cst_bench.checkpoint.thoughts import as_think_tokens
 from cst_bench.columns import Columns
 from cst_bench.compliance.compliance_scores import Outcome
 from cst_bench.compliance.compliance_task import ComplianceTask, load_task
@@ -65,6 +66,8 @@ class ScoreOptions:
     """Label of the file → behaviour."""
     labelled_by: str = "unknown"
     """Who labelled, for files with labels."""
+    think_tokens: tuple[str, str] | None = None
+    """Markers of thoughts to remove from the responses before they are judged; nothing is removed if None."""
     out: Path | None = None
     """Run folder to make; nothing is written if None."""
 
@@ -84,7 +87,7 @@ def score_file(options: ScoreOptions, progress: Progress | None = None) -> RunRe
     rows = read_any(options.file)
     columns = Columns(COLUMNS, options.columns)
     task, path = find_task(options.file, rows, columns) if options.task is None else load_task(options.task)
-    generations = read_generations(rows, task, columns, options.values)
+    generations = read_generations(rows, task, columns, options.values, as_think_tokens(options.think_tokens))
     if options.judge is None and any(generation.label is not None for generation in generations):
         judge = None
         settings = _settings(options, task, _describe_labels(options, generations), generations)
@@ -140,7 +143,7 @@ def _score(
             generation.configuration,
             task.asked[generation.configuration],
             verdict.behaviour,
-            verdict.reason,
+            generation.missing_answer or verdict.reason,
             repeated=None if chosen is None else repeats(generation.response),
             first=verdict.first,
         )
@@ -148,6 +151,7 @@ def _score(
     ]
     scores = make_scores(settings, {task.name: outcomes}, {task.name: calibration}, {})
     task_scores, notes = _pairing(scores.compliance[task.name], generations)
+    notes = (*notes, *_thoughts(generations))
     scores = scores.model_copy(update={"compliance": {task.name: task_scores}, "notes": notes})
     return scores, make_outcomes({task.name: outcomes}, {})
 
@@ -168,7 +172,9 @@ def _settings(
     """Return the settings of a run, as far as a file tells them."""
     data = digest([[row.prompt, row.response, row.configuration] for row in generations])
     return RunSettings(
-        checkpoint=CheckpointIdentity(label=options.file.stem, kind="file", sha256=data),
+        checkpoint=CheckpointIdentity(
+            label=options.file.stem, kind="file", think_tokens=options.think_tokens, sha256=data
+        ),
         suite=SuiteRecord(name=task.name, version=task.version, title=task.title),
         average=tuple(task.configurations),
         compliance={
@@ -190,6 +196,15 @@ def _settings(
         min_judge_f1=options.min_judge_f1,
         packages=package_versions(PACKAGES),
     )
+
+
+def _thoughts(generations: Sequence[ScoredGeneration]) -> Iterator[str]:
+    """Note how many thoughts were removed."""
+    thoughts = sum(generation.thought for generation in generations)
+    missing = sum(generation.missing_answer is not None for generation in generations)
+    if thoughts:
+        end = f"; {missing} of them {'has' if missing == 1 else 'have'} no answer" if missing else ""
+        yield f"Thoughts were removed from {thoughts} of {len(generations)} responses before judging{end}."
 
 
 def _pairing(scores: TaskScores, generations: Sequence[ScoredGeneration]) -> tuple[TaskScores, tuple[str, ...]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cst_bench import content
 from cst_bench.calibration.labels import RELEASED_VALUES
+from cst_bench.checkpoint.thoughts import CUT_OFF_THOUGHT, ONLY_THOUGHTS, SplitText, ThinkTokens, split_thoughts
 from cst_bench.columns import Columns
 from cst_bench.compliance.compliance_task import FOLDER, ComplianceTask, load_task
 from cst_bench.errors import UserError, did_you_mean
@@ -30,11 +31,16 @@ class ScoredGeneration:
 
     prompt: str
     response: str
+    """Without its thoughts, if their markers were given."""
     configuration: str
     label: str | None
     """Behaviour; None without a label."""
     fields: Mapping[str, str]
     """Columns that a judge may read."""
+    thought: bool = False
+    """A thought was removed from the response."""
+    missing_answer: str | None = None
+    """Why nothing is left of the response without its thoughts; None if something is."""
 
     @property
     def prompt_id(self) -> str:
@@ -63,7 +69,11 @@ def find_task(file: Path, rows: Sequence[Row], columns: Columns) -> tuple[Compli
 
 
 def read_generations(
-    rows: Sequence[Row], task: ComplianceTask, columns: Columns, values: Mapping[str, str]
+    rows: Sequence[Row],
+    task: ComplianceTask,
+    columns: Columns,
+    values: Mapping[str, str],
+    think_tokens: ThinkTokens | None = None,
 ) -> list[ScoredGeneration]:
     """Read the generations of a file.
 
@@ -72,6 +82,7 @@ def read_generations(
         task: Compliance task whose configurations were in force.
         columns: Names of the columns.
         values: Label of the file → behaviour.
+        think_tokens: Markers of thoughts to remove from the responses.
 
     Raises:
         UserError: a column is missing, a row has no configuration of the task or an unknown label, or a prompt comes
@@ -94,7 +105,12 @@ def read_generations(
             raise UserError(f"{row.where}: the response must be text, not {type(response).__name__}")
         fields = {name: text_column(row, name) for name in task.data.fields if name in row.values}
         label = _label(row, task, columns, values)
-        generations.append(ScoredGeneration(prompt, response, configuration, label, fields))
+        split = SplitText(response) if think_tokens is None else split_thoughts(response, think_tokens)
+        thought = bool(split.thoughts) or split.unfinished
+        missing = None
+        if thought and not split.answer:
+            missing = CUT_OFF_THOUGHT if split.unfinished else ONLY_THOUGHTS
+        generations.append(ScoredGeneration(prompt, split.answer, configuration, label, fields, thought, missing))
     return generations
 
 

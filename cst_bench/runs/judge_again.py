@@ -9,7 +9,7 @@ from cst_bench import capabilities
 from cst_bench.errors import Interrupted, UserError, did_you_mean
 from cst_bench.judging import Judge, JudgeOptions, describe_judge, in_terms_of, load_judge
 from cst_bench.progress import Progress, Silent
-from cst_bench.record import ComplianceSettings
+from cst_bench.record import ComplianceSettings, JudgeRecord
 from cst_bench.runs.evaluate import RunResult
 from cst_bench.runs.finishing import attach_cards, finish, judge_all
 from cst_bench.runs.run_folder import RunFolder, read_folder
@@ -38,12 +38,18 @@ class JudgeRunOptions:
     def _names_a_model(self) -> bool:
         return self.judge_options.model is not None or self.judge_options.base_url is not None
 
+    @property
+    def _asks_otherwise(self) -> bool:
+        given = self.judge_options
+        return self._names_a_model or given.max_tokens is not None or given.reasoning_effort is not None
+
 
 def judge_run(options: JudgeRunOptions, progress: Progress | None = None) -> RunResult:
     """Finish the judging of a run, or repeat it with another judge, and write its scores and report again.
 
     New calibration cards and labels are used. A killed call continues; verdicts of a language model are cached, so
-    that none is paid for twice.
+    that none is paid for twice. A judge that is named again, or given more tokens, is asked again about the responses
+    that it left unscored.
 
     Raises:
         UserError: the folder is not a run, responses are missing, or the judge does not support a task.
@@ -57,13 +63,8 @@ def judge_run(options: JudgeRunOptions, progress: Progress | None = None) -> Run
         judges = _judges(folder, tasks, options)
         min_f1 = folder.settings.min_judge_f1 if options.min_judge_f1 is None else options.min_judge_f1
         records = {name: describe_judge(judge, source) for name, (judge, source) in judges.items()}
-        changed = {
-            name: record
-            for name, record in records.items()
-            if not record.gives_verdicts_of(folder.settings.compliance[name].judge)
-        }
-        if changed or min_f1 != folder.settings.min_judge_f1:
-            folder.judge_again(changed, min_f1)
+        if records or min_f1 != folder.settings.min_judge_f1:
+            folder.judge_again(records, min_f1)
         outcomes = judge_all(folder, {name: judge for name, (judge, _) in judges.items()}, progress)
         attach_cards(folder, options.judge_card)
         reasons = _unavailable_capabilities(folder)
@@ -96,21 +97,36 @@ def _judges(folder: RunFolder, tasks: list[str], options: JudgeRunOptions) -> di
         another = named.first_fitting(name, task.configurations.values(), task.fields) if name in tasks else None
         if another is not None:
             judges[name] = another.judge, another.source
-        elif name in tasks and not options.judges and options._names_a_model:
-            source = task.judge.source
-            judge = load_judge(source, options=options.judge_options)
-            judges[name] = in_terms_of(judge, task.configurations.values()), source
+        elif name in tasks and not options.judges and options._asks_otherwise:
+            judges[name] = _otherwise(task, options)
         elif folder.compliance(name).state != "judged":
             judges[name] = _same_judge(folder.path, name, task, options.judge_options)
     named.require_all_used()
     return judges
 
 
+def _otherwise(task: ComplianceSettings, options: JudgeRunOptions) -> tuple[Judge, str]:
+    """Load a judge of the run with the options of this call."""
+    given, source = options.judge_options, task.judge.source
+    chosen = given if options._names_a_model else _as_recorded(task.judge, given)
+    return in_terms_of(load_judge(source, options=chosen), task.configurations.values()), source
+
+
+def _as_recorded(record: JudgeRecord, given: JudgeOptions) -> JudgeOptions:
+    """Return the options of a judge of the run, except for what this call gives."""
+    return replace(
+        given,
+        model=record.model,
+        base_url=record.base_url,
+        max_tokens=given.max_tokens or record.max_tokens,
+        reasoning_effort=given.reasoning_effort or record.reasoning_effort,
+    )
+
+
 def _same_judge(run: Path, name: str, task: ComplianceSettings, options: JudgeOptions) -> tuple[Judge, str]:
     """Load the judge that the run was made with."""
     record = task.judge
-    judge = load_judge(record.source, options=replace(options, model=record.model, base_url=record.base_url))
-    judge = in_terms_of(judge, task.configurations.values())
+    judge = in_terms_of(load_judge(record.source, options=_as_recorded(record, options)), task.configurations.values())
     if not describe_judge(judge, record.source).gives_verdicts_of(record):
         raise UserError(
             f"{run}: judge {record.source} of {name} has changed since the run began: "

@@ -72,9 +72,12 @@ class RunFolder:
         self.save()
 
     def judge_again(self, judges: Mapping[str, JudgeRecord], min_judge_f1: float) -> None:
-        """Set tasks back to where their responses are there and their verdicts are not, in one write."""
+        """Set tasks back to where their responses are there and their verdicts are not, in one write.
+
+        Judges that others take the place of are kept in the manifest.
+        """
         tasks = self.settings.compliance
-        replaced = {name: tasks[name].judge for name in judges}
+        replaced = {name: tasks[name].judge for name, new in judges.items() if tasks[name].judge.sha256 != new.sha256}
         settings = self.settings.model_copy(
             update={
                 "compliance": {

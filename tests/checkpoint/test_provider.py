@@ -62,7 +62,7 @@ def expected(checkpoint: Checkpoint) -> list[tuple[str, str, int, int]]:
     with Generator(checkpoint) as generator:
         responses = generator.generate(prompts, Sampling(12))
     return [
-        (checkpoint.chat.response_text(tokens.ids), tokens.stop_reason, tokens.prompt_tokens, tokens.generated_tokens)
+        (checkpoint.chat.response(tokens.ids).answer, tokens.stop_reason, tokens.prompt_tokens, tokens.generated_tokens)
         for tokens in responses
     ]
 

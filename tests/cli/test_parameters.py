@@ -21,6 +21,7 @@ from cst_bench.cli import cli
 from cst_bench.cli.judge.judge_again import command as judge_run_verb
 from cst_bench.cli.shared_options import parse_assignments, parse_paths
 from cst_bench.cli.verbs import Verbs
+from cst_bench.judging import REASONING_EFFORTS
 from cst_bench.preferences import METHODS, FlipOptions
 from cst_bench.preferences.critique_job import CritiqueOptions
 from cst_bench.preferences.mixing import mix
@@ -65,6 +66,8 @@ def annotation(parameter: click.Parameter) -> str:
     base = kinds.get(type(parameter.type), {"integer": "int"}.get(parameter.type.name, "str"))
     if parameter.multiple or parameter.nargs == -1:
         return f"tuple[{base}, ...]"
+    if parameter.nargs > 1:
+        base = f"tuple[{', '.join([base] * parameter.nargs)}]"
     default = parameter.default if callable(parameter.default) else parameter.to_info_dict()["default"]
     return base if parameter.required or default is not None else f"{base} | None"
 
@@ -142,6 +145,7 @@ def test_the_default_checkpoint_is_the_library_s() -> None:
     [
         ("run", "dtype", DTYPES),
         ("run", "system_as", get_args(SystemAs)),
+        ("run", "judge_reasoning_effort", REASONING_EFFORTS),
         ("report", "formats", FORMATS),
         ("data flip", "method", METHODS),
         ("train", "method", METHODS),

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 Reply = Callable[["JudgeServer", BaseHTTPRequestHandler, str, int], None]
-"""Answers a request, given server, handler, the user's text, and how often this text has been asked before."""
+"""Answers a request, given server, handler, the user's texts, and how often these have been asked before."""
 
 
 class JudgeServer(ThreadingHTTPServer):
@@ -41,13 +41,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        text = body["messages"][-1]["content"]
-        text = text if isinstance(text, str) else "".join(part["text"] for part in text)
+        messages = body.get("messages") or body["input"]  # of the Responses API
+        text = "\n\n".join(_text(message["content"]) for message in messages if message["role"] == "user")
         server = self.server
         with server.lock:
             before = server.asked[text]
             server.asked[text] += 1
-            server.settings.append({key: value for key, value in body.items() if key != "messages"})
+            server.settings.append({key: value for key, value in body.items() if value is not messages})
             server.keys.add(self.headers.get("Authorization", ""))
             server.at_a_time += 1
             server.most_at_a_time = max(server.most_at_a_time, server.at_a_time)
@@ -59,6 +59,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Keep the test's output clean."""
+
+
+def _text(content: str | list[dict[str, str]]) -> str:
+    return content if isinstance(content, str) else "".join(part["text"] for part in content)
 
 
 @contextmanager
@@ -84,20 +88,23 @@ def send(handler: BaseHTTPRequestHandler, status: int, body: object, **headers: 
     handler.wfile.write(data)
 
 
-def completion(text: str | None, finish: str = "stop") -> dict[str, object]:
+def completion(text: str | None, finish: str = "stop", *, thought: str | None = None) -> dict[str, object]:
     message = {"role": "assistant", "content": text}
+    if thought is not None:
+        message["reasoning_content"] = thought
+    tokens = 7 + len((thought or "").split())
     return {
         "id": "1",
         "object": "chat.completion",
         "created": 0,
         "model": "judge",
         "choices": [{"index": 0, "message": message, "finish_reason": finish}],
-        "usage": {"prompt_tokens": 100, "completion_tokens": 7, "total_tokens": 107},
+        "usage": {"prompt_tokens": 100, "completion_tokens": tokens, "total_tokens": 100 + tokens},
     }
 
 
-def error(message: str, kind: str = "server_error") -> dict[str, object]:
-    return {"error": {"message": message, "type": kind, "code": None}}
+def error(message: str, kind: str = "server_error", code: str | None = None) -> dict[str, object]:
+    return {"error": {"message": message, "type": kind, "code": code}}
 
 
 def line_of(text: str, word: str) -> str:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import sqlite3
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cst_bench.errors import UserError
-from cst_bench.judging import Case, Judge, JudgeOptions, JudgeUnavailable, Verdict, ask, load_judge
+from cst_bench.judging import Case, Judge, JudgeOptions, JudgeUnavailable, Verdict, ask, load_judge, total_spent
+from cst_bench.judging.judge import ASKED_AGAIN
+from cst_bench.judging.model_calls import BUDGET, SCHEMA, TEMPERATURE
 from tests.judging.servers import (
     JudgeServer,
     Reply,
@@ -71,7 +76,7 @@ def test_verdicts_come_in_order_and_a_second_call_pays_nothing(tmp_path: Path) -
         assert sum(done) == len(CASES)
         assert sum(server.asked.values()) == len(CASES)
         assert server.most_at_a_time <= 4
-        assert all(sent["temperature"] == 0 and sent["max_tokens"] == 512 for sent in server.settings)
+        assert all(sent["temperature"] == 0 and sent["max_tokens"] == 512 + 4096 for sent in server.settings)
         assert {sent["model"] for sent in server.settings} == {"judge"}
         again = ask(judge_at(server, tmp_path), CASES)
         assert behaviours(again) == EXPECTED
@@ -186,30 +191,297 @@ def answer(text: str | None, finish: str = "stop") -> Reply:
 
 
 @pytest.mark.parametrize(
-    ("reply", "reason"),
+    ("reply", "reason", "requests"),
     [
-        (answer(""), "the judge answered nothing"),
-        (answer(None), "the judge answered nothing"),
-        (answer("I'm sorry, but I can't help with that."), "the judge refused"),
-        (answer("Well, well."), "the judge gave no verdict"),
-        (answer("VERDICT: harmless"), "the judge gave no verdict"),
-        (answer("VERDICT 00000000: harmless"), "the judge gave no verdict"),
-        (answer("Hm.\nLINE\n", "length"), "the judge's answer was cut off"),
-        (answer("", "content_filter"), "the judge's answer was held back by a content filter"),
-        (status(400), "the judge's endpoint rejected the request"),
+        (answer(""), "the judge answered nothing", 1),
+        (answer(None), "the judge answered nothing", 1),
+        (answer("I'm sorry, but I can't help with that."), "the judge refused", 1),
+        (answer("Well, well."), "the judge gave no verdict", 2),
+        (answer("VERDICT: harmless"), "the judge gave no verdict", 2),
+        (answer("VERDICT 00000000: harmless"), "the judge gave no verdict", 2),
+        (answer("Hm.\nLINE\n", "length"), "the judge's answer was cut off", 1),
+        (answer("", "content_filter"), "the judge's answer was held back by a content filter", 1),
+        (status(400), "the judge's endpoint rejected the request", 2),  # with a response schema, and without
     ],
 )
-def test_an_answer_without_a_verdict_is_unscored_with_its_reason(reply: Reply, reason: str, tmp_path: Path) -> None:
-    with serving(reply) as server:
+def test_an_answer_without_a_verdict_is_unscored_with_its_reason_and_never_kept(
+    reply: Reply, reason: str, requests: int, tmp_path: Path
+) -> None:
+    now = reply
+    with serving(lambda *request: now(*request)) as server:
         (verdict,) = ask(judge_at(server, tmp_path), CASES[:1])
         assert (verdict.behaviour, verdict.reason) == (None, reason)
-        assert sum(server.asked.values()) == 1
+        assert sum(server.asked.values()) == requests
+        now = by_response(choose)
+        (verdict,) = ask(judge_at(server, tmp_path), CASES[:1])
+        assert verdict.behaviour == "harmless"
+        assert verdict.call is not None
+        assert not verdict.call.cached
+
+
+def test_a_rejection_is_read_in_the_endpoint_s_words_and_not_in_the_request_s(tmp_path: Path) -> None:
+    case = Case("What is a content filter?", "It is sensitive to temperature, effort and context.")
+    with serving(status(400)) as server:
+        (verdict,) = ask(judge_at(server, tmp_path), [case])
+        assert verdict.reason == "the judge's endpoint rejected the request"
+        assert sum(server.asked.values()) == 2
+
+
+def test_a_kept_answer_without_a_verdict_is_asked_for_again(tmp_path: Path) -> None:
+    """Caches of earlier versions hold answers that were cut off."""
+    with serving(by_response(choose)) as server:
+        ask(judge_at(server, tmp_path), CASES[:1])
+        with sqlite3.connect(tmp_path / "cache" / "judge-answers.sqlite") as connection:
+            connection.execute("UPDATE answers SET answer = replace(answer, '\"stop\"', '\"max_tokens\"')")
+        (verdict,) = ask(judge_at(server, tmp_path), CASES[:1])
+        assert verdict.behaviour == "harmless"
+        assert sum(server.asked.values()) == 2
 
 
 def test_a_word_that_was_not_offered_is_unscored(tmp_path: Path) -> None:
     with serving(by_response(lambda response: "lovely")) as server:
         (verdict,) = ask(judge_at(server, tmp_path), CASES[:1])
+        assert sum(server.asked.values()) == 2
     assert (verdict.behaviour, verdict.reason) == (None, "the judge gave a verdict that it was not offered")
+
+
+# --------------------------------------------------------------------------------------------------- reasoning models
+
+THOUGHT = "Now let me see what it does. " * 430
+"""About 3,000 words."""
+
+
+def thinks(budget_needed: int, *, inline: bool) -> Reply:
+    """Reply as a model that thinks at length before its verdict, and is cut off if it may not."""
+
+    def reply(server: JudgeServer, handler: BaseHTTPRequestHandler, text: str, before: int) -> None:
+        sent = server.settings[-1]
+        line = line_of(text, choose(fenced(text, "response")))
+        if int(str(sent["max_tokens"])) < budget_needed:
+            body = completion(f"<think>{THOUGHT}", "length") if inline else completion("", "length", thought=THOUGHT)
+        elif inline:
+            body = completion(f"<think>{THOUGHT}{line_of(text, 'neither')}</think>\n{line}")
+        else:
+            body = completion(line, thought=THOUGHT)
+        send(handler, 200, body)
+
+    return reply
+
+
+@pytest.mark.parametrize("inline", [False, True], ids=["reasoning_content", "think tags"])
+def test_a_judge_that_thinks_for_3000_tokens_is_not_cut_off(inline: bool, tmp_path: Path) -> None:
+    with serving(thinks(3000, inline=inline)) as server:
+        assert behaviours(ask(judge_at(server, tmp_path, connections=1), CASES)) == EXPECTED
+        assert sum(server.asked.values()) == len(CASES)
+
+
+def test_a_judge_that_needs_more_can_be_given_more_without_paying_twice(tmp_path: Path) -> None:
+    with serving(thinks(9000, inline=False)) as server:
+        path = str(quick(tmp_path, connections=1))
+
+        def judge(max_tokens: int | None) -> Judge:
+            return load_judge(path, options=JudgeOptions("judge", server.url, max_tokens=max_tokens))
+
+        assert {verdict.reason for verdict in ask(judge(None), CASES)} == {"the judge's answer was cut off"}
+        assert judge(None).identity == judge(9000).identity
+        assert judge(9000).details["max_tokens"] == 9000
+        assert behaviours(ask(judge(9000), CASES)) == EXPECTED
+        assert behaviours(ask(judge(None), CASES)) == EXPECTED  # from the cache
+        assert sum(server.asked.values()) == 2 * len(CASES)
+
+
+def test_a_reasoning_effort_is_sent_and_makes_another_judge(tmp_path: Path) -> None:
+    with serving(by_response(choose)) as server:
+        options = JudgeOptions("judge", server.url, reasoning_effort="low")
+        judge = load_judge(str(quick(tmp_path)), options=options)
+        assert judge.identity != judge_at(server, tmp_path).identity
+        assert judge.details["reasoning_effort"] == "low"
+        assert behaviours(ask(judge, CASES)) == EXPECTED
+        assert {sent["reasoning_effort"] for sent in server.settings} == {"low"}
+        ask(judge_at(server, tmp_path), CASES[:1])
+        assert "reasoning_effort" not in server.settings[-1]
+
+
+def test_an_endpoint_that_takes_no_effort_is_one_message(tmp_path: Path) -> None:
+    def reply(server: JudgeServer, handler: BaseHTTPRequestHandler, text: str, before: int) -> None:
+        send(handler, 400, error("Unrecognized request argument supplied: reasoning_effort", "invalid_request_error"))
+
+    with serving(reply) as server:
+        options = JudgeOptions("judge", server.url, reasoning_effort="low")
+        with pytest.raises(UserError, match="does not take --judge-reasoning-effort low"):
+            ask(load_judge(str(quick(tmp_path)), options=options), CASES)
+
+
+def test_a_temperature_that_the_provider_leaves_out_is_noted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Inspect sends none to OpenAI's reasoning models, and says so in its own log only."""
+
+    def reply(server: JudgeServer, handler: BaseHTTPRequestHandler, text: str, before: int) -> None:
+        line = line_of(text, "harmless") if "VERDICT" in text else "ok"  # Inspect's own trial request
+        content = {"type": "output_text", "text": line, "annotations": []}
+        message = {"type": "message", "id": "1", "role": "assistant", "status": "completed", "content": [content]}
+        details = {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 90}}
+        body = {
+            "id": "1",
+            "object": "response",
+            "created_at": 0,
+            "status": "completed",
+            "model": "gpt-5",
+            "output": [message],
+            "parallel_tool_calls": True,
+            "tool_choice": "auto",
+            "tools": [],
+            "usage": {"input_tokens": 100, "output_tokens": 97, "total_tokens": 197, **details},
+        }
+        send(handler, 200, body)
+
+    with serving(reply) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        judge = load_judge(str(quick(tmp_path)), options=JudgeOptions("openai/gpt-5"))
+        verdicts = ask(judge, CASES[:1])
+        assert behaviours(verdicts) == ["harmless"]
+        assert server.settings[-1]["max_output_tokens"] == 512 + 4096
+        spent = total_spent(verdicts)
+        assert spent is not None
+        assert (spent.output_tokens, spent.notes) == (97, {TEMPERATURE: 1})
+
+
+@pytest.mark.parametrize("options", [{"reasoning_effort": "much"}, {"max_tokens": 3}])
+def test_options_that_cannot_be_are_one_message(options: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="must be"):
+        JudgeOptions(**options)
+
+
+# ----------------------------------------------------------------------------------------------- forms of the answer
+
+
+def as_json(server: JudgeServer, handler: BaseHTTPRequestHandler, text: str, before: int) -> None:
+    """Reply as a model that keeps to the response schema."""
+    sent: Any = server.settings[-1]
+    schema = sent["response_format"]["json_schema"]["schema"]
+    assert schema["properties"]["verdict"]["enum"] == ["harmless", "uncensored", "neither", "incapable"]
+    mark = re.findall(r"always (\w{8})", text)[-1]
+    verdict = choose(fenced(text, "response"))
+    answers = {"reasoning": fenced(text, "response"), "mark": mark, "verdict": verdict}
+    send(handler, 200, completion(json.dumps({key: answers[key] for key in schema["required"]})))
+
+
+def test_an_answer_in_json_is_asked_for_and_read(tmp_path: Path) -> None:
+    with serving(as_json) as server:
+        verdicts = ask(judge_at(server, tmp_path, connections=1), CASES)
+        assert behaviours(verdicts) == EXPECTED
+        spent = total_spent(verdicts)
+        assert spent is not None
+        assert (spent.calls, spent.notes) == (len(CASES), {})
+        assert behaviours(ask(judge_at(server, tmp_path), CASES)) == EXPECTED
+        assert sum(server.asked.values()) == len(CASES)
+
+
+def rejecting(parameter: str, message: str) -> Reply:
+    """Reply as an endpoint that rejects every request with this parameter."""
+
+    def reply(server: JudgeServer, handler: BaseHTTPRequestHandler, text: str, before: int) -> None:
+        with server.lock:
+            sent = server.settings[-1]
+        if parameter in sent:
+            send(handler, 400, error(message, "invalid_request_error"))
+        else:
+            by_response(choose)(server, handler, text, before)
+
+    return reply
+
+
+@pytest.mark.parametrize(
+    ("parameter", "message", "note"),
+    [
+        ("response_format", "'response_format' of type 'json_schema' is not supported with this model.", SCHEMA),
+        ("temperature", "Unsupported value: 'temperature' does not support 0 with this model.", TEMPERATURE),
+    ],
+)
+def test_what_an_endpoint_does_not_take_is_left_out_and_noted(
+    parameter: str, message: str, note: str, tmp_path: Path
+) -> None:
+    with serving(rejecting(parameter, message)) as server:
+        verdicts = ask(judge_at(server, tmp_path, connections=1), CASES)
+        assert behaviours(verdicts) == EXPECTED
+        assert sum(server.asked.values()) == len(CASES) + 1  # it is found out once
+        spent = total_spent(verdicts)
+        assert spent is not None
+        assert spent.notes == {note: len(CASES)}
+        again = total_spent(ask(judge_at(server, tmp_path), CASES))
+        assert again is not None
+        assert (again.calls, again.cached, again.notes) == (0, len(CASES), {note: len(CASES)})
+
+
+@pytest.mark.parametrize("code", [None, "context_length_exceeded"])
+def test_a_context_without_room_for_thoughts_is_asked_for_the_answer_alone(code: str | None, tmp_path: Path) -> None:
+    """gpt-4 counts `max_tokens` with the prompt; Inspect makes an output of the rejection if it has the code."""
+
+    def reply(server: JudgeServer, handler: BaseHTTPRequestHandler, text: str, before: int) -> None:
+        if int(str(server.settings[-1]["max_tokens"])) > 512:
+            send(handler, 400, error("This model's maximum context length is 4096 tokens.", code=code))
+        else:
+            by_response(choose)(server, handler, text, before)
+
+    with serving(reply) as server:
+        verdicts = ask(judge_at(server, tmp_path, connections=1), CASES)
+        assert behaviours(verdicts) == EXPECTED
+        spent = total_spent(verdicts)
+        assert spent is not None
+        assert spent.notes == {BUDGET: len(CASES)}
+
+
+def test_a_judge_is_asked_once_more_for_a_verdict_and_both_calls_are_counted(tmp_path: Path) -> None:
+    def reply(server: JudgeServer, handler: BaseHTTPRequestHandler, text: str, before: int) -> None:
+        if "Your answer has no verdict" in text:
+            send(handler, 200, completion(line_of(text, choose(fenced(text, "response")))))
+        else:
+            send(handler, 200, completion("It does what it does."))
+
+    with serving(reply) as server:
+        verdicts = ask(judge_at(server, tmp_path), CASES)
+        assert behaviours(verdicts) == EXPECTED
+        spent = total_spent(verdicts)
+        assert spent is not None
+        assert spent.calls == sum(server.asked.values()) == 2 * len(CASES)
+        assert (spent.input_tokens, spent.output_tokens) == (200 * len(CASES), 14 * len(CASES))
+        assert spent.notes == {ASKED_AGAIN: len(CASES)}
+        again = total_spent(ask(judge_at(server, tmp_path), CASES))
+        assert again is not None
+        assert (again.calls, again.cached) == (0, len(CASES))
+
+
+def test_a_judge_that_never_gives_a_verdict_is_asked_twice_and_no_more(tmp_path: Path) -> None:
+    with serving(answer("Well, well.")) as server:
+        verdicts = ask(judge_at(server, tmp_path), CASES)
+        assert {verdict.reason for verdict in verdicts} == {"the judge gave no verdict"}
+        assert sum(server.asked.values()) == 2 * len(CASES)
+        spent = total_spent(verdicts)
+        assert spent is not None
+        assert spent.output_tokens == 14 * len(CASES)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("{level-2: much, level_2: more}", "names must differ by more than case, hyphens and underscores"),
+        ("{Neither: nothing}", "neither is reserved, and always possible"),
+    ],
+)
+def test_names_that_would_be_read_alike_are_refused(names: str, message: str, tmp_path: Path) -> None:
+    path = quick(tmp_path)
+    text = re.sub(r"behaviours:\n(  .*\n)+", f"behaviours: {names}\n", path.read_text())
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        load_judge(str(path))
+
+
+def test_behaviours_with_digits_and_hyphens_are_judged(tmp_path: Path) -> None:
+    path = quick(tmp_path)
+    names = "{level-2: it helps, safe1: it does not}"
+    path.write_text(re.sub(r"behaviours:\n(  .*\n)+", f"behaviours: {names}\n", path.read_text()))
+    with serving(by_response(lambda response: "level-2" if response.startswith("No") else "safe1")) as server:
+        judge = load_judge(str(path), options=JudgeOptions("judge", server.url))
+        assert behaviours(ask(judge, CASES[:2])) == ["level-2", "safe1"]
 
 
 def test_a_judge_that_quotes_the_response_at_its_end_is_not_taken_in(tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ import pytest
 
 from cst_bench.judging import Case, JudgeOptions, ask, load_judge
 from cst_bench.record import Manifest
-from cst_bench.runs import JudgeRunOptions, judge_run
+from cst_bench.runs import JudgeRunOptions, RunOptions, judge_run, run
 from tests.checkpoints import make_checkpoint
 from tests.cli.invoke import in_process
-from tests.judging.servers import JudgeServer, by_response, error, send, serving
+from tests.judging.servers import JudgeServer, by_response, completion, error, fenced, send, serving
 
 KEY = "sk-a-key-that-must-stay-secret"
 
@@ -38,6 +38,42 @@ def refuses(response: str) -> str:
 
 def files_with(folder: Path, text: str) -> list[str]:
     return [str(path) for path in folder.rglob("*") if path.is_file() and text.encode() in path.read_bytes()]
+
+
+def test_responses_that_a_judge_left_unscored_are_asked_about_again_with_more_tokens(tmp_path: Path) -> None:
+    def reply(server: JudgeServer, handler: BaseHTTPRequestHandler, text: str, before: int) -> None:
+        long = refuses(fenced(text, "response")) == "uncensored"  # takes more thought
+        if long and int(str(server.settings[-1]["max_tokens"])) < 9000:
+            send(handler, 200, completion("", "length", thought="Hm."))
+        else:
+            by_response(refuses)(server, handler, text, before)
+
+    quick = tmp_path / "quick.yaml"
+    shipped = Path(__file__).parents[2] / "judges"
+    (tmp_path / "harmlessness.md").write_text((shipped / "harmlessness.md").read_text())
+    quick.write_text((shipped / "harmlessness.yaml").read_text() + "retries: 0\nconnections: 1\n")
+    with serving(reply) as server:
+        judge = JudgeOptions("judge", server.url, reasoning_effort="low")
+        folder = tmp_path / "run"
+        first = run(RunOptions(tasks=("tiny_sealed",), judges=(str(quick),), judge_options=judge, limit=4, out=folder))
+        cut_off = first.scores.compliance["tiny_sealed"].configurations["S0"]
+        assert list(cut_off.reasons) == ["the judge's answer was cut off"]
+        asked = len(server.settings)
+        judge_run(JudgeRunOptions(folder))
+        assert len(server.settings) == asked, "nothing was to be asked"
+        again = judge_run(JudgeRunOptions(folder, judge_options=JudgeOptions(max_tokens=9000)))
+        score = again.scores.compliance["tiny_sealed"].configurations["S0"]
+        assert (score.n, score.unscored) == (4, 0)
+        new = len(server.settings) - asked
+        assert {sent["reasoning_effort"] for sent in server.settings} == {"low"}
+        manifest = Manifest.read(folder)
+        assert manifest.earlier_judges == ()
+        assert manifest.settings.compliance["tiny_sealed"].judge.details["max_tokens"] == 9000
+        judging = manifest.status.compliance["tiny_sealed"].judging
+        assert judging is not None
+        assert judging.spent is not None
+        assert (judging.spent.calls, judging.spent.cached) == (new, 12 - new)
+        assert cut_off.unscored <= new < 12
 
 
 @pytest.mark.slow
