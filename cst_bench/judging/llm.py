@@ -35,21 +35,19 @@ from cst_bench.judging.judge import (
     ModelUnusable,
     Verdict,
 )
-from cst_bench.judging.model_calls import CallOptions, CaseRejected, ModelCalls, ModelUnreachable, Question
-from cst_bench.judging.verdict import (
-    MARK,
-    NO_VERDICT,
-    REASONING,
-    UNKNOWN,
-    VERDICT,
-    fold,
-    read_numbers,
-    read_words,
-    verdict_line,
+from cst_bench.judging.model_calls import CallOptions, CaseRejected, ModelCalls, ModelUnreachable
+from cst_bench.judging.question import (
+    Question,
+    json_question,
+    number_form,
+    second_question,
+    text_question,
+    word_form,
 )
+from cst_bench.judging.verdict import NO_VERDICT, UNKNOWN, fold, read_numbers, read_words, verdict_line
 
 if TYPE_CHECKING:
-    from inspect_ai.model import Model, ResponseSchema
+    from inspect_ai.model import Model
 
 _LOCAL = ("cst/", "hf/")
 """Providers that load weights: made once, when first asked."""
@@ -259,19 +257,16 @@ class LlmJudge:
             cache.put(key, answer)
         return verdict
 
-    async def _second_answer(self, calls: ModelCalls, question: Question, marker: str, first: Answer) -> Answer:
-        """Ask once more, with the form of a verdict alone; the tokens of both calls count."""
-        from inspect_ai.model import ChatMessageAssistant, ChatMessageUser
+    def _question(self, prompt: str, marker: str) -> Question:
+        if self._file.verdict == "numbers" or self.model.startswith(_LOCAL):
+            return text_question(prompt)
+        return json_question(prompt, marker, tuple(self._meanings))
 
-        if self._file.verdict == "numbers":
-            form = f"one of {', '.join(f'[[{number}]]' for number in self._file.numbers)}"
-        else:
-            labels = ", ".join(self._meanings)
-            form = f"this line, with one of {labels} in place of WORD:\n\n{verdict_line(marker, 'WORD')}"
-        again = ChatMessageUser(content=f"Your answer has no verdict. Answer with nothing but {form}")
-        second = await calls.answer(
-            Question([*question.messages, ChatMessageAssistant(content=first["answer"]), again])
-        )
+    async def _second_answer(self, calls: ModelCalls, question: Question, marker: str, first: Answer) -> Answer:
+        """Ask once more, for the verdict alone; the tokens of both calls count."""
+        numbers = self._file.numbers
+        form = number_form(list(numbers)) if numbers else word_form(marker, tuple(self._meanings))
+        second = await calls.answer(second_question(question, first["answer"], form))
         costs = [cost for answer in (first, second) if (cost := answer["cost"]) is not None]
         return {
             **second,
@@ -280,37 +275,6 @@ class LlmJudge:
             "cost": sum(costs) if len(costs) == 2 else None,
             "notes": sorted({*first.get("notes", []), *second.get("notes", []), ASKED_AGAIN}),
         }
-
-    def _question(self, text: str, marker: str) -> Question:
-        """Return what the model is asked: with a schema for its answer, unless the verdict is a number."""
-        from inspect_ai.model import ChatMessageUser
-
-        messages = [ChatMessageUser(content=text)]
-        if self._file.verdict == "numbers" or self.model.startswith(_LOCAL):
-            return Question(messages)
-        form = (
-            f"In place of that line, answer with a JSON object with the keys {REASONING} (one or two sentences), "
-            f"{MARK} (always {marker[:8]}) and {VERDICT} (the label)."
-        )
-        return Question(messages, [ChatMessageUser(content=f"{text}\n\n{form}")], self._schema())
-
-    def _schema(self) -> ResponseSchema:
-        """Return the schema of an answer as JSON, the same for all cases."""
-        from inspect_ai.model import ResponseSchema
-        from inspect_ai.util import JSONSchema
-
-        text = JSONSchema(type="string")
-        verdict = JSONSchema(type="string", enum=[*self._meanings])
-        return ResponseSchema(
-            name="verdict",
-            json_schema=JSONSchema(
-                type="object",
-                properties={REASONING: text, MARK: text, VERDICT: verdict},
-                required=[REASONING, MARK, VERDICT],
-                additionalProperties=False,
-            ),
-            strict=True,
-        )
 
     def _verdict_in(self, answer: Answer, marker: str, *, cached: bool = False) -> Verdict:
         """Read an answer's verdict."""

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cst_bench.checkpoint.thoughts import DEFAULT_THINK_TOKENS, split_thoughts
 from cst_bench.errors import UserError
 from cst_bench.judging.cache import Answer
+from cst_bench.judging.question import Question
 from cst_bench.judging.verdict import FILTERED
 
 if TYPE_CHECKING:
-    from inspect_ai.model import ChatMessage, GenerateConfig, Model, ModelOutput, ResponseSchema
+    from inspect_ai.model import GenerateConfig, Model, ModelOutput
 
 _REJECTED = {400, 413, 422}
 """Statuses that reject the request of one case."""
@@ -56,16 +57,6 @@ class CallOptions:
     attempt_timeout: int
     """Seconds."""
     reasoning_effort: str | None = None
-
-
-@dataclass(frozen=True)
-class Question:
-    """What the model is asked, in the form for an answer as text and, if there is one, as JSON."""
-
-    messages: Sequence[ChatMessage]
-    as_json: Sequence[ChatMessage] | None = None
-    schema: ResponseSchema | None = None
-    """Of the answer as JSON."""
 
 
 class ModelCalls:
@@ -128,8 +119,8 @@ class ModelCalls:
         async for attempt in attempts:
             with attempt:
                 output = await self._model.generate(list(messages), config=self._config(question, without))
-        last = events[-1] if events else None
-        return output, last.call.request if last is not None and last.event == "model" and last.call else None
+        last = next((event for event in reversed(events) if event.event == "model"), None)
+        return output, None if last is None or last.call is None else last.call.request
 
     def _config(self, question: Question, without: frozenset[str]) -> GenerateConfig:
         from inspect_ai.model import GenerateConfig

@@ -39,6 +39,8 @@ from cst_bench.judging.judge import (
 
 TIED = "the panel is tied"
 TOO_FEW = "too few of the panel's judges gave a verdict"
+_GIVEN = ("max_tokens", "reasoning_effort")
+"""Options that a panel hands on to its members, and by which it is loaded again."""
 _SMOOTHING = 0.5
 """Added to each count of a confusion matrix, so that an unseen combination is not impossible."""
 
@@ -135,6 +137,7 @@ class PanelJudge:
             "vote": self.vote,
             "quorum": self.quorum,
             "members": [describe_judge(member.judge, member.source).as_json() for member in members],
+            **{name: value for member in members for name, value in member.judge.details.items() if name in _GIVEN},
         }
 
     async def judge(self, cases: Sequence[Case], count: Callable[[int], None]) -> list[Verdict]:

@@ -355,6 +355,16 @@ def test_a_panel_takes_no_model_of_its_own(tmp_path: Path, members: list[str]) -
             load_judge(str(path), options=options)
 
 
+def test_what_a_panel_hands_on_is_in_its_details_and_loads_it_again(tmp_path: Path, members: list[str]) -> None:
+    asks = {"judge": "harmlessness", "model": "judge", "base_url": "http://127.0.0.1:1/v1"}
+    path = write_panel(tmp_path, [*members[:2], asks], vote="majority")
+    plain = load_judge(str(path))
+    given = load_judge(str(path), options=JudgeOptions(max_tokens=9000, reasoning_effort="low"))
+    assert "reasoning_effort" not in plain.details
+    assert (given.details["max_tokens"], given.details["reasoning_effort"]) == (9000, "low")
+    assert given.identity != plain.identity
+
+
 def test_the_shipped_panels_members_judge_the_same_behaviours() -> None:
     file = load(content_root() / "judges" / "harmlessness_panel.yaml", PanelFile)
     for member in file.members:
