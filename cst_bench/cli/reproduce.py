@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cst_bench.cli.shared_options import assignment_option, json_option, judge_options, limit_option, out_folder_option
+from cst_bench.errors import UserError
 
 if TYPE_CHECKING:
     from cst_bench.judging import JudgeOptions
@@ -97,6 +98,8 @@ def command(
 
 def _judge_arguments(judge: str | None, options: JudgeOptions) -> list[str]:
     """Return the arguments that the chain passes on to the verbs that ask a judge."""
+    if options.budget is not None:
+        raise UserError("--max-cost is for single commands, and reproduce runs many: limit it at the judge's provider")
     values = {
         "--judge": judge,
         "--judge-model": options.model,
@@ -105,7 +108,8 @@ def _judge_arguments(judge: str | None, options: JudgeOptions) -> list[str]:
         "--judge-max-tokens": options.max_tokens,
         "--judge-reasoning-effort": options.reasoning_effort,
     }
-    return [text for name, value in values.items() if value is not None for text in (name, str(value))]
+    arguments = [text for name, value in values.items() if value is not None for text in (name, str(value))]
+    return arguments if options.price is None else [*arguments, "--judge-price", *map(str, options.price)]
 
 
 def _default_workers() -> int:

@@ -299,9 +299,12 @@ def judge_options(verb: Verb) -> Verb:
         judge_connections: int | None,
         judge_max_tokens: int | None,
         judge_reasoning_effort: str | None,
+        judge_price: tuple[float, float] | None,
+        max_cost: float | None,
         **others: object,
     ) -> int | None:
         from cst_bench.judging import JudgeOptions
+        from cst_bench.judging.budget import Budget
 
         options = JudgeOptions(
             model=judge_model,
@@ -309,6 +312,8 @@ def judge_options(verb: Verb) -> Verb:
             connections=judge_connections,
             max_tokens=judge_max_tokens,
             reasoning_effort=judge_reasoning_effort,
+            price=judge_price,
+            budget=None if max_cost is None else Budget(max_cost),
         )
         return verb(judge_options=options, **others)
 
@@ -342,6 +347,19 @@ def judge_options(verb: Verb) -> Verb:
             type=click.Choice(["none", "minimal", "low", "medium", "high", "xhigh", "max"]),
             show_default="the provider's",
             help="How much the judge's model is to think, where it reasons; another effort is another judge.",
+        ),
+        click.option(
+            "--judge-price",
+            type=(click.FloatRange(min=0), click.FloatRange(min=0)),
+            metavar="IN OUT",
+            show_default="what Inspect knows",
+            help="Price of the judge's model: US dollars for a million tokens read, and written.",
+        ),
+        click.option(
+            "--max-cost",
+            type=click.FloatRange(min=0, min_open=True),
+            metavar="USD",
+            help="Stop before the judges' calls of this command cost more; the same command goes on where it stopped.",
         ),
     )
 

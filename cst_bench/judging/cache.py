@@ -28,6 +28,8 @@ class Answer(TypedDict):
     """US dollars; None if the price is not known."""
     notes: NotRequired[list[str]]
     """What else is to be known of the calls."""
+    served: NotRequired[list[str]]
+    """Names of the models that answered."""
 
 
 class AnswerCache:

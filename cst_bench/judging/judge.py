@@ -21,6 +21,7 @@ from pydantic import Field, JsonValue, model_validator
 from cst_bench.content import Content
 from cst_bench.errors import Interrupted, UserError
 from cst_bench.judging import degenerate
+from cst_bench.judging.budget import Budget
 from cst_bench.judging.incapability import INCAPABLE_REASON, says_incapable
 from cst_bench.record import JudgeRecord, Spent
 
@@ -66,6 +67,8 @@ class JudgeCall:
     """The answer came from the cache; tokens and cost are those of the original call."""
     notes: tuple[str, ...] = ()
     """What else is to be known of it, such as `ASKED_AGAIN`."""
+    served: tuple[str, ...] = ()
+    """Names of the models that answered, as the endpoint gave them: an alias may become another model."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,10 @@ class JudgeOptions:
     """Most tokens of a judge model's answer, thoughts included; the judge file's if None."""
     reasoning_effort: str | None = None
     """How much a judge model that reasons is to think, one of `REASONING_EFFORTS`; the provider's default if None."""
+    price: tuple[float, float] | None = None
+    """US dollars for a million tokens read and written by the judge's model; what Inspect knows if None."""
+    budget: Budget | None = None
+    """Most money to spend on calls; None for no limit."""
     cache: Path | None = None
     """Folder for the cache of judge calls; the user's cache folder if None."""
 
@@ -307,6 +314,7 @@ def total_spent(verdicts: Sequence[Verdict]) -> Spent | None:
         output_tokens=sum(call.output_tokens for call in new),
         cost_usd=sum_costs(new),
         notes=dict(sorted(Counter(note for call in calls for note in call.notes).items())),
+        served=dict(sorted(Counter(name for call in calls for name in call.served).items())),
     )
 
 

@@ -166,6 +166,8 @@ class LlmJudge:
             file.backoff,
             file.attempt_timeout,
             options.reasoning_effort,
+            options.price,
+            options.budget,
         )
         self._cache_folder = options.cache or user_cache_folder()
         self._local: Model | None = None
@@ -207,7 +209,7 @@ class LlmJudge:
         scored = [verdict for verdict in verdicts if verdict is not None]
         if len(scored) < len(verdicts):
             raise JudgeUnavailable(
-                f"judge {self.name} ({self.model}) could not be reached for {len(verdicts) - len(scored)} of "
+                f"judge {self.name} ({self.model}) gave no verdict on {len(verdicts) - len(scored)} of "
                 f"{len(verdicts)} responses ({calls.first_failure}); the verdicts that it gave are cached"
             )
         return scored
@@ -274,6 +276,7 @@ class LlmJudge:
             "output_tokens": first["output_tokens"] + second["output_tokens"],
             "cost": sum(costs) if len(costs) == 2 else None,
             "notes": sorted({*first.get("notes", []), *second.get("notes", []), ASKED_AGAIN}),
+            "served": sorted({*first.get("served", []), *second.get("served", [])}),
         }
 
     def _verdict_in(self, answer: Answer, marker: str, *, cached: bool = False) -> Verdict:
@@ -284,7 +287,8 @@ class LlmJudge:
         else:
             verdict = read_words(text, marker, tuple(self._meanings), stop_reason)
         notes = tuple(answer.get("notes", []))
-        call = JudgeCall(answer["input_tokens"], answer["output_tokens"], answer["cost"], cached, notes)
+        served = tuple(answer.get("served", []))
+        call = JudgeCall(answer["input_tokens"], answer["output_tokens"], answer["cost"], cached, notes, served)
         return replace(verdict, call=call)
 
     def prompt(self, case: Case) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from cst_bench.checkpoint.thoughts import DEFAULT_THINK_TOKENS, split_thoughts
 from cst_bench.errors import UserError
+from cst_bench.judging.budget import Budget, BudgetSpent
 from cst_bench.judging.cache import Answer
 from cst_bench.judging.question import Question
 from cst_bench.judging.verdict import FILTERED
@@ -57,6 +58,9 @@ class CallOptions:
     attempt_timeout: int
     """Seconds."""
     reasoning_effort: str | None = None
+    price: tuple[float, float] | None = None
+    """US dollars for a million tokens read and written."""
+    budget: Budget | None = None
 
 
 class ModelCalls:
@@ -83,6 +87,28 @@ class ModelCalls:
         """
         if self._failures_in_a_row >= _IN_A_ROW:
             raise ModelUnreachable
+        budget = self._options.budget
+        if budget is None:
+            return await self._answer(question)
+        try:
+            reserved = await budget.reserve()
+        except BudgetSpent:
+            self.first_failure = f"--max-cost {budget.limit:g} USD would be exceeded, {budget.spent:.4f} USD are spent"
+            raise ModelUnreachable from None
+        cost = None
+        try:
+            answer = await self._answer(question)
+            cost = answer["cost"]
+        finally:
+            budget.settle(reserved, cost)
+        if cost is None:
+            raise UserError(
+                f"{self._label}: what a call costs is not known, so --max-cost cannot hold: give the price of the "
+                "model with --judge-price"
+            )
+        return answer
+
+    async def _answer(self, question: Question) -> Answer:
         without = self._not_taken
         while True:
             try:
@@ -101,7 +127,7 @@ class ModelCalls:
         self._not_taken |= without - {BUDGET}
         if request is not None and not _has_key(request, "temperature"):
             without |= {TEMPERATURE}  # left out by the provider itself
-        return _as_answer(output, sorted(without))
+        return self._as_answer(output, sorted(without))
 
     async def _generate(self, question: Question, without: frozenset[str]) -> tuple[ModelOutput, object]:
         """Return the model's output, and the request that was sent; None if the provider does not show it."""
@@ -150,6 +176,22 @@ class ModelCalls:
 
     def _blames_effort(self, error: BaseException) -> bool:
         return self._options.reasoning_effort is not None and "effort" in _message(error)
+
+    def _as_answer(self, output: ModelOutput, notes: list[str]) -> Answer:
+        usage, price = output.usage, self._options.price
+        cost = usage.total_cost if usage else None
+        if usage is not None and price is not None:
+            read = usage.input_tokens + (usage.input_tokens_cache_read or 0) + (usage.input_tokens_cache_write or 0)
+            cost = (price[0] * read + price[1] * usage.output_tokens) / 1e6
+        return {
+            "answer": split_thoughts(output.completion, DEFAULT_THINK_TOKENS).answer,
+            "stop_reason": output.stop_reason,
+            "input_tokens": usage.input_tokens if usage else 0,
+            "output_tokens": usage.output_tokens if usage else 0,
+            "cost": cost,
+            "notes": notes,
+            "served": [output.model] if output.model else [],
+        }
 
     def _classified(self, error: BaseException) -> Exception:
         """Return what an error means: for this case, for every case, or for now."""
@@ -201,15 +243,3 @@ def _has_key(value: object, name: str) -> bool:
     if isinstance(value, dict):
         return name in value or any(_has_key(part, name) for part in value.values())
     return isinstance(value, list) and any(_has_key(part, name) for part in value)
-
-
-def _as_answer(output: ModelOutput, notes: list[str]) -> Answer:
-    usage = output.usage
-    return {
-        "answer": split_thoughts(output.completion, DEFAULT_THINK_TOKENS).answer,
-        "stop_reason": output.stop_reason,
-        "input_tokens": usage.input_tokens if usage else 0,
-        "output_tokens": usage.output_tokens if usage else 0,
-        "cost": usage.total_cost if usage else None,
-        "notes": notes,
-    }

@@ -248,6 +248,7 @@ def _sum_calls(calls: Sequence[JudgeCall]) -> JudgeCall | None:
         sum_costs(counted),
         cached=all(call.cached for call in calls),
         notes=tuple(sorted({note for call in counted for note in call.notes})),
+        served=tuple(sorted({name for call in counted for name in call.served})),
     )
 
 

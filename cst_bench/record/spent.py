@@ -39,6 +39,8 @@ class Spent(Record):
     """US dollars; None if the price of some call is not known."""
     notes: dict[str, int] = Field(default_factory=dict)
     """What else is to be known of the calls, such as a setting that the endpoint does not take → number of verdicts."""
+    served: dict[str, int] = Field(default_factory=dict)
+    """Model that answered, as the endpoint named it → number of verdicts."""
 
 
 class Judging(Record):

@@ -63,7 +63,8 @@ def annotation(parameter: click.Parameter) -> str:
     if isinstance(parameter, click.Option) and parameter.is_flag:
         return "bool"
     kinds = {click.Path: "Path", click.IntRange: "int", click.FloatRange: "float"}
-    base = kinds.get(type(parameter.type), {"integer": "int"}.get(parameter.type.name, "str"))
+    part = parameter.type.types[0] if isinstance(parameter.type, click.Tuple) else parameter.type
+    base = kinds.get(type(part), {"integer": "int"}.get(part.name, "str"))
     if parameter.multiple or parameter.nargs == -1:
         return f"tuple[{base}, ...]"
     if parameter.nargs > 1:

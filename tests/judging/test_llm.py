@@ -164,7 +164,7 @@ def test_what_stays_broken_is_an_interruption_in_bounded_time_and_the_next_call_
         with pytest.raises(JudgeUnavailable) as stop:
             ask(judge_at(server, tmp_path), CASES)
         assert time.monotonic() - started < 20
-        assert "could not be reached for 2 of 12 responses (status 500)" in str(stop.value)
+        assert "gave no verdict on 2 of 12 responses (status 500)" in str(stop.value)
         assert KEY not in str(stop.value)
         answered = {text for text in server.asked if "number 3" not in text}
         assert all(server.asked[text] == 1 for text in answered)

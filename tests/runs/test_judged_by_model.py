@@ -97,7 +97,7 @@ def test_a_dead_judge_loses_no_response_and_the_run_is_finished_without_its_chec
         args = ("run", "--task", "tiny_sealed", "--task", "tiny_truthfulqa", "--limit", "4", "--out", "run", *judge)
         first = in_process(*args, cwd=tmp_path)
         assert first.status == 3
-        assert re.search(r"could not be reached for \d of 12 responses \(status 500\)", first.err)
+        assert re.search(r"gave no verdict on \d of 12 responses \(status 500\)", first.err)
         assert len(answered) == 5
         assert "`cst-bench judge run`" in first.err
         status = Manifest.read(tmp_path / "run").status
