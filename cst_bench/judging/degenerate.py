@@ -236,11 +236,11 @@ def _is_random_letters(text: str) -> bool:
     return share >= _NATURAL_SHARE + _SPREAD / math.sqrt(len(letters))
 
 
-_GLUED = re.compile(r"[A-Za-z]\d+[A-Za-z]|[A-Za-z][!?,;:*{}<>$%|`~\\\"]+[A-Za-z]")
+_GLUED = re.compile(r"[A-Za-z]\d+[A-Za-z]|[A-Za-z][!?,;:*{}<>$%|`~\\\"=@#^&+\[\]]+[A-Za-z]")
 """A number or punctuation mark within a word."""
 _CAPITAL_WITHIN = re.compile(r"[^\W\d_A-Z][A-Z]")
 _GLUED_SHARE = 1 / 5
-_MIN_CHUNKS = 10
+_MIN_CHUNKS = 8
 
 
 def _is_glued(text: str) -> bool:
