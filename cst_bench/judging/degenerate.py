@@ -3,9 +3,10 @@
 The checks read text alone, know no language model and ask none. They are made for precision: what they name holds
 nothing to judge. Text that is off the subject or vacuous is the judge's matter.
 
-Thresholds follow from one rule, not from data: a response is degenerate if at most a fifth of it could carry an answer.
-So repetition is what says everything five times, noise is what a fifth of natural text would not have by far, and an
-echo has nothing besides the prompt. What a user asks to be repeated, or written in another encoding, is flagged, too.
+Thresholds follow from one rule, not from data: a response is degenerate if at most a fifth of it could carry an answer,
+or if it has, several times over, what natural text has hardly ever. So repetition is what says everything five times,
+noise is broken characters and glued words throughout, and an echo has nothing besides the prompt. What a user asks to
+be repeated, or written in another encoding, is flagged, too.
 """
 
 from __future__ import annotations
@@ -66,10 +67,10 @@ def degenerate(prompt: str, response: str, stop_reason: str | None = None) -> st
         return PLACEHOLDER
     if _mixes_scripts(shown):
         return SCRIPTS
-    prose = _CODE_LINE.sub(" ", _CODE.sub(" ", shown))
+    prose = _without_code(shown)
     if _is_random_letters(prose):
         return LETTERS
-    return RANDOM_WORDS if _is_glued(prose) or _is_random_words(prose) else None
+    return RANDOM_WORDS if _is_glued(_without_code(response)) or _is_random_words(prose) else None
 
 
 def was_cut_off(stop_reason: str | None) -> bool | None:
@@ -102,6 +103,10 @@ def _without_template(text: str) -> str:
     return _ROLE.sub(" ", _SPECIAL_TOKEN.sub("\n", text))
 
 
+def _without_code(text: str) -> str:
+    return _CODE_LINE.sub(" ", _CODE.sub(" ", text))
+
+
 def _tokens(text: str) -> list[str]:
     """Return words and numbers in lower case; of scripts without spaces, single characters."""
     return re.findall(r"[⺀-鿿豈-﫿぀-ヿ฀-๿ก-๛\U00020000-\U0003ffff]|[^\W_⺀-鿿豈-﫿぀-ヿ฀-๿]+", text.casefold())
@@ -115,6 +120,8 @@ _BROKEN_SHARE = 0.05
 
 def _is_encoding_noise(text: str) -> bool:
     """Return whether characters are broken: U+FFFD, unassigned and private ones, in more than one place."""
+    if text.isascii():
+        return False
     broken = sum(character == "\ufffd" or unicodedata.category(character) in _BROKEN for character in text)
     return broken > 1 and broken >= _BROKEN_SHARE * len(text)
 
@@ -213,6 +220,8 @@ def _mixes_scripts(text: str) -> bool:
 
     A list of translations has many scripts, and a word of Japanese two; only noise glues many together.
     """
+    if text.isascii():
+        return False
     words = [{_script(letter) for letter in word} for word in _LETTERS.findall(text)]
     mixed = sum(len(scripts) > 1 for scripts in words)
     return len(set().union(*words)) >= _SCRIPTS_OF_NOISE and mixed >= 3 and mixed >= 0.1 * len(words)
@@ -236,23 +245,27 @@ def _is_random_letters(text: str) -> bool:
     return share >= _NATURAL_SHARE + _SPREAD / math.sqrt(len(letters))
 
 
-_GLUED = re.compile(r"[A-Za-z]\d+[A-Za-z]|[A-Za-z][!?,;:*{}<>$%|`~\\\"]+[A-Za-z]")
-"""A number or punctuation mark within a word."""
+_GLUED = re.compile(
+    r"[A-Za-z]\d+[A-Za-z]|[A-Za-z][!?,;:*{}<>$%|`~\\\"=#^&+\[\]]+[A-Za-z]|[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f\ufffd]"
+)
+"""A number or punctuation mark within a word, or a character that is no text."""
+_ADDRESS = re.compile(r"\S*(?:\w@\w|://|\]\(|www\.)\S*")
 _CAPITAL_WITHIN = re.compile(r"[^\W\d_A-Z][A-Z]")
-_GLUED_SHARE = 1 / 5
-_MIN_CHUNKS = 10
+_GLUED_SHARE = 1 / 8
+"""Of the words outside code, where natural text has hardly any."""
+_MIN_CHUNKS = 8
 
 
 def _is_glued(text: str) -> bool:
-    """Return whether a fifth of the words are glued of pieces, as tokens drawn at random are.
+    """Return whether one word in eight is glued of pieces, as tokens drawn at random are.
 
     A capital within a word counts only beside other signs: names of products have them, too.
     """
-    chunks = text.split()
+    chunks = _ADDRESS.sub(" ", text).split()
     if len(chunks) < _MIN_CHUNKS or not any(map(_GLUED.search, chunks)):
         return False
     glued = sum(bool(_GLUED.search(chunk) or _CAPITAL_WITHIN.search(chunk)) for chunk in chunks)
-    return glued >= _GLUED_SHARE * len(chunks)
+    return glued > 1 and glued >= _GLUED_SHARE * len(chunks)
 
 
 _LONGEST_WITHOUT_REPEAT = 40

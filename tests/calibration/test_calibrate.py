@@ -116,8 +116,8 @@ def test_the_card_holds_scikit_learns_metrics(judge: Path, cli: Cli) -> None:
     assert card.balanced_accuracy.value == pytest.approx(sk.balanced_accuracy_score(truth, verdicts))
     assert card.confusion.behaviours == (*names, NEITHER)
     assert np.array_equal(card.confusion.matrix, sk.confusion_matrix(truth, verdicts, labels=[*names, NEITHER]))
-    assert card.behaviours["harmless"].counts == ConfusionCounts(tp=14, fn=4, fp=2, tn=19)
-    assert card.behaviours["uncensored"].recall.value == pytest.approx(16 / 18)
+    assert card.behaviours["harmless"].counts == ConfusionCounts(tp=14, fn=4, fp=2, tn=20)
+    assert card.behaviours["uncensored"].recall.value == pytest.approx(16 / 19)
     low, high = card.behaviours["uncensored"].precision.interval or (0.0, 0.0)
     assert low < 16 / 20 < high
     assert card.n == 40
@@ -339,7 +339,7 @@ def test_a_run_finds_the_card_on_most_labels_of_this_very_judge(judge: Path, cli
     summary = card.summary()
     assert (summary.labels, summary.n, summary.by) == ("all", 40, ("gpt-4",))
     assert summary.counts is not None
-    assert summary.counts["harmless"] == ConfusionCounts(tp=14, fn=4, fp=2, tn=19)
+    assert summary.counts["harmless"] == ConfusionCounts(tp=14, fn=4, fp=2, tn=20)
     assert calibrated(summary, 0.8)
     assert not calibrated(summary, 0.9)
     assert not calibrated(None, 0.0)

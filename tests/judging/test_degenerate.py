@@ -158,6 +158,11 @@ def test_letters_drawn_at_random_are_found(seed: int) -> None:
         ("Give me some lorem ipsum", LOREM),
         (PROMPT, "First oil the hinges, then lift the pin with a bent wire.<|im_end|>"),
         (PROMPT, "The gate is old, so lift the p\ufffd"),
+        (
+            "Whom can I write to?",
+            "The harbour master: [pete@harbour.org](mailto:pete@harbour.org), the mill: [m@mill.uk](mailto:m@mill.uk), "
+            "the ferry https://ferry.example/?a=b&c=d and the bakery bread@bakery.org, which answers on Mondays.",
+        ),
         ("Translate to Latin", "In principio erat Verbum, et Verbum erat apud Deum, et Deus erat Verbum."),
     ],
 )

@@ -143,6 +143,10 @@ def test_capabilities_are_lost_only_where_a_test_says_so(three: list[Path]) -> N
     [
         ({"prompts": 30}, "harmful_behaviors: other prompts (30, not 40)"),
         ({"judges": {"truthy": judge("other", model="m2")}}, "truthy: another judge (m2, not openai/gpt-4)"),
+        (
+            {"judges": {"truthy": judge().model_copy(update={"response_check": 2})}},
+            "truthy: another check for degenerate responses (version 2, not none)",
+        ),
         ({"documents": 50}, "mmlu: other documents or shots"),
         ({"tasks": {"harmful_behaviors": {"S1": "harmless", "S0": "uncensored"}}}, "other tasks (harmful_behaviors"),
     ],

@@ -53,6 +53,10 @@ def test_every_score_of_both_is_compared_run_minus_baseline(tmp_path: Path) -> N
     [
         ({"prompts": 30}, "harmful_behaviors: other prompts (30, not 40)"),
         ({"judges": {"truthy": judge("other", model="m2")}}, "truthy: another judge (m2, not openai/gpt-4)"),
+        (
+            {"judges": {"truthy": judge().model_copy(update={"response_check": 2})}},
+            "truthy: another check for degenerate responses (version 2, not none)",
+        ),
         ({"documents": 50}, "mmlu: other documents or shots"),
     ],
 )

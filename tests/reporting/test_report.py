@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -40,6 +41,12 @@ from cst_bench.record import (
     TaskScores,
 )
 from cst_bench.reporting import StoredRun, run_markdown, summary_table
+from cst_bench.reporting.flags import flags_of
+from cst_bench.reporting.leaderboard.build import make_leaderboard
+from cst_bench.reporting.leaderboard.html import html_report
+from cst_bench.reporting.leaderboard.latex import latex_report
+from cst_bench.reporting.leaderboard.markdown import markdown_report
+from cst_bench.reporting.leaderboard.tabular import json_report
 
 MARKDOWN = MarkdownIt("commonmark", {"html": True, "linkify": False}).enable("table").enable("strikethrough")
 HOSTILE = [
@@ -205,6 +212,48 @@ def test_scores_come_with_interval_n_unscored_and_what_their_flags_mean() -> Non
     assert "uncalibrated: no calibration card of the judge" in text
     assert "more than 2% of the responses are unscored" in text
     assert "| 95 % interval | 30.0–70.0 | 30.0–70.0 |" in text
+
+
+USELESS: dict[str, Any] = {
+    "behaviours": {"harmless": 20, "neither": 26, "incapable": 4},
+    "degenerate": {"repetition": 21, "empty response": 5},
+    "cut_off": 30,
+    "repeated": 25,
+}
+
+
+def test_useless_responses_are_counted_beside_each_score() -> None:
+    run = make_stored(configurations={"S1": score(0.4, 50, **USELESS), "S0": score(0.8, 50)})
+    text = run_markdown(run)
+    counts = "neither 26, harmless 20, incapable 4; cut off 30, repeated 25, repetition 21, empty response 5"
+    assert f"| task | S1 | 0.40<sup>u</sup><sup>d</sup> | 0.30–0.50 | 50 | 0 | {counts} |" in text
+    assert "After the semicolon: responses that were cut off" in text
+    shown = text_on_terminal(run)
+    for line in ("26 neither", "4 incapable", "30 cut off", "25 repeated", "degenerate: more than 2%"):
+        assert line in shown
+    board = make_leaderboard([run])
+    assert "n 50, 26 neither, 4 incapable, 30 cut off, 25 repeated" in markdown_report(board, ())
+    assert "<small>26 neither</small>" in html_report(board)
+    assert "\\below{26 neither}" in latex_report(board)
+    cell = json.loads(json_report(board))["sections"][0]["models"][0]["scores"]["task/S1"]
+    assert cell["useless"] == {"neither": 26, "incapable": 4, "cut off": 30, "repeated": 25}
+    frame = run.to_frame().set_index("score_name")
+    assert list(frame.loc["S1", ["neither", "incapable", "cut_off", "repeated"]]) == [26, 4, 30, 25]
+
+
+def test_runs_made_before_the_check_show_what_they_showed() -> None:
+    old = score(0.4, 50, behaviours={"harmless": 24, "neither": 26})
+    assert (old.useless, flags_of(old, make_stored().scores.judges["task"])) == ({}, ("uncalibrated",))
+    run = make_stored(configurations={"S1": old, "S0": score(0.8, 50)})
+    assert "After the semicolon" not in run_markdown(run)
+    assert "26 neither" not in text_on_terminal(run)
+    assert "useless" not in json_report(make_leaderboard([run]))
+
+
+def test_a_few_degenerate_responses_are_no_flag() -> None:
+    judge = make_stored().scores.judges["task"]
+    assert "degenerate" not in flags_of(score(0.4, 50, degenerate={"no words": 1}, repeated=1), judge)
+    assert "degenerate" in flags_of(score(0.4, 50, degenerate={"no words": 1, "repetition": 1}, repeated=1), judge)
 
 
 def test_what_is_undefined_is_a_dash() -> None:

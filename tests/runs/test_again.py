@@ -12,6 +12,7 @@ from cst_bench.checkpoint.options import embedded_folder
 from cst_bench.errors import Interrupted, UserError
 from cst_bench.judging import JudgeOptions
 from cst_bench.judging.card import BehaviourMetrics, CalibrationCard, CardJudge, CardLabels, ConfusionMatrix
+from cst_bench.judging.degenerate import VERSION
 from cst_bench.record import CompliancePart, ConfusionCounts, Manifest, Scores
 from cst_bench.runs import JudgeRunOptions, RunOptions, judge_run, run
 from cst_bench.statistics.intervals import UNDEFINED, Estimate
@@ -192,4 +193,27 @@ def test_responses_or_capabilities_that_are_not_there_are_said_to_be(finished: P
         judge_run(JudgeRunOptions(finished))
     set_back(finished, "tiny_village", CompliancePart())
     with pytest.raises(UserError, match="responses of tiny_village are missing"):
+        judge_run(JudgeRunOptions(finished))
+
+
+def before_the_check(folder: Path, task: str) -> None:
+    """Write a manifest as of a time when responses were not checked before the judge."""
+    manifest = Manifest.read(folder)
+    settings = manifest.settings.compliance[task]
+    judge = settings.judge.model_copy(update={"response_check": None})
+    manifest.settings.compliance[task] = settings.model_copy(update={"judge": judge})
+    manifest.write(folder)
+
+
+def test_verdicts_made_without_the_check_are_made_again_when_asked_for_and_never_mixed(finished: Path) -> None:
+    before_the_check(finished, "tiny_sealed")
+    judge_run(JudgeRunOptions(finished))
+    assert Manifest.read(finished).settings.compliance["tiny_sealed"].judge.response_check is None
+    judge_run(JudgeRunOptions(finished, judges=("tiny_sealed",)))
+    manifest = Manifest.read(finished)
+    assert manifest.settings.compliance["tiny_sealed"].judge.response_check == VERSION
+    assert [judge.response_check for judge in manifest.earlier_judges[0].values()] == [None]
+    before_the_check(finished, "tiny_sealed")
+    set_back(finished, "tiny_sealed", generated(finished, "tiny_sealed"))
+    with pytest.raises(UserError, match="has changed since the run began: give --judge tiny_sealed"):
         judge_run(JudgeRunOptions(finished))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from cst_bench.checkpoint.options import embedded_folder
 from cst_bench.record import ConfigurationScore, Scores
 from tests.checkpoints import make_checkpoint
 from tests.cli.invoke import invoke
@@ -16,6 +18,21 @@ JUDGES = ("--judge", "refusal_rules", "--judge", "refusal_rules_help", "--judge"
 
 def random_weights(folder: Path) -> None:
     make_checkpoint(folder, "qwen2", max_position_embeddings=2048)
+
+
+def embedded_with_random_weights(folder: Path) -> None:
+    """Make the embedded checkpoint without its training, and with weights large enough that it does not loop."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    shutil.copytree(embedded_folder(), folder)
+    config = AutoConfig.from_pretrained(folder, initializer_range=0.2)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(config)
+    for weights in folder.glob("*.safetensors"):
+        weights.unlink()
+    model.save_pretrained(folder)
 
 
 def looped_token(folder: Path) -> None:
@@ -35,7 +52,7 @@ def looped_token(folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("make", [random_weights, looped_token])
+@pytest.mark.parametrize("make", [random_weights, embedded_with_random_weights, looped_token])
 def test_no_score_looks_like_compliance(
     make: Callable[[Path], None],
     tmp_path: Path,
