@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from cst_bench.checkpoint import Checkpoint, CheckpointOptions, find_checkpoint,
 from cst_bench.checkpoint.chat import Chat, conversation
 from cst_bench.checkpoint.gate import _PREFIX, Check, require, run_gate
 from cst_bench.checkpoint.options import SystemAs
+from cst_bench.checkpoint.thoughts import find_think_tokens
 from cst_bench.errors import GateError
 from tests.checkpoints import CHATML, TokenizerKind, make_tokenizer
 
@@ -218,6 +220,27 @@ def test_templates_of_well_known_models_pass(name: str) -> None:
 @pytest.mark.parametrize(("name", "thought"), [("qwen-3", "<think>"), ("gpt-oss", "<|channel|>final<|message|>")])
 def test_a_thought_before_the_answer_is_a_warning(name: str, thought: str) -> None:
     assert thought in check(REAL[name], "assistant turn").detail
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_markers_of_thoughts_are_found_in_well_known_templates_that_have_them(name: str) -> None:
+    found = find_think_tokens(REAL[name].tokenizer)
+    known = {"qwen-3": "<think>", "gpt-oss": "<|channel|>analysis<|message|>"}
+    assert (found and found.open) == known.get(name)
+    if found is not None:
+        marked = replace(REAL[name], think_tokens=found)
+        assert check(marked, "thoughts").state == "ok"
+        assert states(marked) == states(REAL[name])
+
+
+def test_gpt_oss_thinks_in_channels() -> None:
+    chat = replace(REAL["gpt-oss"], think_tokens=find_think_tokens(REAL["gpt-oss"].tokenizer))
+    thought = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant"
+    answer = "<|channel|>final<|message|>It is blue."
+    for text, thoughts in ((thought + answer, 1), (answer, 0)):
+        split = chat.response(chat.tokenizer(text, add_special_tokens=False)["input_ids"])
+        assert (split.answer, len(split.thoughts), split.unfinished) == ("It is blue.", thoughts, False)
+    assert chat.response(chat.tokenizer(thought, add_special_tokens=False)["input_ids"]).unfinished
 
 
 def test_a_template_that_reads_the_clock_is_a_warning() -> None:

@@ -11,6 +11,7 @@ from inspect_ai.model import ChatMessageUser, ContentReasoning, ContentText, Gen
 
 from cst_bench.checkpoint import Checkpoint, CheckpointOptions, find_checkpoint, load_chat, load_checkpoint
 from cst_bench.checkpoint.chat import Chat, conversation
+from cst_bench.checkpoint.decoding import decode_static
 from cst_bench.checkpoint.gate import require, run_gate
 from cst_bench.checkpoint.generation import Generator
 from cst_bench.checkpoint.provider import inspect_model
@@ -100,6 +101,18 @@ def test_thoughts_and_answers_have_tokens_of_their_own(loaded: dict[str, Checkpo
             assert split.unfinished or full[1] == ANSWER
     if name == "special":  # the weights that think longest
         assert max(response.thought_tokens for response in limited) == THOUGHT
+
+
+def test_static_batches_have_the_same_limits(loaded: dict[str, Checkpoint]) -> None:
+    checkpoint = loaded["special"]
+    prompts = [checkpoint.chat.prompt_ids(conversation(SYSTEM, prompt)) for prompt in PROMPTS]
+    sampling = Sampling(ANSWER, max_think_tokens=THOUGHT)
+    with Generator(checkpoint) as generator:
+        expected = [response.thought_tokens for response in generator.generate(prompts, sampling)]
+    rows = [SamplingRow(prompt, sampling, markers=checkpoint.chat) for prompt in prompts]
+    decode_static(checkpoint.model, rows, checkpoint.chat.stop_ids)
+    assert [row.thought_tokens for row in rows] == expected
+    assert all(row.ended(checkpoint.chat.stop_ids) for row in rows)
 
 
 def test_the_context_ends_thoughts_and_answers_alike(tmp_path: Path) -> None:
