@@ -77,7 +77,9 @@ class RunFolder:
         Judges that others take the place of are kept in the manifest.
         """
         tasks = self.settings.compliance
-        replaced = {name: tasks[name].judge for name, new in judges.items() if tasks[name].judge.sha256 != new.sha256}
+        replaced = {
+            name: tasks[name].judge for name, new in judges.items() if not new.gives_verdicts_of(tasks[name].judge)
+        }
         settings = self.settings.model_copy(
             update={
                 "compliance": {

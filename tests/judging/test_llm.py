@@ -177,7 +177,7 @@ def test_what_stays_broken_is_an_interruption_in_bounded_time_and_the_next_call_
 def test_a_dead_server_is_not_asked_for_every_case(tmp_path: Path) -> None:
     cases = [Case("How?", f"So {i}.") for i in range(400)]
     with serving(status(503)) as server:
-        with pytest.raises(JudgeUnavailable, match="for 400 of 400"):
+        with pytest.raises(JudgeUnavailable, match="on 400 of 400"):
             ask(judge_at(server, tmp_path, retries=0), cases)
         assert len(server.asked) < 40
 

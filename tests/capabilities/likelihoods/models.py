@@ -53,9 +53,9 @@ PACKED: dict[str, tuple[str, dict[str, Any]]] = {
 STOCK: dict[str, tuple[str, dict[str, Any], str]] = {
     "gemma2": ("gemma2", {**_GROUPED, "head_dim": 16}, "soft-cap"),
     "gpt-oss": ("gpt_oss", {**_GROUPED, "num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 8}, "s_aux"),
-    "bloom": ("bloom", {}, "exchangeable"),
-    "gptj": ("gptj", {"rotary_dim": 4}, "exchangeable"),
-    "falcon": ("falcon", {"alibi": True}, "exchangeable"),
+    "bloom": ("bloom", {}, "cannot be replaced"),
+    "gptj": ("gptj", {"rotary_dim": 4}, "cannot be replaced"),
+    "falcon": ("falcon", {"alibi": True}, "cannot be replaced"),
     "mamba": ("mamba", {"state_size": 4}, "layers other than"),
     "llama4": ("llama4_text", {**_GROUPED, "head_dim": 8, "num_local_experts": 2, "intermediate_size_mlp": 64},
                "layers other than"),
