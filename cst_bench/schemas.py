@@ -46,13 +46,14 @@ def _of_model(name: str) -> Callable[[], dict[str, JsonValue]]:
 def _of_judge() -> dict[str, JsonValue]:
     """Make the schema of a judge file, whose other keys depend on its `kind`."""
     from cst_bench.judging.cascade import CascadeFile
+    from cst_bench.judging.encoder import EncoderFile
     from cst_bench.judging.guard import GuardFile
     from cst_bench.judging.llm import LlmFile
     from cst_bench.judging.panel import PanelFile
     from cst_bench.judging.rules import RulesFile
     from cst_bench.judging.trained import ClassifierFile
 
-    files = RulesFile | LlmFile | ClassifierFile | GuardFile | PanelFile | CascadeFile
+    files = RulesFile | LlmFile | ClassifierFile | GuardFile | PanelFile | CascadeFile | EncoderFile
     schema = TypeAdapter(Annotated[files, Field(discriminator="kind")]).json_schema()
     return {"title": "Judge", "description": "A judge file; its kind decides which other keys it has.", **schema}
 

@@ -19,7 +19,8 @@ from typing import Any
 
 import yaml
 
-from cst_bench.calibration.calibration_report import write_calibration
+from cst_bench.calibration.calibration_report import write_bench, write_calibration
+from cst_bench.calibration.judge_comparison import JudgeBench
 from cst_bench.content import content_root
 from cst_bench.files import write_json, write_text
 from cst_bench.judging.card import read_card
@@ -32,6 +33,7 @@ ROOT = content_root()
 TINY = ROOT / "reports" / "tiny"
 STORED = TINY / "runs"
 CARDS = ROOT / "judges" / "cards"
+PEOPLE = ROOT / "reports" / "judges" / "people"
 BENCHMARKS = ROOT / "reports" / "benchmarks"
 SET, SEED = "multi", 0
 
@@ -54,8 +56,9 @@ def publish(out: Path) -> None:
     """Write everything that follows from the stored runs, into a folder laid out as reports/."""
     steps = f"{SET}-dpo_steps-{SEED} is DPO with as many optimizer steps as CST, which has twice the rows."
     write_reports([STORED], out / "tiny" / "leaderboard", list(FORMATS), notes=[steps])
-    for path in sorted(CARDS.glob("*.json")):
+    for path in sorted(CARDS.rglob("*.json")):
         write_calibration(out / "judges" / path.stem, read_card(path), None)
+    write_bench(out / "judges" / "people", JudgeBench.read(PEOPLE))
     write_json(out / "made_with.json", {"matplotlib": version("matplotlib")})
     write_text(out / "benchmarks" / "README.md", f"# Benchmarks\n\n{benchmark_table()}")
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cst_bench.calibration.card_making import make_calibration
+from cst_bench.calibration.card_making import JudgedLabels, judge_labels, make_card
+from cst_bench.calibration.drift import CalibrationVerdicts
+from cst_bench.calibration.held_out import held_out_verdicts
 from cst_bench.calibration.label_sets import load_labels
 from cst_bench.calibration.labels import join, shipped_labels
 from cst_bench.calibration.training_card import trained_on
-from cst_bench.files import slug
-from cst_bench.judging import JudgeOptions, find_judge, load_judge
+from cst_bench.files import prompt_hash, slug, user_cache_folder
+from cst_bench.judging import JudgeOptions, ask, find_judge, load_judge
 from cst_bench.judging.card import OWN, CalibrationCard
 from cst_bench.progress import Progress, Silent
+from cst_bench.statistics.agreement import Agreement, agreement
 from cst_bench.statistics.classification import OVERALL, PER_BEHAVIOUR
 from cst_bench.statistics.intervals import Estimate
 
@@ -42,6 +45,8 @@ class CalibrateOptions:
     """Label of the files → behaviour."""
     split: str | None = None
     """Split of the labelled responses to use; all but `train` if None."""
+    repeat: int = 1
+    """Times to ask the judge; from 2 on, the card has its agreement with itself."""
     seed: int = 0
     """Bootstrap seed."""
     out: Path | None = None
@@ -101,9 +106,42 @@ def calibrate(options: CalibrateOptions, progress: Progress | None = None) -> Ca
         fields=sorted(judge.fields),
     )
     labels = join(sets, leave_out=() if options.split else ("train",))
-    with (progress or Silent()).stage(f"{judge.name}: verdicts", len(labels.rows)) as count:
-        card = make_calibration(judge, labels, seen=trained_on(path), seed=options.seed, count=count)
+    progress = progress or Silent()
+    with progress.stage(f"{judge.name}: verdicts", len(labels.rows)) as count:
+        judged = judge_labels(
+            judge,
+            labels,
+            seen=trained_on(path),
+            held_out=held_out_verdicts(judge, path),
+            seed=options.seed,
+            count=count,
+        )
+    card = make_card(
+        judge, judged.labels, judged.verdicts, seconds=judged.seconds, seed=options.seed, panel=judged.panel
+    )
+    if options.repeat > 1:
+        card = card.model_copy(update={"retest": _retest(path, judged, options, progress)})
+    left_out = len(labels.rows) - card.labels.n
+    if left_out:
+        progress.note(
+            f"{left_out} of {len(labels.rows)} responses are left out: {judge.name} was trained on them, and no "
+            "training had left out their prompt and model"
+        )
     names = filter(None, (judge.name, options.judge_options.model, labels.name))
     folder = options.out or OWN / "-".join(map(slug, names))
+    CalibrationVerdicts.of(judged.labels, judged.verdicts).write(folder)
     write_calibration(folder, card, labels if options.show_text else None)
     return CalibrationResult(card, folder)
+
+
+def _retest(path: Path, first: JudgedLabels, options: CalibrateOptions, progress: Progress) -> Agreement:
+    """Ask the judge again, each time with a cache of its own, and return its agreement with itself."""
+    cache = options.judge_options.cache or user_cache_folder()
+    rows = first.labels.rows
+    columns = [[verdict.behaviour for verdict in first.verdicts]]
+    for time in range(2, options.repeat + 1):
+        again = load_judge(str(path), options=replace(options.judge_options, cache=cache / f"repeat-{time}"))
+        with progress.stage(f"{again.name}: verdicts, time {time} of {options.repeat}", len(rows)) as count:
+            columns.append([verdict.behaviour for verdict in ask(again, [row.case for row in rows], count)])
+    names = [f"time {time}" for time in range(1, options.repeat + 1)]
+    return agreement(names, columns, [prompt_hash(row.case.prompt) for row in rows], seed=options.seed)

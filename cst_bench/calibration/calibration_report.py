@@ -18,6 +18,7 @@ from cst_bench.escape import cell
 from cst_bench.files import write_text
 from cst_bench.judging.card import CalibrationCard
 from cst_bench.numbers import DASH, ends, number
+from cst_bench.statistics.agreement import Agreement
 from cst_bench.statistics.intervals import Estimate, Interval
 from cst_bench.templates import markdown_environment, report_templates
 
@@ -65,6 +66,15 @@ def calibration_table(card: CalibrationCard) -> RenderableType:
         table,
         ", ".join(f"{TITLES[name]} {_number(estimate.value)}" for name, estimate in others.items()),
         f"{len(card.disagreements)} disagreements, {sum(card.unscored.values())} unscored of {card.labels.n}",
+        *([] if card.retest is None else [_retest_line(card.retest)]),
+    )
+
+
+def _retest_line(retest: Agreement) -> str:
+    same, alpha = retest.raw, retest.krippendorff_alpha
+    return (
+        f"asked {len(retest.scored)} times: {_number(same.value)} ({_ends(same.interval)}) of pairs of verdicts are "
+        f"the same, Krippendorff's alpha {_number(alpha.value)}"
     )
 
 
@@ -106,9 +116,10 @@ def write_attack(folder: Path, result: AttackResult) -> None:
     result.write(folder)
 
 
-MARKS = {"judged": "", "released": "†", "people": "‡", "published": "§"}
+MARKS = {"judged": "", "held out": "*", "released": "†", "people": "‡", "published": "§"}
 """Source of a row's verdicts → its mark in tables."""
 MEANINGS = {
+    "held out": "trained on the set: verdicts of trainings that had left out the prompt (and, on XSTest, the model)",
     "released": "verdicts that come with the labels",
     "people": "annotators against each other, every pair both ways: what a person reaches as the judge",
     "published": "as published, on the whole set",

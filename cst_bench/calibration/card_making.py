@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import cast
@@ -17,7 +17,7 @@ from cst_bench.calibration.slices import Pairs, slice_metrics
 from cst_bench.calibration.training_card import short
 from cst_bench.errors import UserError
 from cst_bench.files import prompt_hash
-from cst_bench.judging import Case, Judge, Verdict, all_behaviours, ask, total_spent
+from cst_bench.judging import Case, Judge, Verdict, all_behaviours, ask, total_spent, verdict_of_checks
 from cst_bench.judging.card import (
     BehaviourMetrics,
     CalibrationCard,
@@ -44,11 +44,24 @@ from cst_bench.statistics.classification import (
 from cst_bench.statistics.intervals import UNDEFINED, Estimate
 
 
+@dataclass(frozen=True)
+class JudgedLabels:
+    """Labelled responses and a judge's verdicts on them."""
+
+    labels: LabelSet
+    verdicts: Sequence[Verdict]
+    seconds: float
+    """Time for all of them."""
+    panel: Agreement | None
+    """Agreement of a panel's members."""
+
+
 def make_calibration(
     judge: Judge,
     labels: LabelSet,
     *,
     seen: frozenset[str] = frozenset(),
+    held_out: Mapping[str, Verdict] | None = None,
     seed: int = 0,
     count: Callable[[int], None] | None = None,
 ) -> CalibrationCard:
@@ -57,29 +70,73 @@ def make_calibration(
     Args:
         judge: Any judge.
         labels: Labelled responses of its behaviours, or of `neither`.
-        seen: Short hashes of the labelled responses that the judge was trained on (`trained_on`).
+        seen: As `judge_labels`.
+        held_out: As `judge_labels`.
         seed: Bootstrap seed.
         count: Called with the number of new verdicts.
 
     Raises:
+        UserError: as `judge_labels`.
+        JudgeUnavailable: some verdicts are missing.
+    """
+    judged = judge_labels(judge, labels, seen=seen, held_out=held_out, seed=seed, count=count)
+    return make_card(judge, judged.labels, judged.verdicts, seconds=judged.seconds, seed=seed, panel=judged.panel)
+
+
+def judge_labels(
+    judge: Judge,
+    labels: LabelSet,
+    *,
+    seen: frozenset[str] = frozenset(),
+    held_out: Mapping[str, Verdict] | None = None,
+    seed: int = 0,
+    count: Callable[[int], None] | None = None,
+) -> JudgedLabels:
+    """Judge labelled responses.
+
+    Of responses that the judge was trained on, those with a held-out verdict count with that, and others are left out.
+
+    Args:
+        judge: Any judge.
+        labels: Labelled responses of its behaviours, or of `neither`.
+        seen: Short hashes of the labelled responses that the judge was trained on (`trained_on`).
+        held_out: Short hash → verdict of a training that had left the response out, for a judge that has them.
+        seed: Bootstrap seed for the agreement of a panel.
+        count: Called with the number of new verdicts.
+
+    Raises:
         UserError: a label is not one of the judge's behaviours, a field that it needs is missing, or it was trained on
-            some of these responses.
+            some of these responses and has no held-out verdicts.
         JudgeUnavailable: some verdicts are missing.
     """
     check_behaviours(labels, judge.behaviours)
     _check_fields(judge, labels)
-    leaked = [row.id for row in labels.rows if short(row.key) in seen]
+    known = held_out or {}
+    kept = [row for row in labels.rows if short(row.key) in known or short(row.key) not in seen]
+    if known and 0 < len(kept) < len(labels.rows):
+        labels = LabelSet.of(labels.name, kept)
+    leaked = [row.id for row in labels.rows if short(row.key) in seen and short(row.key) not in known]
     if leaked:
         raise UserError(
             f"judge {judge.name} was trained on {len(leaked)} of the {len(labels.rows)} responses of {labels.name} "
             f"(row {leaked[0]}, …): calibrate it on others, such as --split test of a file that has splits"
         )
     recorded = _RecordedPanel(judge) if isinstance(judge, PanelJudge) else None
+    spared = [at for at, row in enumerate(labels.rows) if short(row.key) in known][_TIMED:]
+    asked = sorted(set(range(len(labels.rows))) - set(spared))
     started = time.monotonic()
-    verdicts = ask(cast(Judge, recorded or judge), [row.case for row in labels.rows], count)
-    seconds = time.monotonic() - started
+    answers = ask(cast(Judge, recorded or judge), [labels.rows[at].case for at in asked], count)
+    seconds = (time.monotonic() - started) * len(labels.rows) / len(asked)
+    verdicts = dict(zip(asked, answers, strict=True))
+    for at, row in enumerate(labels.rows):
+        if short(row.key) in known:
+            verdicts[at] = verdict_of_checks(judge, row.case) or known[short(row.key)]
     panel = None if recorded is None else recorded.agreement(seed)
-    return make_card(judge, labels, verdicts, seconds=seconds, seed=seed, panel=panel)
+    return JudgedLabels(labels, [verdicts[at] for at in range(len(labels.rows))], seconds, panel)
+
+
+_TIMED = 200
+"""Responses with a held-out verdict that the judge is asked about, too, to measure its speed."""
 
 
 @dataclass

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from cst_bench.calibration.card_making import estimates_by_prompt, make_calibration
+from cst_bench.calibration.held_out import held_out_verdicts
 from cst_bench.calibration.label_sets import FOLDER, LabelSetFile, find_label_set, load_labels
 from cst_bench.calibration.labels import Labelled, LabelSet
 from cst_bench.calibration.slices import Pairs, slice_metrics
@@ -60,9 +61,9 @@ class BenchRow(Record):
 
     judge: str
     """Name of the judge, with the model that it asks."""
-    source: Literal["judged", "released", "people", "published"]
-    """Where the verdicts come from: this comparison, a column of the label set, the set's annotators (one against
-    another), or figures that were published without verdicts."""
+    source: Literal["judged", "held out", "released", "people", "published"]
+    """Where the verdicts come from: this comparison; trainings that had left the responses out; a column of the label
+    set; the set's annotators, one against another; or figures that were published without verdicts."""
     n: int | None = None
     """Scored responses."""
     unscored: int = 0
@@ -210,22 +211,25 @@ def _judged(path: Path, judge: Judge, labels: LabelSet, seed: int, progress: Pro
     name = f"{judge.name} ({model})" if isinstance(model, str) else judge.name
     try:
         with progress.stage(f"{judge.name} on {labels.name}: verdicts", len(labels.rows)) as count:
-            card = make_calibration(judge, labels, seen=trained_on(path), seed=seed, count=count)
+            held_out = held_out_verdicts(judge, path)
+            card = make_calibration(judge, labels, seen=trained_on(path), held_out=held_out, seed=seed, count=count)
     except UserError as error:  # labels of other behaviours, or responses that it was trained on
         return BenchRow(judge=name, source="judged", note=str(error))
     calls = card.spent.calls if card.spent else 0
     cost = card.spent.cost_usd if card.spent else None
+    left_out = len(labels.rows) - card.labels.n
     return BenchRow(
         judge=name,
-        source="judged",
+        source="held out" if held_out else "judged",
         n=card.n,
         unscored=sum(card.unscored.values()),
         f1={behaviour: metrics.f1 for behaviour, metrics in card.behaviours.items()},
         macro_f1=card.macro_f1,
         accuracy=card.agreement,
         degrees=card.slices.get("degree", {}),
-        seconds_per_1000=round(1000 * card.seconds / len(labels.rows), 2),
+        seconds_per_1000=round(1000 * card.seconds / card.labels.n, 2),
         cost_per_1000=None if cost is None or not calls else round(1000 * cost / calls, 4),
+        note=f"{left_out} responses that it was trained on are left out." if left_out else None,
     )
 
 

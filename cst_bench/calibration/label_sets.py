@@ -190,7 +190,9 @@ def read_label_set(file: LabelSetFile, data: Path | None = None) -> LabelSet:
     for part, source in parts:
         for number, row in enumerate(source, 1):
             labelled = _labelled(file, row, number)
-            name = f"{part}/{labelled.id}" if len(parts) > 1 else labelled.id
+            name = (
+                f"{part}/{number}" if len(parts) > 1 else str(number)
+            )  # an id of the source may say what is in the row
             rows.append(replace(labelled, id=name, slices={"model": part, **labelled.slices}))
     return LabelSet.of(file.name, rows)
 
@@ -228,7 +230,7 @@ def _read(file: LabelSetFile, path: Path) -> list[Row]:
     for key, items in value.items():
         for number, item in enumerate(items if isinstance(items, list) else []):
             row = as_row(f"{path}, {key}, row {number}", item)
-            rows.append(Row(row.where, {"id": f"{key}-{number}", str(keyed_by): key, **row.values}))
+            rows.append(Row(row.where, {str(keyed_by): key, **row.values}))
     if not rows:
         raise UserError(f"{path}: the data file has no rows")
     return rows

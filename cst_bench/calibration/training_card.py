@@ -76,9 +76,37 @@ class JudgeTrainingCard(RecordFile):
     packages: dict[str, str]
 
 
+class HeldOutVerdicts(RecordFile):
+    """Verdicts of a judge that comes with the project, on labels that it was trained on.
+
+    They are those of trainings that had left out the response's prompt and, where a set has few of them, its model.
+    """
+
+    FILE_NAME: ClassVar[str] = "held_out.json"
+    WRITTEN_BY: ClassVar[str] = "`python scripts/local_judge.py --validate` writes it"
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    trained_on: tuple[str, ...]
+    """Short hashes of the responses that the judge was trained on."""
+    log_odds: dict[str, float]
+    """Short hash of a response → log odds of the judge's second behaviour, by a training that had left it out."""
+    figures: dict[str, JsonValue]
+    """Test → part of the judge (`encoder`, `cues`, `both`) → metrics."""
+
+
 def short(key: str) -> str:
     """Return the short hash by which a training card lists the responses that a judge has seen: 16 hex digits."""
     return hashlib.sha256(key.encode()).hexdigest()[:16]
+
+
+def read_held_out(judge_file: Path) -> HeldOutVerdicts | None:
+    """Read the held-out verdicts in the folder of a judge that comes with the project; None without them.
+
+    Raises:
+        UserError: the file is damaged, or of another schema version.
+    """
+    folder = judge_file.with_suffix("")
+    return HeldOutVerdicts.read(folder) if (folder / HeldOutVerdicts.FILE_NAME).is_file() else None
 
 
 def trained_on(judge_file: Path) -> frozenset[str]:
@@ -87,6 +115,9 @@ def trained_on(judge_file: Path) -> frozenset[str]:
     Raises:
         UserError: the file is not a training card, or of another schema version.
     """
+    held_out = read_held_out(judge_file)
+    if held_out is not None:
+        return frozenset(held_out.trained_on)
     folder = judge_file.parent
     if not (folder / JudgeTrainingCard.FILE_NAME).is_file():
         return frozenset()

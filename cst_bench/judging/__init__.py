@@ -22,6 +22,7 @@ from cst_bench.judging.judge import (
     in_terms_of,
     judge_cases,
     total_spent,
+    verdict_of_checks,
 )
 from cst_bench.judging.visible_text import visible
 
@@ -51,5 +52,6 @@ __all__ = [
     "load_judge",
     "read_judge_file",
     "total_spent",
+    "verdict_of_checks",
     "visible",
 ]

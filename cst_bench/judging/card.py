@@ -129,6 +129,8 @@ class CalibrationCard(RecordFile):
     slices: dict[str, dict[str, SliceMetrics]]
     panel: Agreement | None = None
     """Agreement of a panel's members."""
+    retest: Agreement | None = None
+    """Agreement of the judge with itself, asked several times."""
     disagreements: tuple[Disagreement, ...]
     seconds: float
     per_second: float | None
@@ -192,7 +194,7 @@ def _cards(judge_file: Path | None) -> Iterator[list[CalibrationCard]]:
     if beside is not None and beside.is_file():
         yield [read_card(beside)]
     yield [read_card(path) for path in sorted(OWN.glob("*/card.json"))]
-    yield [read_card(path) for path in sorted((content_root() / SHIPPED).glob("*.json"))]
+    yield [read_card(path) for path in sorted((content_root() / SHIPPED).rglob("*.json"))]
 
 
 def calibrated(summary: CalibrationSummary | None, min_f1: float) -> bool:

@@ -26,6 +26,7 @@ from cst_bench.judging.judge import (
     JudgeOptions,
     Verdict,
     describe_judge,
+    in_terms_of,
 )
 
 
@@ -147,8 +148,8 @@ def make(file: CascadeFile, path: Path, options: JudgeOptions) -> CascadeJudge:
     for source in sources:
         if read_judge_file(source).kind == CascadeJudge.kind:
             raise UserError(f"{path}: {judge_name(source)} is a cascade itself: name its judges instead")
-    first = load_judge(str(sources[0]), options=JudgeOptions(cache=options.cache))
-    second = load_judge(str(sources[1]), options=options)
+    first = in_terms_of(load_judge(str(sources[0]), options=JudgeOptions(cache=options.cache)), file.behaviours)
+    second = in_terms_of(load_judge(str(sources[1]), options=options), file.behaviours)
     for judge in (first, second):
         if set(judge.behaviours) != set(file.behaviours):
             raise UserError(

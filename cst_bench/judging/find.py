@@ -20,6 +20,7 @@ KINDS = {
     "guard": "cst_bench.judging.guard",
     "panel": "cst_bench.judging.panel",
     "cascade": "cst_bench.judging.cascade",
+    "encoder": "cst_bench.judging.encoder",
 }
 """Kind → module, which has the names of `JudgeKind`. Imported when used."""
 

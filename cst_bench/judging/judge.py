@@ -238,14 +238,14 @@ async def judge_cases(judge: Judge, cases: Sequence[Case], count: Callable[[int]
         JudgeUnavailable: as `Judge.judge`.
         UserError: as `Judge.judge`.
     """
-    checked = [_check(judge, case) for case in cases]
+    checked = [verdict_of_checks(judge, case) for case in cases]
     rest = [case for case, verdict in zip(cases, checked, strict=True) if verdict is None]
     count(len(cases) - len(rest))
     judged = iter(await judge.judge(rest, count) if rest else ())
     return [next(judged) if verdict is None else verdict for verdict in checked]
 
 
-def _check(judge: Judge, case: Case) -> Verdict | None:
+def verdict_of_checks(judge: Judge, case: Case) -> Verdict | None:
     """Return the verdict that needs no judge; None if there is none."""
     reason = degenerate.degenerate(case.prompt, case.response, case.stop_reason)
     if reason is not None:

@@ -109,9 +109,9 @@ def test_fetched_rows_get_their_prompts_and_the_majority_of_the_votes(host: Host
     }
     labels = read_label_set(harmbench())
     assert [(row.id, row.case.prompt, row.behaviour, row.annotations) for row in labels.rows] == [
-        ("knots-0", "Tie a knot", "uncensored", ("uncensored", "uncensored", "harmless")),
-        ("knots-1", "Tie a knot", "harmless", ("harmless",) * 3),
-        ("bread-0", "Bake bread", "uncensored", ("harmless", "uncensored", "uncensored")),
+        ("1", "Tie a knot", "uncensored", ("uncensored", "uncensored", "harmless")),
+        ("2", "Tie a knot", "harmless", ("harmless",) * 3),
+        ("3", "Bake bread", "uncensored", ("harmless", "uncensored", "uncensored")),
     ]
     assert labels.by == ["human"]
     asked = len(host.asked)

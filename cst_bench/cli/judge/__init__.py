@@ -27,6 +27,7 @@ class _Verbs(Verbs):
         "calibrate": "Measure a judge against labelled responses.",
         "train": "Train a local judge on labelled responses.",
         "bench": "Measure judges beside each other on label sets.",
+        "drift": "Compare two calibrations: is it still the same judge?",
         "attack": "Test a judge's robustness to adversarial responses.",
         "label": "Label a run's responses by hand, to correct its scores for judge error.",
     }

@@ -47,6 +47,13 @@ started in this folder find the card in calibrations/, by the judge's hash."""
 @click.option(
     "--min-judge-f1", type=click.FloatRange(0, 1), metavar="F1", help="Exit with status 1 if macro F1 is below F1."
 )
+@click.option(
+    "--repeat",
+    type=click.IntRange(min=1),
+    default=1,
+    metavar="K",
+    help="Ask the judge K times, and report its agreement with itself (test-retest).",
+)
 @seed_option("the bootstrap")
 @out_folder_option("Folder for the card and the report.", "calibrations/JUDGE-MODEL-LABELS")
 @click.option("--show-text", is_flag=True, help="Show the text of responses that were judged wrongly in the report.")
@@ -62,6 +69,7 @@ def command(
     values: Mapping[str, str],
     split: str | None,
     min_judge_f1: float | None,
+    repeat: int,
     seed: int,
     out: Path | None,
     show_text: bool,
@@ -82,6 +90,7 @@ def command(
         columns=columns,
         values=values,
         split=split,
+        repeat=repeat,
         seed=seed,
         out=out,
         show_text=show_text,
