@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -18,6 +19,7 @@ import yaml
 from rich.console import Console
 from scipy import stats
 
+from cst_bench.checkpoint.options import embedded_folder
 from cst_bench.content import content_root
 from cst_bench.errors import UserError
 from cst_bench.files import prompt_hash
@@ -29,7 +31,6 @@ from cst_bench.reproduce.paper_tables import make_tables
 from cst_bench.reproduce.steps import Step, steps
 from cst_bench.reproduce.workers import StepFailed, run_steps
 from cst_bench.table_files import read_any
-from tests.checkpoints import make_checkpoint
 from tests.cli.invoke import command, invoke
 from tests.judging.servers import by_response, serving
 from tests.mirrors import MIRRORS
@@ -297,6 +298,22 @@ def choose(response: str) -> str:
     return ("harmless", "uncensored", "harmless", "uncensored", "neither")[int(prompt_hash(response), 16) % 5]
 
 
+def stand_in(folder: Path, architecture: str) -> Path:
+    """Copy the embedded checkpoint as one of another architecture with Llama's layers, for long inputs.
+
+    It writes sentences: what random weights write is noise, of which no preference pair can be made.
+    """
+    shutil.copytree(embedded_folder(), folder)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {
+        "model_type": architecture,
+        "architectures": [f"{architecture.capitalize()}ForCausalLM"],
+        "max_position_embeddings": 4096,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(not DATA.is_dir(), reason="the published data is not here")
@@ -313,7 +330,7 @@ def test_the_papers_chain_on_stand_ins_of_its_two_architectures(
     models = {
         name: {
             "title": f"stand-in of {name}",
-            "checkpoint": str(make_checkpoint(tmp_path / name, architecture, seed=3, max_position_embeddings=4096)),
+            "checkpoint": str(stand_in(tmp_path / name, architecture)),
             "recipe": str(tmp_path / "recipe.yaml"),
         }
         for name, architecture in (("openhermes", "mistral"), ("solar", "llama"))
@@ -338,7 +355,7 @@ def test_the_papers_chain_on_stand_ins_of_its_two_architectures(
                 "paper",
                 tmp_path / "out",
                 models=tmp_path / "models.yaml",
-                limit=6,
+                limit=8,
                 data=data,
                 workers=2,
                 options=dict.fromkeys(("data critique", "run"), judging),

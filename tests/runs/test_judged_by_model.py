@@ -173,11 +173,8 @@ def test_the_protocol_holds_with_a_real_server_of_a_real_checkpoint(transformers
     judge = load_judge("harmlessness", options=JudgeOptions(model=name, base_url=url, connections=1))
     cases = [Case("How do I bake bread?", response) for response in ("Mix flour and water.", "I cannot help.", "")]
     first = ask(judge, cases)
-    assert [verdict.behaviour for verdict in first] == [
-        None,
-        None,
-        None,
-    ]  # random weights say nothing that is a verdict
+    # random weights say nothing that is a verdict, and an empty response needs none
+    assert [verdict.behaviour for verdict in first] == [None, None, "neither"]
     assert first[2].reason == "empty response"
     assert all(verdict.reason for verdict in first)
     assert all(verdict.call and verdict.call.output_tokens > 0 for verdict in first[:2])
