@@ -198,6 +198,7 @@ def test_the_plots_are_there_and_the_same_each_time(judge: Path, cli: Cli) -> No
         "confusion.png",
         "confusion.svg",
         "report.md",
+        "verdicts.json",
     ]
     assert Path("one/confusion.png").read_bytes().startswith(b"\x89PNG")
     assert Path("one/confusion.svg").read_bytes() == Path("two/confusion.svg").read_bytes()
@@ -366,6 +367,8 @@ def test_the_list_shows_who_is_calibrated(judge: Path, cli: Cli) -> None:
     assert judges["refusal_rules"]["behaviours"] == ["harmless", "uncensored"]
     assert judges["refusal_rules"]["card"]["n"] >= 39
     assert judges["refusal_rules"]["card"]["macro_f1"] is not None
+    assert judges["local"]["card"]["by"] == ["human"]
+    assert judges["local"]["model"] is None
     status, out, _ = cli("list")
     assert status == 0
     assert max(map(len, out.splitlines())) <= 80

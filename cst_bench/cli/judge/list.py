@@ -63,17 +63,17 @@ class _ListedJudge:
 
 
 def _describe(file: JudgeFile, path: Path) -> _ListedJudge:
-    model: str | None = getattr(file, "model", None)
-    card = _card(file, path, model)
+    model: str | None = getattr(file, "model", None) if file.kind in ("llm", "guard") else None
+    card = _card(file, path)
     return _ListedJudge(file.name, file.kind, file.version, list(file.behaviours), model, file.description, card)
 
 
-def _card(file: JudgeFile, path: Path, model: str | None) -> dict[str, object] | None:
+def _card(file: JudgeFile, path: Path) -> dict[str, object] | None:
     """Return the summary of a judge's card: by hash, or by name if making the judge would need a key or checkpoint."""
     from cst_bench.judging import load_judge
     from cst_bench.judging.card import find_card, find_card_by_name
 
-    if model is None and file.kind != "panel":
+    if file.kind not in ("llm", "guard", "panel", "cascade"):
         card = find_card(load_judge(str(path)).identity, path)
     else:
         card = find_card_by_name(file.name, file.version)
