@@ -16,7 +16,6 @@ def held_out_verdicts(judge: Judge, judge_file: Path) -> Mapping[str, Verdict]:
     Raises:
         UserError: as `read_held_out`.
     """
-    record = read_held_out(judge_file) if isinstance(judge, EncoderJudge) else None
-    if record is None or not isinstance(judge, EncoderJudge):
+    if not isinstance(judge, EncoderJudge) or (record := read_held_out(judge_file)) is None:
         return {}
     return {key: judge.verdict(value) for key, value in record.log_odds.items()}

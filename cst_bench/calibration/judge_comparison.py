@@ -20,16 +20,13 @@ from cst_bench.content import names
 from cst_bench.errors import UserError
 from cst_bench.judging import Judge, JudgeOptions, find_judge, load_judge
 from cst_bench.judging.card import SliceMetrics
-from cst_bench.judging.find import read_judge_file
+from cst_bench.judging.find import MODEL_KINDS, read_judge_file
 from cst_bench.progress import Progress, Silent
 from cst_bench.record import Record, RecordFile
 from cst_bench.statistics.intervals import UNDEFINED, Estimate
 
 if TYPE_CHECKING:
     import pandas
-
-_ASK_A_MODEL = ("llm", "guard", "panel", "cascade")
-"""Kinds of judges that take a model and an endpoint."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +177,7 @@ def _load(name: str, options: JudgeOptions) -> tuple[Path, Judge]:
     path = find_judge(name)
     if model:
         options = replace(options, model=model)
-    elif read_judge_file(path).kind not in _ASK_A_MODEL:
+    elif read_judge_file(path).kind not in MODEL_KINDS:
         options = JudgeOptions()
     return path, load_judge(str(path), options=options)
 

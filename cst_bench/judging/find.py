@@ -23,6 +23,8 @@ KINDS = {
     "encoder": "cst_bench.judging.encoder",
 }
 """Kind → module, which has the names of `JudgeKind`. Imported when used."""
+MODEL_KINDS = ("llm", "guard", "panel", "cascade")
+"""Kinds that take a model and an endpoint, or whose members do: making one may need a key or a checkpoint."""
 
 
 class JudgeKind(Protocol):

@@ -72,8 +72,9 @@ def _card(file: JudgeFile, path: Path) -> dict[str, object] | None:
     """Return the summary of a judge's card: by hash, or by name if making the judge would need a key or checkpoint."""
     from cst_bench.judging import load_judge
     from cst_bench.judging.card import find_card, find_card_by_name
+    from cst_bench.judging.find import MODEL_KINDS
 
-    if file.kind not in ("llm", "guard", "panel", "cascade"):
+    if file.kind not in MODEL_KINDS:
         card = find_card(load_judge(str(path)).identity, path)
     else:
         card = find_card_by_name(file.name, file.version)
