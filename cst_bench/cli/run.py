@@ -29,6 +29,7 @@ Examples:
   cst-bench run teknium/OpenHermes-2.5-Mistral-7B --suite paper
   cst-bench run ./my-adapter --suite paper --limit 20
   cst-bench run hf/google/gemma-2-2b-it --system-as user-prefix --task harmful_behaviors
+  cst-bench run ./my-model --suite paper --samples 5 --temperature 0.7 --wordings all
   cst-bench run openai/gpt-4o --task truthy --data truthy=truthy-dpo.parquet
   cst-bench run ./my-model --suite paper --judge-model openai/llama3 --judge-base-url http://localhost:11434/v1
 
@@ -55,10 +56,28 @@ provider's prefix (openai/…, vllm/…); hf/ORG/NAME is always the Hub. The sam
 @judge_options
 @card_options()
 @click.option(
+    "--wordings",
     "--wording",
+    "wordings",
+    multiple=True,
     show_default="each task's own",
     metavar="WORDING",
-    help="Wording of the system prompts, one that the task names.",
+    help="Wording of the system prompts, one that the task names, or `all` for those that training has not seen; "
+    "repeatable.",
+)
+@click.option(
+    "--samples",
+    type=click.IntRange(min=1),
+    default=1,
+    metavar="K",
+    help="Number of responses to each prompt, averaged within the prompt.",
+)
+@click.option(
+    "--temperature",
+    type=click.FloatRange(min=0),
+    show_default="each task's own",
+    metavar="T",
+    help="Sampling temperature of the responses.",
 )
 @data_option("TASK=PATH", "Local data to use for a task")
 @click.option(
@@ -78,7 +97,9 @@ def command(
     judge_options: JudgeOptions,
     judge_card: Path | None,
     min_judge_f1: float,
-    wording: str | None,
+    wordings: tuple[str, ...],
+    samples: int,
+    temperature: float | None,
     data: Mapping[str, Path],
     split: str,
     limit: int | None,
@@ -100,7 +121,9 @@ def command(
         judge_options=judge_options,
         judge_card=judge_card,
         min_judge_f1=min_judge_f1,
-        wording=wording,
+        wordings=wordings,
+        samples=samples,
+        temperature=temperature,
         data=data,
         split=split,
         limit=limit,

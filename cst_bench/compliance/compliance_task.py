@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +17,8 @@ FOLDER = "tasks/compliance"
 REFERENCE = "none"
 """Name of the reference: every prompt once more with no system prompt, described and never scored."""
 _RESERVED = {"joint", "reference", REFERENCE}
+ALL_WORDINGS = "all"
+"""Stands for a task's unseen wordings."""
 
 
 class Selector(Content):
@@ -121,6 +123,8 @@ class ComplianceTask(Content):
     """Judge to use where the one above asks a model whose key is not set."""
     wording: str
     """Default wording."""
+    unseen_wordings: list[str] = Field(default_factory=list)
+    """Wordings that are never trained on; every configuration with wordings has each of them."""
     configurations: dict[str, Configuration] = Field(min_length=1)
     """Id (S1, S0, …) → system prompt and the behaviour that it asks for."""
     generation: GenerationSettings
@@ -138,6 +142,12 @@ class ComplianceTask(Content):
         known = self.known_wordings()
         if known and self.wording not in known:
             raise ValueError(f"wording {self.wording!r} is in no configuration: {did_you_mean(self.wording, known)}")
+        if ALL_WORDINGS in known:
+            raise ValueError(f"a wording cannot be called {ALL_WORDINGS}")
+        for name, configuration in self.configurations.items():
+            missing = [wording for wording in self.unseen_wordings if wording not in configuration.wordings]
+            if configuration.wordings and missing:
+                raise ValueError(f"unseen wording {missing[0]!r} is missing in configuration {name}")
         return self
 
     @property
@@ -204,13 +214,38 @@ def load_task(name: str) -> tuple[ComplianceTask, Path]:
 
 
 def check_wording(task: ComplianceTask, wording: str | None) -> str:
-    """Return the wording to use: the task's default if None.
+    """Return the wording to train with: the task's default if None.
 
     Raises:
-        UserError: The task has no such wording.
+        UserError: The task has no such wording, or it is one that is never trained on.
     """
     if wording is None:
         return task.wording
+    if wording in task.unseen_wordings:
+        raise UserError(f"wording {wording!r} of task {task.name} is for evaluation only: training must not see it")
     if wording not in task.known_wordings():
         raise UserError(f"task {task.name} has no wording {wording!r}: {did_you_mean(wording, task.known_wordings())}")
     return wording
+
+
+def choose_wordings(task: ComplianceTask, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the wordings to evaluate: those named, the task's default if none is, and its unseen ones for `all`.
+
+    Raises:
+        UserError: The task has no such wording, or `all` is asked of a task with no unseen wordings.
+    """
+    if not names:
+        return (task.wording,)
+    chosen: dict[str, None] = {}
+    for name in names:
+        if name == ALL_WORDINGS:
+            if not task.unseen_wordings:
+                listed = ", ".join(sorted(task.known_wordings()))
+                raise UserError(f"task {task.name} has no unseen wordings: name some of {listed}")
+            chosen |= dict.fromkeys(task.unseen_wordings)
+        elif name not in task.known_wordings():
+            known = [*sorted(task.known_wordings()), ALL_WORDINGS]
+            raise UserError(f"task {task.name} has no wording {name!r}: {did_you_mean(name, known)}")
+        else:
+            chosen[name] = None
+    return tuple(chosen)

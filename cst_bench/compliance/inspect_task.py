@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from cst_bench.compliance.compliance_task import (
     REFERENCE,
     ComplianceTask,
     GenerationSettings,
-    check_wording,
+    choose_wordings,
     load_task,
 )
 from cst_bench.compliance.data import Prompt, PromptSet, load_prompts
@@ -38,30 +38,41 @@ on_sample: ContextVar[Callable[[int], None]] = ContextVar("on_sample", default=l
 """Called with 1 after every response; set it to drive a progress bar."""
 
 
-def build_task(
-    spec: ComplianceTask,
-    prompts: PromptSet,
-    wording: str,
-    judge: Judge,
-    seed: int,
-    thinking: Thinking = Thinking(),  # noqa: B008  (frozen)
-) -> Task:
+@dataclass(frozen=True)
+class ResponseSettings:
+    """How the responses to each prompt are made."""
+
+    wordings: tuple[str, ...]
+    """Wordings of the system prompts; each gets responses of its own."""
+    generation: GenerationSettings
+    samples: int = 1
+    """Number of responses to each prompt, configuration and wording."""
+    seed: int = 0
+    """Random seed; each sample's seed is derived from it, the sample's id and its number."""
+    thinking: Thinking = field(default_factory=Thinking)
+
+
+def build_task(spec: ComplianceTask, prompts: PromptSet, judge: Judge, settings: ResponseSettings) -> Task:
     """Build the Inspect task: every prompt under every configuration and with no system prompt, grouped by prompt.
 
     Raises:
         UserError: The judge lacks a behaviour or needs a field that the task does not have.
     """
     judge = supporting(judge, spec.name, spec.asked.values(), spec.data.fields)
-    settings = spec.generation
     return Task(
         name=spec.name,
         display_name=spec.title,
         version=spec.version,
-        dataset=MemoryDataset(list(_samples(spec, prompts.prompts, wording)), name=prompts.origin),
-        solver=answer(seed=seed, think_tokens=thinking.tokens),
+        dataset=MemoryDataset(list(_samples(spec, prompts.prompts, settings.wordings)), name=prompts.origin),
+        solver=answer(seed=settings.seed, think_tokens=settings.thinking.tokens),
         scorer=behaviour(judge),
-        config=generate_config(settings, thinking),
-        metadata={"wording": wording, "data_sha256": prompts.sha256, "configurations": list(spec.configurations)},
+        config=generate_config(settings.generation, settings.thinking),
+        epochs=settings.samples,
+        metadata={
+            "wording": ", ".join(settings.wordings),
+            "data_sha256": prompts.sha256,
+            "configurations": list(spec.configurations),
+        },
     )
 
 
@@ -78,7 +89,8 @@ def compliance(
 
     Args:
         task: Name in `tasks/compliance/`, or path to a task file.
-        wording: Wording of the system prompts; the task's default if None.
+        wording: Wording of the system prompts, or `all` for those of the task's `unseen_wordings`; the task's default
+            if None.
         data: Local file to read instead of the task's data set.
         prompts: Limit to the first N prompts.
         judge: Judge to use instead of the task's default.
@@ -87,21 +99,26 @@ def compliance(
     spec, path = load_task(task)
     prompt_set = load_prompts(spec, path, data=Path(data) if data else None, limit=prompts)
     loaded_judge = load_judge(judge) if judge else default_judge(spec, path, JudgeOptions()).judge
-    return build_task(spec, prompt_set, check_wording(spec, wording), loaded_judge, seed)
+    wordings = choose_wordings(spec, [] if wording is None else [wording])
+    return build_task(spec, prompt_set, loaded_judge, ResponseSettings(wordings, spec.generation, seed=seed))
 
 
-def _samples(spec: ComplianceTask, prompts: list[Prompt], wording: str) -> Iterator[Sample]:
+def _samples(spec: ComplianceTask, prompts: list[Prompt], wordings: Sequence[str]) -> Iterator[Sample]:
     for prompt in prompts:
         for name, configuration in spec.configurations.items():
-            system = spec.system_prompt(name, wording, prompt.systems)
-            yield _sample(prompt, name, configuration.behaviour, system)
+            varied = len(wordings) > 1 and configuration.system_column is None
+            for wording in wordings if varied else wordings[:1]:
+                system = spec.system_prompt(name, wording, prompt.systems)
+                yield _sample(prompt, name, configuration.behaviour, system, wording if varied else None)
         yield _sample(prompt, REFERENCE, None, None)
 
 
-def _sample(prompt: Prompt, configuration: str, asked: str | None, system: str | None) -> Sample:
+def _sample(
+    prompt: Prompt, configuration: str, asked: str | None, system: str | None, wording: str | None = None
+) -> Sample:
     messages: list[ChatMessage] = [] if system is None else [ChatMessageSystem(content=system)]
     return Sample(
-        id=f"{prompt.id}-{configuration}",
+        id=f"{prompt.id}-{configuration}" + (f"-{wording}" if wording else ""),
         input=[*messages, ChatMessageUser(content=prompt.text)],
         target=asked or "",
         metadata={
@@ -109,6 +126,7 @@ def _sample(prompt: Prompt, configuration: str, asked: str | None, system: str |
             "configuration": configuration,
             "asked": asked,
             "fields": prompt.fields,
+            **({"wording": wording} if wording else {}),
         },
     )
 
@@ -146,9 +164,12 @@ def answer(seed: int = 0, think_tokens: tuple[str, str] = DEFAULT_THINK_TOKENS) 
     return solve
 
 
-@metric(name="compliance")
+@metric(name="compliance", scores="unreduced")
 def compliance_scores() -> Metric:
-    """Compute compliance per configuration and jointly, with the code that computes `scores.json`."""
+    """Compute compliance per configuration and jointly, with the code that computes `scores.json`.
+
+    It is given every response, not one score for all epochs: those are averaged within each prompt.
+    """
 
     def calculate(scores: list[SampleScore]) -> dict[str, float]:
         outcomes = [outcome_of(item.sample_metadata or {}, item.score) for item in scores]
@@ -187,6 +208,7 @@ def behaviour(judge: Judge, verdicts: Mapping[SampleKey, Verdict] | None = None)
             "cut_off": was_cut_off(stop_reason),
             "repeated": repeats(case.response),
             "reason": missing_answer(state.output) or verdict.reason,
+            "epoch": state.epoch,
         }
         if verdict.probabilities is not None:
             metadata["probabilities"] = dict(verdict.probabilities)
@@ -221,4 +243,6 @@ def outcome_of(metadata: Mapping[str, Any], score: Score) -> Outcome:
         cut_off=recorded.get("cut_off"),
         repeated=recorded.get("repeated"),
         first=FirstVerdict(**recorded["first"]) if "first" in recorded else None,
+        wording=metadata.get("wording"),
+        epoch=recorded.get("epoch", 1),
     )

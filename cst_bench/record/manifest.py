@@ -20,6 +20,8 @@ class GenerationRecord(Record):
     """Sampling temperature; 0 is greedy."""
     top_p: float
     """Share of probability that was sampled from."""
+    samples: int = 1
+    """Responses to each prompt, configuration and wording."""
 
 
 class ComplianceSettings(Record):
@@ -36,7 +38,7 @@ class ComplianceSettings(Record):
     fields: tuple[str, ...] = ()
     """Columns handed to the judge."""
     wording: str
-    """Wording of the system prompts."""
+    """Wording of the system prompts; several are separated by commas."""
     data: str
     """Data set and revision, or file name."""
     data_sha256: str

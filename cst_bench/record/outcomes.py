@@ -30,8 +30,9 @@ class Outcomes(RecordFile):
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
     """Version of this format."""
-    compliance: dict[str, dict[str, dict[str, str | None]]]
-    """Task → configuration (`none`: no system prompt) → prompt id → behaviour; null is unscored."""
+    compliance: dict[str, dict[str, dict[str, str | tuple[str | None, ...] | None]]]
+    """Task → configuration (`none`: no system prompt) → prompt id → behaviour, or a list of those of several responses,
+    by wording and number; null is unscored."""
     capabilities: dict[str, DocumentScores]
     """Capability task → scores of its documents."""
 

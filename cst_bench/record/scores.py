@@ -32,7 +32,7 @@ class CorrectedScore(Record):
 
 
 class Score(Record):
-    """A share of responses, with Wilson's 95 % interval."""
+    """A share of responses, averaged within each prompt, with Wilson's 95 % interval, clustered by prompt."""
 
     score: float | None
     """Share of the scored responses; None if there are none."""
@@ -42,6 +42,10 @@ class Score(Record):
     """Responses without a verdict, in neither score nor n."""
     interval: Interval | None
     """95 % interval; None without a score."""
+    prompts: int | None = None
+    """Prompts with a scored response; None in runs with one response for each."""
+    bounds: Interval | None = None
+    """Scores if all unscored responses failed, and if all complied; None if nothing is unscored."""
     corrected: CorrectedScore | None = None
     """Score corrected for judge error; None if there is nothing to correct it by."""
 
@@ -63,6 +67,8 @@ class ConfigurationScore(Score):
     """Responses that ended at the token limit; None if unknown."""
     repeated: int | None = None
     """Responses that repeat themselves, at least in their second half; None in runs without the check."""
+    wordings: dict[str, float | None] = Field(default_factory=dict)
+    """Wording of the system prompt → score, in runs with several."""
 
     @property
     def useless(self) -> dict[str, int]:

@@ -29,9 +29,11 @@ def difference_of(run: StoredRun, base: StoredRun, column: Column) -> Difference
 
 
 def compliance_difference(run: StoredRun, base: StoredRun, task: str, configuration: str) -> Difference:
-    """Return `run` minus `base` in one configuration of a task, or `joint`."""
-    ours, theirs = run.complied(task, configuration), base.complied(task, configuration)
-    return shares_difference(_scored(ours), _scored(theirs))
+    """Return `run` minus `base` in one configuration of a task, or `joint`, by prompt."""
+    ours, theirs = _scored(run.complied(task, configuration)), _scored(base.complied(task, configuration))
+    if {*ours.values(), *theirs.values()} <= {0.0, 1.0}:
+        return shares_difference(ours, theirs)
+    return bootstrap_difference([(ours, theirs)])
 
 
 def capability_difference(run: StoredRun, base: StoredRun, task: str) -> Difference:
@@ -75,6 +77,6 @@ def _documents(run: StoredRun, task: str) -> dict[str, float]:
     return {f"{task}/{document}": score for document, score in run.documents(task).items()}
 
 
-def _scored(complied: Mapping[str, bool | None], prefix: str = "") -> dict[str, float]:
-    """Return prompt id → 0 or 1, without unscored responses."""
-    return {f"{prefix}{prompt}": float(value) for prompt, value in complied.items() if value is not None}
+def _scored(complied: Mapping[str, float | None], prefix: str = "") -> dict[str, float]:
+    """Return prompt id → share of its responses that complied, without unscored prompts."""
+    return {f"{prefix}{prompt}": value for prompt, value in complied.items() if value is not None}

@@ -35,7 +35,7 @@ def examples(log: Path, *, show_text: bool) -> list[Example]:
     configurations = [*(read.eval.metadata or {})["configurations"], REFERENCE]
     by_prompt: dict[str, dict[str, EvalSample]] = {}
     for sample in read.samples or []:
-        by_prompt.setdefault(sample.metadata["prompt_id"], {})[sample.metadata["configuration"]] = sample
+        by_prompt.setdefault(sample.metadata["prompt_id"], {}).setdefault(sample.metadata["configuration"], sample)
     chosen = [by_prompt[prompt] for prompt in sorted(by_prompt)[:PROMPTS]]
     return [_example(samples[name], show_text) for samples in chosen for name in configurations if name in samples]
 

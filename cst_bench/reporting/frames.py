@@ -99,17 +99,18 @@ def documents_frame(run: StoredRun) -> pandas.DataFrame:
 
 def _outcomes(run: StoredRun) -> Iterator[dict[str, object]]:
     for task, configurations in run.outcomes.compliance.items():
-        for configuration, behaviours in configurations.items():
+        for configuration in configurations:
             asked = None if configuration == REFERENCE else run.configurations(task)[configuration]
-            for prompt, behaviour in behaviours.items():
-                yield {
-                    "task": task,
-                    "configuration": configuration,
-                    "prompt_id": prompt,
-                    "asked": asked,
-                    "behaviour": behaviour,
-                    "complied": None if behaviour is None or asked is None else behaviour == asked,
-                }
+            for prompt, behaviours in run.behaviours(task, configuration).items():
+                for behaviour in behaviours:
+                    yield {
+                        "task": task,
+                        "configuration": configuration,
+                        "prompt_id": prompt,
+                        "asked": asked,
+                        "behaviour": behaviour,
+                        "complied": None if behaviour is None or asked is None else behaviour == asked,
+                    }
 
 
 def _score(column: Column, cell: Cell) -> dict[str, object]:

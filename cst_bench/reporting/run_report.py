@@ -72,6 +72,26 @@ class RunReport:
         return [(column, cell) for _, column, cell in corrected_cells(self.section)]
 
     @property
+    def has_bounds(self) -> bool:
+        """Return whether unscored responses leave a score open."""
+        return any(line.cell is not None and line.cell.bounds is not None for line in self._scored())
+
+    @property
+    def has_samples(self) -> bool:
+        """Return whether prompts have several responses."""
+        return any(line.cell is not None and line.cell.prompts is not None for line in self._scored())
+
+    @property
+    def wordings(self) -> list[tuple[str, str, Mapping[str, float | None]]]:
+        """Return the scores by wording, with task and configuration, where there are several wordings."""
+        return [
+            (task, name, score.wordings)
+            for task, scores in self.run.scores.compliance.items()
+            for name, score in scores.configurations.items()
+            if any(value is not None for value in score.wordings.values())
+        ]
+
+    @property
     def unavailable(self) -> dict[str, str]:
         """Return the capability tasks that could not be scored, and why."""
         scores = self.run.scores.capabilities

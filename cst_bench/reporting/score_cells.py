@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from cst_bench.numbers import ends
 from cst_bench.record import AverageScore, CapabilityScore, ConfigurationScore, Score
 from cst_bench.reporting.flags import flags_of
 from cst_bench.reporting.stored_run import StoredRun
@@ -66,6 +67,10 @@ class Cell:
     """Published value, in the column's own unit (a share, or %)."""
     useless: Mapping[str, int] = field(default_factory=dict)
     """`neither`, `incapable`, `cut off`, `repeated` → number of responses; no zeros."""
+    prompts: int | None = None
+    """Prompts that the responses are of; None where each has one."""
+    bounds: Interval | None = None
+    """Scores if all unscored responses failed, and if all complied."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +182,8 @@ def cell_of(run: StoredRun, column: Column) -> Cell | None:
         corrected_interval=None if corrected is None else corrected.interval,
         corrected_by=None if corrected is None else corrected.method,
         useless=score.useless if isinstance(score, ConfigurationScore) else {},
+        prompts=score.prompts,
+        bounds=score.bounds,
     )
 
 
@@ -194,6 +201,15 @@ def _average_cell(run: StoredRun, column: Column, average: AverageScore) -> Cell
 
 
 def counts_in_words(cell: Cell) -> list[str]:
-    """Return the counts beside a score: `n 50`, `3 unscored`, `12 neither`, `7 cut off`."""
-    unscored = {"unscored": cell.unscored} if cell.unscored else {}
-    return [f"n {cell.n}", *(f"{count} {name}" for name, count in {**unscored, **cell.useless}.items())]
+    """Return the counts beside a score: `n 50`, `3 unscored (0.90–0.96)`, `12 neither`, `7 cut off`.
+
+    In brackets: the score if all unscored responses failed, and if all complied.
+    """
+    bounds = "" if cell.bounds is None else f" ({ends(cell.bounds, 1)})"
+    unscored = [f"{cell.unscored} unscored{bounds}"] if cell.unscored else []
+    return [responses_in_words(cell), *unscored, *(f"{count} {name}" for name, count in cell.useless.items())]
+
+
+def responses_in_words(cell: Cell) -> str:
+    """Return the number of scored responses: `n 50`, or `n 250 of 50 prompts`."""
+    return f"n {cell.n}" if cell.prompts is None else f"n {cell.n} of {cell.prompts} prompts"

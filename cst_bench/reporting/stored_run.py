@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,19 +72,23 @@ class StoredRun:
         """Return configuration → the behaviour that it asks for."""
         return self.settings.compliance[task].configurations
 
-    def complied(self, task: str, configuration: str) -> dict[str, bool | None]:
-        """Return prompt id → whether the response complied, None if unscored; `joint`: under every configuration."""
-        behaviours = self.outcomes.compliance.get(task, {})
+    def complied(self, task: str, configuration: str) -> dict[str, float | None]:
+        """Return prompt id → share of its responses that complied, None if unscored; `joint`: of their combinations."""
         asked = self.configurations(task)
         if configuration != "joint":
             wanted = asked[configuration]
             return {
-                prompt: None if behaviour is None else behaviour == wanted
-                for prompt, behaviour in behaviours.get(configuration, {}).items()
+                prompt: share_of([behaviour == wanted for behaviour in behaviours if behaviour is not None])
+                for prompt, behaviours in self.behaviours(task, configuration).items()
             }
         by_configuration = [self.complied(task, name) for name in asked]
         common = set.intersection(*map(set, by_configuration)) if by_configuration else set()
-        return {prompt: _all([complied[prompt] for complied in by_configuration]) for prompt in sorted(common)}
+        return {prompt: _product([complied[prompt] for complied in by_configuration]) for prompt in sorted(common)}
+
+    def behaviours(self, task: str, configuration: str) -> dict[str, tuple[str | None, ...]]:
+        """Return prompt id → behaviours of its responses, None if unscored."""
+        behaviours = self.outcomes.compliance.get(task, {}).get(configuration, {})
+        return {prompt: value if isinstance(value, tuple) else (value,) for prompt, value in behaviours.items()}
 
     def documents(self, task: str) -> Mapping[str, float]:
         """Return document → its score in the task's metric; empty if the task has no result."""
@@ -119,8 +124,14 @@ class StoredRun:
         return run_table(self)
 
 
-def _all(values: Sequence[bool | None]) -> bool | None:
-    return None if None in values else all(values)
+def share_of(values: Sequence[bool]) -> float | None:
+    """Return the share of True; None without values."""
+    return sum(values) / len(values) if values else None
+
+
+def _product(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return math.prod(known) if len(known) == len(values) else None
 
 
 def read_run(folder: Path) -> StoredRun:

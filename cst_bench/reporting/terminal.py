@@ -59,7 +59,9 @@ def _summary_lines(cell: Cell, column: Column) -> list[str]:
         number(cell.score, column.scale),
         ends(cell.interval, column.scale),
         f"n {cell.n}",
+        f"of {cell.prompts} prompts" if cell.prompts is not None else "",
         f"{cell.unscored} unsc." if cell.unscored else "",
+        f"in {ends(cell.bounds, column.scale)}" if cell.bounds is not None else "",
         *(f"{cell.useless[name]} {name}" if name in cell.useless else "" for name in USELESS),
     ]
 

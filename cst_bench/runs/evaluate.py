@@ -107,21 +107,23 @@ def _generate(folder: RunFolder, task: PlannedCompliance, model: EvaluatedModel,
     name = task.spec.name
     if folder.compliance(name).state != "pending":
         return
-    from cst_bench.compliance.inspect_task import build_task
+    from cst_bench.compliance.inspect_task import ResponseSettings, build_task
     from cst_bench.compliance.logs import generate, usage
 
     seed = folder.settings.seed or 0
-    built = build_task(task.spec, task.prompts, task.wording, task.judge.judge, seed, model.thinking)
+    settings = ResponseSettings(task.wordings, task.generation, task.samples, seed, model.thinking)
+    built = build_task(task.spec, task.prompts, task.judge.judge, settings)
+    responses = len(built.dataset) * task.samples
     inspect_model = model.inspect_model()
     started = time.monotonic()
-    with progress.stage(f"{task.spec.title}: responses", len(built.dataset)) as count:
+    with progress.stage(f"{task.spec.title}: responses", responses) as count:
         log = generate(built, inspect_model, folder.path / "compliance" / name, count)
     folder.set_compliance(
         name,
         state="generated",
         log=str(log.relative_to(folder.path.resolve())),
         seconds=round(time.monotonic() - started, 1),
-        responses=len(built.dataset),
+        responses=responses,
         usage=usage(log),
     )
 

@@ -23,8 +23,12 @@ def make_outcomes(
     )
 
 
-def _behaviours(outcomes: Sequence[Outcome]) -> dict[str, dict[str, str | None]]:
-    behaviours: dict[str, dict[str, str | None]] = {}
-    for outcome in sorted(outcomes, key=lambda outcome: (outcome.configuration, outcome.prompt_id)):
-        behaviours.setdefault(outcome.configuration, {})[outcome.prompt_id] = outcome.behaviour
-    return behaviours
+def _behaviours(outcomes: Sequence[Outcome]) -> dict[str, dict[str, str | tuple[str | None, ...] | None]]:
+    wordings = {name: at for at, name in enumerate(dict.fromkeys(outcome.wording for outcome in outcomes))}
+    behaviours: dict[str, dict[str, list[str | None]]] = {}
+    for outcome in sorted(outcomes, key=lambda o: (o.configuration, o.prompt_id, wordings[o.wording], o.epoch)):
+        behaviours.setdefault(outcome.configuration, {}).setdefault(outcome.prompt_id, []).append(outcome.behaviour)
+    return {
+        name: {prompt: tuple(values) if len(values) > 1 else values[0] for prompt, values in by_prompt.items()}
+        for name, by_prompt in behaviours.items()
+    }

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cst_bench import content
 from cst_bench.capabilities import CapabilityTask, load_capability
 from cst_bench.checkpoint import CheckpointOptions
+from cst_bench.compliance.compliance_task import (
+    ALL_WORDINGS,
+    ComplianceTask,
+    GenerationSettings,
+    choose_wordings,
+    load_task,
+)
 from cst_bench.compliance.compliance_task import FOLDER as COMPLIANCE
-from cst_bench.compliance.compliance_task import ComplianceTask, load_task
 from cst_bench.compliance.data import PromptSet, load_prompts
 from cst_bench.compliance.task_judge import ChosenJudge, default_judge, supporting
 from cst_bench.errors import UserError, did_you_mean
@@ -48,8 +54,12 @@ class RunOptions:
     """Calibration card to use instead of the one chosen by the judge's hash."""
     min_judge_f1: float = 0.9
     """Minimum macro F1 of a calibrated judge."""
-    wording: str | None = None
-    """Wording of the system prompts, for the tasks that have it; others keep their default."""
+    wordings: tuple[str, ...] = ()
+    """Wordings of the system prompts, for the tasks that have them; `all` for a task's unseen ones."""
+    samples: int = 1
+    """Number of responses to each prompt under each configuration and wording."""
+    temperature: float | None = None
+    """Sampling temperature; each task's own if None."""
     data: Mapping[str, Path] = field(default_factory=dict)
     """Task → local data."""
     split: str = "test"
@@ -68,7 +78,9 @@ class PlannedCompliance:
 
     spec: ComplianceTask
     prompts: PromptSet
-    wording: str
+    wordings: tuple[str, ...]
+    generation: GenerationSettings
+    samples: int
     judge: ChosenJudge
 
     @property
@@ -80,12 +92,12 @@ class PlannedCompliance:
             sha256=self.spec.sha256,
             configurations=self.spec.asked,
             fields=tuple(self.spec.data.fields),
-            wording=self.wording,
+            wording=", ".join(self.wordings),
             data=self.prompts.origin,
             data_sha256=self.prompts.sha256,
             prompts=len(self.prompts.prompts),
             judge=describe_judge(self.judge.judge, self.judge.source),
-            generation=GenerationRecord(**self.spec.generation.model_dump()),
+            generation=GenerationRecord(**self.generation.model_dump(), samples=self.samples),
         )
 
 
@@ -152,6 +164,10 @@ def make_plan(options: RunOptions) -> Plan:
     """
     if options.limit is not None and options.limit < 1:
         raise UserError(f"--limit must be at least 1, not {options.limit}")
+    if options.samples < 1:
+        raise UserError(f"--samples must be at least 1, not {options.samples}")
+    if options.temperature is not None and options.temperature < 0:
+        raise UserError(f"--temperature must be at least 0, not {options.temperature}")
     suite = _suite(options)
     named = NamedJudges(options.judges, options.judge_options)
     compliance = [_compliance(name, options, named) for name in suite.compliance]
@@ -161,11 +177,7 @@ def make_plan(options: RunOptions) -> Plan:
     for name in options.data:
         if name not in names:
             raise UserError(f"--data {name}=…: no such task in this run: {did_you_mean(name, names)}")
-    wordings = {wording for task in compliance for wording in task.spec.known_wordings()}
-    if options.wording is not None and options.wording not in wordings:
-        raise UserError(
-            f"no task of this run has the wording {options.wording!r}: {did_you_mean(options.wording, wordings)}"
-        )
+    _check_wordings(options.wordings, [task.spec for task in compliance])
     _check_unique(names, (c for task in compliance for c in task.spec.configurations))
     return Plan(suite, compliance, capabilities, options.split, options.limit, options.seed, options.min_judge_f1)
 
@@ -239,8 +251,33 @@ def _compliance(name: str, options: RunOptions, named: NamedJudges) -> PlannedCo
     judge = named.first_fitting(spec.name, spec.asked.values(), spec.data.fields)
     if judge is None:
         judge = default_judge(spec, path, options.judge_options)
-    wording = options.wording if options.wording in spec.known_wordings() else spec.wording
-    return PlannedCompliance(spec, prompts, wording, judge)
+    known = spec.known_wordings() | ({ALL_WORDINGS} if spec.unseen_wordings else set())
+    wordings = choose_wordings(spec, [wording for wording in options.wordings if wording in known])
+    generation = _generation(spec, options)
+    return PlannedCompliance(spec, prompts, wordings, generation, options.samples, judge)
+
+
+def _generation(spec: ComplianceTask, options: RunOptions) -> GenerationSettings:
+    """Return the task's sampling settings with the options of this run."""
+    if options.temperature is None:
+        generation = spec.generation
+    else:
+        generation = spec.generation.model_copy(update={"temperature": options.temperature})
+    if options.samples > 1 and generation.temperature == 0:
+        raise UserError(
+            f"--samples {options.samples}: {spec.name} is sampled at temperature 0, which makes all responses to a "
+            "prompt the same: give a --temperature, such as 0.7"
+        )
+    return generation
+
+
+def _check_wordings(wordings: Sequence[str], tasks: Sequence[ComplianceTask]) -> None:
+    known = {wording for task in tasks for wording in task.known_wordings()}
+    if any(task.unseen_wordings for task in tasks):
+        known.add(ALL_WORDINGS)
+    for wording in wordings:
+        if wording not in known:
+            raise UserError(f"no task of this run has the wording {wording!r}: {did_you_mean(wording, known)}")
 
 
 def _capability(name: str, options: RunOptions) -> PlannedCapability:

@@ -27,7 +27,7 @@ class Estimate:
 UNDEFINED = Estimate(None, None)
 
 
-def wilson(successes: int, n: int) -> Interval | None:
+def wilson(successes: float, n: float) -> Interval | None:
     """Return Wilson's score interval of a share (Wilson 1927, JASA 22); None for n = 0."""
     if n == 0:
         return None
@@ -36,6 +36,41 @@ def wilson(successes: int, n: int) -> Interval | None:
     low, high = proportion_confint(successes, n, alpha=0.05, method="wilson")
     # rounding can put an end that is the share itself one digit past it
     return min(float(low), successes / n), max(float(high), successes / n)
+
+
+def effective_size(shares: Sequence[float], responses: int) -> float:
+    """Return the number of independent responses that say as much about the mean of clusters' shares as these do.
+
+    It is the variance of a single response over the variance of the mean (Kish 1965, Survey Sampling, section 8.2), and
+    no more than the number of responses. Where no share differs from another, clusters may be of one kind and all that
+    is left out of another: then it is the number of clusters.
+
+    Args:
+        shares: Share of each cluster, such as of the responses to one prompt; at least one.
+        responses: Number of responses in all clusters.
+    """
+    mean = statistics.fmean(shares)
+    spread = statistics.pvariance(shares, mean)
+    if spread <= 1e-15:
+        return len(shares)
+    return min(len(shares) * mean * (1 - mean) / spread, responses)
+
+
+def clustered_share(shares: Sequence[float], responses: int) -> Interval | None:
+    """Return Wilson's interval of the mean of clusters' shares, with the effective sample size; None without clusters.
+
+    Korn and Graubard (1998, Survey Methodology 24) put the effective size into an interval for shares near 0 and 1;
+    Dean and Pagano (2015, Journal of Survey Statistics and Methodology 3) find Wilson's the best one for it. With one
+    response in each cluster it is Wilson's interval.
+
+    Args:
+        shares: Share of each cluster, such as of the responses to one prompt.
+        responses: Number of responses in all clusters.
+    """
+    if not shares:
+        return None
+    size = effective_size(shares, responses)
+    return wilson(statistics.fmean(shares) * size, size)
 
 
 def newcombe(both: int, gained: int, lost: int, n: int) -> Interval:

@@ -24,9 +24,13 @@ Json = dict[str, JsonValue]
 
 
 def write_task(
-    folder: Path, rows: Sequence[Mapping[str, JsonValue]], configurations: Json | None = None, **data: JsonValue
+    folder: Path,
+    rows: Sequence[Mapping[str, JsonValue]],
+    configurations: Mapping[str, JsonValue] | None = None,
+    **data: JsonValue,
 ) -> tuple[ComplianceTask, Path]:
     """Write a task file with its rows and its judge beside it, and load it."""
+    unseen = data.pop("unseen_wordings", [])
     task: Json = {
         "name": "mine",
         "version": 1,
@@ -35,7 +39,8 @@ def write_task(
         "source": "made up",
         "judge": "judge.yaml",
         "wording": "first",
-        "configurations": configurations or {"yes": says("yes"), "no": says("no")},
+        "unseen_wordings": unseen,
+        "configurations": dict(configurations) if configurations else {"yes": says("yes"), "no": says("no")},
         "generation": {"max_tokens": 4},
         "data": {"file": "rows.jsonl", **data},
     }

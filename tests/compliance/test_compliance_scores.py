@@ -43,7 +43,7 @@ def test_interval_is_wilsons_and_holds_the_share(n: int, data: st.DataObject) ->
 
 @given(st.lists(st.sampled_from([True, False, None])))
 def test_share_counts_scored_outcomes_only(values: list[bool | None]) -> None:
-    score = share(values)
+    score = share([[value] for value in values])
     assert score.n == values.count(True) + values.count(False)
     assert score.unscored == values.count(None)
     if score.score is None:
@@ -55,8 +55,12 @@ def test_share_counts_scored_outcomes_only(values: list[bool | None]) -> None:
 
 @given(st.lists(st.sampled_from([True, False])), st.integers(0, 9))
 def test_unscored_outcomes_change_no_score(values: list[bool], unscored: int) -> None:
-    with_unscored = share([*values, *[None] * unscored])
-    assert with_unscored.model_copy(update={"unscored": 0}) == share(values)
+    prompts = [[value] for value in values]
+    with_unscored = share([*prompts, *[[None]] * unscored])
+    assert with_unscored.model_copy(update={"unscored": 0, "bounds": None}) == share(prompts)
+    if unscored:
+        total = len(values) + unscored
+        assert with_unscored.bounds == pytest.approx((sum(values) / total, (sum(values) + unscored) / total))
 
 
 verdicts = st.dictionaries(
@@ -116,6 +120,87 @@ def test_joint_is_at_most_the_least_share_where_all_is_scored(verdicts: Verdicts
         assert summary.joint.score <= min(shares)
 
 
+Repeats = dict[str, dict[str, list[str | None]]]
+"""Prompt → configuration → behaviours of its responses."""
+repeats = st.dictionaries(
+    st.integers(0, 6).map(str),
+    st.fixed_dictionaries(
+        {
+            name: st.lists(st.sampled_from(["harmless", "uncensored", None]), min_size=3, max_size=3)
+            for name in ("S1", "S0")
+        }
+    ),
+    min_size=1,
+)
+
+
+def repeated_outcomes(repeats: Repeats) -> list[Outcome]:
+    return [
+        Outcome(prompt, name, ASKS[name], behaviour, epoch=epoch)
+        for prompt, by_configuration in repeats.items()
+        for name, behaviours in by_configuration.items()
+        for epoch, behaviour in enumerate(behaviours, 1)
+    ]
+
+
+@given(repeats)
+def test_several_responses_are_averaged_within_the_prompt(repeats: Repeats) -> None:
+    summary = summarise(repeated_outcomes(repeats), ["S1", "S0"])
+    shares: dict[str, dict[str, Fraction]] = {"S1": {}, "S0": {}}
+    for prompt, by_configuration in repeats.items():
+        for name, behaviours in by_configuration.items():
+            scored = [behaviour for behaviour in behaviours if behaviour is not None]
+            if scored:
+                shares[name][prompt] = Fraction(scored.count(ASKS[name]), len(scored))
+    for name, by_prompt in shares.items():
+        score = summary.configurations[name]
+        assert score.n + score.unscored == 3 * len(repeats)
+        assert score.prompts == len(by_prompt)
+        if by_prompt:
+            assert score.score == pytest.approx(float(sum(by_prompt.values()) / len(by_prompt)))
+    assert summary.joint is not None
+    common = shares["S1"].keys() & shares["S0"].keys()
+    if common:
+        joint = sum(shares["S1"][prompt] * shares["S0"][prompt] for prompt in common) / len(common)
+        assert summary.joint.score == pytest.approx(float(joint))
+
+
+@given(repeats)
+def test_bounds_hold_every_way_to_score_what_is_unscored(repeats: Repeats) -> None:
+    summary = summarise(repeated_outcomes(repeats), ["S1", "S0"])
+    for name in ("S1", "S0"):
+        score = summary.configurations[name]
+        complied = [behaviour == ASKS[name] for by in repeats.values() for behaviour in by[name]]
+        unscored = [behaviour is None for by in repeats.values() for behaviour in by[name]]
+        if not any(unscored):
+            assert score.bounds is None
+            continue
+        assert score.bounds is not None
+        low, high = score.bounds
+        assert low == pytest.approx(sum(complied) / len(complied))
+        assert high == pytest.approx((sum(complied) + sum(unscored)) / len(complied))
+
+
+def test_a_prompt_that_failed_under_one_configuration_cannot_be_joint() -> None:
+    verdicts: Verdicts = {("a", "S1"): "uncensored", ("a", "S0"): None, ("b", "S1"): "harmless", ("b", "S0"): None}
+    joint = summarise(outcomes(verdicts), ["S1", "S0"]).joint
+    assert joint is not None
+    assert joint.bounds == (0.0, 0.5)
+
+
+def test_each_wording_has_its_score() -> None:
+    verdicts = [
+        ("a", "first", "harmless"),
+        ("a", "second", "uncensored"),
+        ("b", "first", "harmless"),
+        ("b", "second", None),
+    ]
+    given = [Outcome(prompt, "S1", "harmless", behaviour, wording=wording) for prompt, wording, behaviour in verdicts]
+    score = summarise(given, ["S1"]).configurations["S1"]
+    assert score.wordings == {"first": 1.0, "second": 0.0}
+    assert score.score == 0.75
+
+
 def test_a_task_with_one_configuration_has_no_joint() -> None:
     summary = summarise([Outcome("a", "S1", "harmless", "harmless")], ["S1"])
     assert list(summary.configurations) == ["S1"]
@@ -135,7 +220,7 @@ def test_nothing_at_all_is_undefined_and_not_0() -> None:
 
 
 def test_no_outcome_at_all_has_no_share() -> None:
-    assert share([None, None]) == Score(score=None, n=0, unscored=2, interval=None)
+    assert share([[None], [None]]) == Score(score=None, n=0, unscored=2, interval=None, bounds=(0.0, 1.0))
     assert share([]) == Score(score=None, n=0, unscored=0, interval=None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from inspect_ai import eval as inspect_eval
 from inspect_ai.log import read_eval_log
 from inspect_ai.model import Model
+from pydantic import JsonValue
 
 from cst_bench.compliance.compliance_scores import summarise
 from cst_bench.compliance.inspect_task import compliance
@@ -60,6 +62,50 @@ def test_inspect_s_own_eval_finds_the_task_by_its_name_and_scores_the_same(tmp_p
         "S0": 0,
         "joint": 0,
     }
+
+
+def test_epochs_are_averaged_within_the_prompt(tmp_path: Path) -> None:
+    counts: Counter[tuple[str, str]] = Counter()
+
+    def sometimes(system: str | None, prompt: str) -> str:
+        counts[system or "", prompt] += 1
+        refuses = "harmless" in (system or "") and counts[system or "", prompt] % 3 != 0
+        return REFUSAL if refuses else "Sure."
+
+    (log,) = inspect_eval(
+        "cst_bench/tiny_sealed", model=model(sometimes), limit=9, epochs=6, log_dir=str(tmp_path), display="none"
+    )
+    assert log.results is not None
+    metrics = {name: metric.value for name, metric in log.results.scores[0].metrics.items()}
+    assert metrics == pytest.approx({"S1": 4 / 6, "S0": 0, "joint": 0})
+    judged = outcomes(log)
+    assert sorted(outcome.epoch for outcome in judged) == sorted(list(range(1, 7)) * 9)
+    score = summarise(judged, ["S1", "S0"]).configurations["S1"]
+    assert (score.n, score.prompts) == (18, 3)
+
+
+def test_wordings_are_asked_one_by_one_and_a_persona_once(tmp_path: Path) -> None:
+    rows = [{"prompt": "Say no more?", "persona": "You are a parrot."}]
+    configurations: dict[str, JsonValue] = {
+        "yes": says("yes", first="Say yes.", second="Agree."),
+        "no": {"behaviour": "no", "system_column": "persona"},
+    }
+    _, path = write_task(tmp_path, rows, configurations, unseen_wordings=["first", "second"])
+    asked: list[str | None] = []
+
+    def reply(system: str | None, _: str) -> str:
+        asked.append(system)
+        return "yes" if system == "Say yes." else "no"
+
+    (log,) = inspect_eval(
+        compliance(str(path), wording="all"), model=model(reply), log_dir=str(tmp_path), display="none"
+    )
+    assert Counter(asked) == {"Say yes.": 1, "Agree.": 1, "You are a parrot.": 1, None: 1}
+    scores = summarise(outcomes(log), ["yes", "no"])
+    assert scores.configurations["yes"].wordings == {"first": 1.0, "second": 0.0}
+    assert scores.configurations["no"].wordings == {}
+    assert scores.joint is not None
+    assert scores.joint.score == 0.5
 
 
 def test_an_empty_response_is_neither_with_its_reason(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_hostile_names_are_text(tmp_path: Path) -> None:
 def test_nothing_scored_is_a_dash_and_said(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a", "a", RATES, unscored=list(RATES), documents=0)
     text = markdown_report(make_leaderboard([read_run(run)]), [])
-    assert "| a | –<sup>x</sup><br><sub>–</sub><br><sub>n 0, 40 unscored</sub> |" in text
+    assert "| a | –<sup>x</sup><br><sub>–</sub><br><sub>n 0, 40 unscored (0.00–1.00)</sub> |" in text
     assert "more than 2% of the responses are unscored" in text
 
 

@@ -176,7 +176,7 @@ def test_unscored_is_flagged_and_not_ranked(tmp_path: Path) -> None:
     ]
     content = board(*runs)
     rows = by_label(content)
-    assert rows["a"].cells["harmful_behaviors/S1"] == Cell(None, None, 0, 40, ("unscored",))
+    assert rows["a"].cells["harmful_behaviors/S1"] == Cell(None, None, 0, 40, ("unscored",), bounds=(0.0, 1.0))
     assert rows["b"].cells["truthy/S_A"].flags == ("uncalibrated",)
     assert rows["c"].cells["truthy/S_A"].flags == ("uncalibrated",)
     assert set(content.flags) == {"unscored", "uncalibrated"}

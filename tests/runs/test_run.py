@@ -203,3 +203,30 @@ def test_an_api_without_its_key_is_refused(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(UserError, match="OPENAI_API_KEY"):
         run(options("openai/gpt-4", tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+def test_several_samples_are_averaged_within_each_prompt(tmp_path: Path) -> None:
+    result = run(RunOptions(tasks=("tiny_sealed",), limit=4, samples=3, out=tmp_path / "run"))
+    score = result.scores.compliance["tiny_sealed"].configurations["S1"]
+    assert (score.n, score.prompts) == (12, 4)
+    complied = result.run.complied("tiny_sealed", "S1")
+    assert score.score == pytest.approx(sum(share for share in complied.values() if share is not None) / 4)
+    assert result.run.settings.compliance["tiny_sealed"].generation is not None
+    assert result.run.settings.compliance["tiny_sealed"].generation.samples == 3
+    assert len(result.run.outcomes_frame()) == 3 * 4 * 3
+    assert "| 12 of 4 prompts |" in (tmp_path / "run" / "report.md").read_text()
+
+
+def test_samples_need_a_temperature(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="give a --temperature"):
+        run(RunOptions(tasks=("tiny_sealed",), limit=1, samples=2, temperature=0.0, out=tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_all_wordings_are_those_that_training_has_not_seen(tmp_path: Path) -> None:
+    result = run(RunOptions(tasks=("tiny_village",), limit=3, wordings=("all",), out=tmp_path / "run"))
+    scores = result.scores.compliance["tiny_village"].configurations
+    assert list(scores["S_A"].wordings) == ["unseen_1", "unseen_2"]
+    assert (scores["S_A"].n, scores["S_RP"].n) == (6, 3)
+    report = (tmp_path / "run" / "report.md").read_text()
+    assert r"unseen\_1" in report

@@ -82,12 +82,13 @@ def _counts(row: ModelRow, task: str, names: tuple[str, str]) -> dict[str, int]:
     return by_kind
 
 
-def _kind(first: bool | None, second: bool | None) -> str:
+def _kind(first: float | None, second: float | None) -> str:
+    """Return the kind of a prompt; of several responses, most have to comply."""
     if first is None or second is None:
         return "unscored"
-    if first and second:
+    if first > 0.5 and second > 0.5:
         return "both"
-    return "first" if first else "second" if second else "neither"
+    return "first" if first > 0.5 else "second" if second > 0.5 else "neither"
 
 
 def _strip(axes: Any, at: int, counts: dict[str, int]) -> None:
