@@ -1,0 +1,105 @@
+"""Judge error in a paired difference of two runs.
+
+- `labelled_difference`: people labelled a random part of the responses of both runs. The estimate is post-stratified
+  by the two verdicts on a prompt, which is prediction-powered inference for a judge with few values (PPI++,
+  Angelopoulos, Duchi and Zrnic 2023, arXiv 2311.01453, section 6): judge error that differs between the runs is
+  corrected, too.
+- `judge_error_bounds`: nobody labelled them. The bounds are those of a judge that errs, in each run, at most as often
+  as its calibration allows, in whichever direction (partial identification: Manski 2003, chapter 1).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+import numpy as np
+
+from cst_bench.statistics.correction import MIN_LABELLED
+from cst_bench.statistics.intervals import Interval
+from cst_bench.statistics.paired import Difference
+
+PPI = "PPI++"
+_DRAWS = 20_000
+_NEUTRAL = 1 / 6
+"""Prior count of each of the three differences, half a label in all: chosen for coverage in simulations."""
+_JEFFREYS = 1 / 2
+
+Pair = tuple[bool, bool]
+"""Whether the response of the first run does what was asked, and that of the second."""
+
+
+def labelled_difference(verdicts: Mapping[str, Pair], labels: Mapping[str, Pair]) -> Difference | None:
+    """Return first minus second share by people's labels; None if fewer than 20 prompts have labels in both runs.
+
+    The strata are the four pairs of verdicts. In each, the labelled prompts say how often the true difference is 1, 0
+    or -1; strata are weighted by their numbers. A stratum without labels keeps the judge's difference in the estimate,
+    and any difference in the interval. Interval and p value are of posterior draws; the prior of a stratum is
+    Dirichlet(1/6, 1/6, 1/6).
+
+    Args:
+        verdicts: Prompt → verdicts on both runs' responses, for the prompts scored in both.
+        labels: Prompt → labels of both, for a random part of them.
+    """
+    labelled = {key: pair for key, pair in labels.items() if key in verdicts}
+    if len(labelled) < MIN_LABELLED:
+        return None
+    sizes = Counter(verdicts.values())
+    truths: dict[Pair, Counter[int]] = {stratum: Counter() for stratum in sizes}
+    for key, (ours, theirs) in labelled.items():
+        truths[verdicts[key]][int(ours) - int(theirs)] += 1
+    strata = sorted(sizes)
+    draw = np.random.default_rng(0)
+    weights = draw.dirichlet([sizes[stratum] + _JEFFREYS for stratum in strata], _DRAWS)
+    drawn = np.zeros(_DRAWS)
+    estimate = 0.0
+    for at, stratum in enumerate(strata):
+        counts = truths[stratum]
+        shares = draw.dirichlet([counts[value] + _NEUTRAL for value in (1, 0, -1)], _DRAWS)
+        drawn += weights[:, at] * (shares[:, 0] - shares[:, 2])
+        known = sum(counts.values())
+        mean = (counts[1] - counts[-1]) / known if known else int(stratum[0]) - int(stratum[1])
+        estimate += sizes[stratum] / len(verdicts) * mean
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    tail = min(np.sum(drawn <= 0), np.sum(drawn >= 0))
+    return Difference(
+        estimate,
+        (min(float(low), estimate), max(float(high), estimate)),
+        min(1.0, 2 * float(tail + 1) / (_DRAWS + 1)),
+        len(verdicts),
+        PPI,
+        tuple(sorted(key for key, (ours, theirs) in verdicts.items() if ours and not theirs)),
+        tuple(sorted(key for key, (ours, theirs) in verdicts.items() if theirs and not ours)),
+    )
+
+
+def judge_error_bounds(
+    ours: float, theirs: float, *, positives: tuple[int, int], negatives: tuple[int, int]
+) -> Interval:
+    """Return how small and how large the true difference may be, given two shares by the judge's verdicts.
+
+    Each run's true share lies between the one where all wrong verdicts are false alarms and the one where all are
+    misses, at the upper ends of the Clopper-Pearson intervals (1934) of both error rates on the calibration.
+
+    Args:
+        ours: Share of the first run, by the judge.
+        theirs: Share of the second run.
+        positives: Calibration: responses with the behaviour, and those of them that the judge missed.
+        negatives: Calibration: responses without it, and those of them that the judge took for it.
+    """
+    missed, alarms = _upper_end(*positives), _upper_end(*negatives)
+    our_ends, their_ends = (_true_shares(share, missed, alarms) for share in (ours, theirs))
+    return our_ends[0] - their_ends[1], our_ends[1] - their_ends[0]
+
+
+def _upper_end(n: int, wrong: int) -> float:
+    from scipy.stats import beta
+
+    return 1.0 if wrong >= n else float(beta.ppf(0.975, wrong + 1, n - wrong))
+
+
+def _true_shares(share: float, missed: float, alarms: float) -> Interval:
+    """Return the lowest and the highest true share p behind a share of verdicts, p (1 - missed) + (1 - p) alarms."""
+    low = 0.0 if alarms >= 1 else (share - alarms) / (1 - alarms)
+    high = 1.0 if missed >= 1 else share / (1 - missed)
+    return max(0.0, low), min(1.0, high)
