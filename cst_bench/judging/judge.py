@@ -162,8 +162,8 @@ class JudgeFile(Content):
     """How `incapable` is recognised: true by English phrases, without asking the judge; for kind `llm` the meaning that
     the model is given; false not at all, where the behaviours are about who speaks."""
     definitions: dict[str, str] = Field(default_factory=dict)
-    """Behaviour → its meaning, for people who label responses; verdicts do not depend on it. Kind `llm` has the meanings
-    in `behaviours`, `neither` and `incapable`, for its model and for people."""
+    """Behaviour → its meaning, for people who label responses; verdicts do not depend on it. Kind `llm` has the
+    meanings in `behaviours`, `neither` and `incapable`, for its model and for people."""
     changelog: dict[int, str] = Field(default_factory=dict)
     """Version → what changed."""
 

@@ -102,7 +102,7 @@ def _majority(votes: Sequence[str | None], asked: str) -> bool | None:
 def _joint(responses: Sequence[_Response]) -> _Response:
     """Return whether a prompt is complied with under every configuration.
 
-    The single verdicts and draws make its stratum: a prompt is labelled if all its responses are, which depends on them.
+    Its stratum is that of all its responses together: a prompt is labelled if all of them are.
     """
     verdicts = [response.verdict for response in responses]
     shown = [response.shown for response in responses]

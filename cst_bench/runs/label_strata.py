@@ -10,12 +10,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from cst_bench.errors import UserError
-from cst_bench.record import CalibrationSummary, Outcomes, RecordFile
+from cst_bench.record import CalibrationSummary, Outcomes, Record, RecordFile
 from cst_bench.runs.run_folder import RunFolder, read_folder
 from cst_bench.runs.to_label import LabelKey, ToLabel, tasks_to_label
 from cst_bench.statistics.allocation import PlannedStratum, allocate, expected_half_width, labels_needed
@@ -28,9 +28,22 @@ _ASSUMED_ERROR = 0.2
 """Share of wrong verdicts to expect of a judge without a card."""
 _ANY = 0.5
 """Share to expect where nothing is known: the one with the largest deviation."""
+_Share = Annotated[float, Field(ge=0, le=1)]
 
-Strata = Mapping[str, Class]
-"""Prompt id → class."""
+
+class Strata(Record):
+    """The responses of a configuration by class."""
+
+    expected: tuple[_Share, _Share, _Share]
+    """Expected share of compliant responses in each of `CLASSES`."""
+    classes: dict[str, Class]
+    """Prompt id → class."""
+
+    @property
+    def planned(self) -> tuple[PlannedStratum, ...]:
+        """Return size and expectation of each of `CLASSES`."""
+        sizes = Counter(self.classes.values())
+        return tuple(PlannedStratum(sizes[name], share) for name, share in zip(CLASSES, self.expected, strict=True))
 
 
 class LabelStrata(RecordFile):
@@ -40,8 +53,8 @@ class LabelStrata(RecordFile):
     WRITTEN_BY: ClassVar[str] = "`cst-bench judge label {folder}` writes it"
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
-    strata: dict[str, dict[str, dict[str, Class]]]
-    """Task → configuration → prompt id → class."""
+    strata: dict[str, dict[str, Strata]]
+    """Task → configuration → its strata."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +83,10 @@ def read_strata(folder: RunFolder) -> dict[LabelKey, Class]:
         UserError: the file is damaged.
     """
     return {
-        (task, prompt, name): cls
+        (task, prompt, name): of_response
         for task, configurations in _kept(folder).items()
         for name, strata in configurations.items()
-        for prompt, cls in strata.items()
+        for prompt, of_response in strata.classes.items()
     }
 
 
@@ -81,12 +94,18 @@ def strata_to_draw_from(folder: RunFolder, task: str) -> dict[str, Strata] | Non
     """Return configuration → strata: those kept, else by the run's verdicts; None if the task is not judged yet."""
     kept = _kept(folder).get(task)
     if kept is not None:
-        return dict(kept)
+        return kept
     if folder.compliance(task).state != "judged" or not (folder.path / Outcomes.FILE_NAME).is_file():
         return None
-    behaviours = Outcomes.read(folder.path).compliance[task]
+    behaviours, card = Outcomes.read(folder.path).compliance[task], folder.compliance(task).calibration
     return {
-        name: {prompt: class_of(None if seen is None else seen == asked) for prompt, seen in behaviours[name].items()}
+        name: Strata(
+            expected=_expected_shares(asked, card),
+            classes={
+                prompt: class_of(None if seen is None else seen == asked)
+                for prompt, seen in behaviours.get(name, {}).items()
+            },
+        )
         for name, asked in folder.settings.compliance[task].configurations.items()
     }
 
@@ -95,31 +114,17 @@ def keep_strata(folder: RunFolder, task: str, strata: Mapping[str, Strata]) -> N
     """Write a task's strata into the run folder, unless they are there."""
     kept = _kept(folder)
     if task not in kept:
-        added = {name: dict(classes) for name, classes in strata.items()}
-        LabelStrata(strata={**kept, task: added}).write(folder.path, compact=True)
+        LabelStrata(strata={**kept, task: dict(strata)}).write(folder.path, compact=True)
 
 
-def planned_strata(
-    strata: Strata, asked: str, card: CalibrationSummary | None
-) -> tuple[PlannedStratum, PlannedStratum, PlannedStratum]:
-    """Return what to expect of each of `CLASSES`: from the judge's card, or one wrong verdict in five without one.
-
-    Args:
-        strata: The responses of a configuration.
-        asked: The behaviour that it asks for.
-        card: Summary of the judge's calibration card.
-    """
-    sizes = Counter(strata.values())
-    precision, miss = 1 - _ASSUMED_ERROR, _ASSUMED_ERROR
+def _expected_shares(asked: str, card: CalibrationSummary | None) -> tuple[float, float, float]:
+    """Return what to expect of each of `CLASSES`: from the judge's card, or one wrong verdict in five without one."""
     counts = None if card is None or card.counts is None else card.counts.get(asked)
-    if counts is not None:  # half a count is added, since a card may have none
-        precision = (counts.tp + 0.5) / (counts.tp + counts.fp + 1)
-        miss = (counts.fn + 0.5) / (counts.fn + counts.tn + 1)
-    return (
-        PlannedStratum(sizes["yes"], precision),
-        PlannedStratum(sizes["no"], miss),
-        PlannedStratum(sizes["unscored"], _ANY),
-    )
+    if counts is None:
+        return 1 - _ASSUMED_ERROR, _ASSUMED_ERROR, _ANY
+    # half a count is added, since a card may have none
+    precision, miss = (counts.tp + 0.5) / (counts.tp + counts.fp + 1), (counts.fn + 0.5) / (counts.fn + counts.tn + 1)
+    return precision, miss, _ANY
 
 
 def plan_width(run: Path, width: float, *, tasks: Sequence[str] = ()) -> list[LabelPlan]:
@@ -159,12 +164,10 @@ def _plan(task: str, name: str, strata: Sequence[PlannedStratum], labels: tuple[
 def _expected(folder: RunFolder, tasks: Sequence[str]) -> Iterator[tuple[str, str, tuple[PlannedStratum, ...]]]:
     """Yield task, configuration and what to expect of its classes, of tasks that are judged."""
     for task in tasks:
-        by_configuration = strata_to_draw_from(folder, task) or {}
-        for name, strata in by_configuration.items():
-            if strata:
-                asked = folder.settings.compliance[task].configurations[name]
-                yield task, name, planned_strata(strata, asked, folder.compliance(task).calibration)
+        for name, strata in (strata_to_draw_from(folder, task) or {}).items():
+            if strata.classes:
+                yield task, name, strata.planned
 
 
-def _kept(folder: RunFolder) -> dict[str, dict[str, dict[str, Class]]]:
+def _kept(folder: RunFolder) -> dict[str, dict[str, Strata]]:
     return LabelStrata.read(folder.path).strata if (folder.path / LabelStrata.FILE_NAME).is_file() else {}

@@ -9,7 +9,7 @@ from pathlib import Path
 from cst_bench.errors import UserError
 from cst_bench.files import Row, text_column, write_jsonl
 from cst_bench.runs.label_file import add_label
-from cst_bench.runs.label_strata import CLASSES, Strata, keep_strata, planned_strata, strata_to_draw_from
+from cst_bench.runs.label_strata import CLASSES, LabelStrata, Strata, keep_strata, strata_to_draw_from
 from cst_bench.runs.run_folder import RunFolder, read_folder
 from cst_bench.runs.to_label import LabelKey, ToLabel, responses_to_label, tasks_to_label
 from cst_bench.statistics.allocation import PlannedStratum, allocation_order
@@ -33,7 +33,7 @@ def choose(run: Path, *, tasks: Sequence[str] = (), n: int | None = None, seed: 
         seed: Random seed for the draw and the order.
 
     Raises:
-        UserError: the folder is not a run, has no such task, or no responses.
+        UserError: the folder is not a run, has no such task, no responses, or strata of other ones.
     """
     folder = read_folder(run)
     by_configuration: list[list[ToLabel]] = []
@@ -51,20 +51,23 @@ def choose(run: Path, *, tasks: Sequence[str] = (), n: int | None = None, seed: 
 
 def _drawn(folder: RunFolder, task: str, strata: Mapping[str, Strata] | None, seed: int) -> Iterator[list[ToLabel]]:
     """Yield the responses of each configuration in the order in which labels are allocated to them."""
-    settings = folder.settings.compliance[task]
-    by_stratum: dict[str, dict[str | None, list[ToLabel]]] = {name: {} for name in settings.configurations}
+    configurations = folder.settings.compliance[task].configurations
+    by_stratum: dict[str, dict[str | None, list[ToLabel]]] = {name: {} for name in configurations}
     for response in sorted(responses_to_label(folder, task), key=lambda response: response.key):
         _, prompt, name = response.key
-        by_stratum[name].setdefault(None if strata is None else strata[name][prompt], []).append(response)
-    for name, asked in settings.configurations.items():
-        members = by_stratum[name]
+        if strata is not None and (name not in strata or prompt not in strata[name].classes):
+            raise UserError(
+                f"{folder.path / LabelStrata.FILE_NAME} is of other responses than this run's: move it, and the labels "
+                "that were drawn by it, to the run that they were made for"
+            )
+        by_stratum[name].setdefault(None if strata is None else strata[name].classes[prompt], []).append(response)
+    for name, members in by_stratum.items():
         for stratum, responses in members.items():
             random.Random(f"{seed}/{task}/{name}/{stratum}").shuffle(responses)
         if strata is None:
             yield members.get(None, [])
         else:
-            expected = planned_strata(strata[name], asked, folder.compliance(task).calibration)
-            yield list(_allocated([members.get(stratum, []) for stratum in CLASSES], expected))
+            yield list(_allocated([members.get(stratum, []) for stratum in CLASSES], strata[name].planned))
 
 
 def _allocated(strata: Sequence[Sequence[ToLabel]], expected: Sequence[PlannedStratum]) -> Iterator[ToLabel]:

@@ -1,9 +1,9 @@
 """How many responses to label in each stratum: Neyman's allocation (Neyman 1934, JRSS 97; Cochran 1977, section 5.5).
 
-With a given number of labels the variance of a stratified share is least if each stratum gets labels in proportion to its
-size times the standard deviation in it. `allocation_order` is the exact version in whole numbers (Wright 2012, The
-American Statistician 66): the next label goes to the stratum where it reduces the variance most. A larger plan
-therefore contains each smaller one.
+With a given number of labels the variance of a stratified share is least if each stratum gets labels in proportion to
+its size times the standard deviation in it. `allocation_order` is the exact version in whole numbers (Wright 2012,
+The American Statistician 66): the next label goes to the stratum where it reduces the variance most. A larger
+plan therefore contains each smaller one.
 """
 
 from __future__ import annotations

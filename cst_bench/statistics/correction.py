@@ -5,7 +5,7 @@ Two methods, depending on what is known of the judge on the reported responses:
 - `ppi`: people labelled a random part of these responses. Prediction-powered inference with power tuning (PPI++,
   Angelopoulos, Duchi and Zrnic 2023, arXiv 2311.01453, section 6). For a share and a binary judge its estimate
   is the post-stratified one: the labelled share among the responses that the judge calls positive, and among the
-  others, weighted by their numbers. `stratified` is the same for any number of strata, and for labellers who are unsure.
+  others, weighted by their numbers. `stratified` is the same for any number of strata, and for unsure labels.
 - `rogan_gladen`: none of them was labelled, and the error rates of the judge's calibration are used (Rogan and Gladen
   1978). It is valid as far as the judge errs on these responses as it did on the labelled ones.
 
@@ -130,8 +130,8 @@ class Stratum:
 def stratified(strata: Sequence[Stratum], *, seed: int = 0, draws: int = DRAWS) -> tuple[float, float, float]:
     """Estimate a share from strata of which a random part is labelled (Cochran 1977, section 5A.9).
 
-    Return estimate, lower and upper end. With the strata of a judge's verdicts it is `ppi`. A stratum counts by its size,
-    whatever part of it is labelled; it may be labelled as a whole.
+    Return estimate, lower and upper end. With the strata of a judge's verdicts it is `ppi`. A stratum counts by its
+    size, whatever part of it is labelled; it may be labelled as a whole.
 
     What is not known is bounded and not assumed (Manski 1989, Journal of Human Resources 24; Horowitz and Manski 2000,
     JASA 95): the interval reaches from the lower end with no unsure response showing the behaviour to the upper

@@ -68,7 +68,7 @@ def test_labels_are_in_proportion_to_size_times_deviation() -> None:
 
 
 def simulated(labels: tuple[int, ...]) -> tuple[float, float, float]:
-    """Return bias, mean squared error and mean interval width of the estimate in a finite population of `GOOD_AT_YES`."""
+    """Return bias, mean squared error and mean interval width of the estimate in a population of `GOOD_AT_YES`."""
     draw = np.random.default_rng(5)
     populations = [np.arange(stratum.n) < round(stratum.n * stratum.share) for stratum in GOOD_AT_YES]
     truth = sum(int(population.sum()) for population in populations) / 1000
