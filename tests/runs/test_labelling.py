@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +19,7 @@ from cst_bench.runs.label_file import add_label, answered, labeller_agreement, r
 from cst_bench.runs.label_strata import LabelStrata, read_strata
 from cst_bench.runs.labelling import choose, import_labels
 from cst_bench.runs.run_folder import read_folder
-from tests.cli.invoke import invoke
+from tests.cli.invoke import command, invoke
 
 
 @pytest.fixture(scope="module")
@@ -250,6 +251,20 @@ def test_the_plan_says_how_many(
     monkeypatch.setattr("click.getchar", lambda: next(keys))
     shown = invoke(capsys, monkeypatch, "judge", "label", str(finished), "--n", "44").out
     assert "±0." in shown.partition("1 of 44")[0]
+
+
+def test_without_a_terminal_there_is_one_message(finished: Path) -> None:
+    done = subprocess.run(
+        command("judge", "label", str(finished), "--n", "2"),
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,  # without a controlling terminal
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "--export" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_bad_input_is_one_message(finished: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
+from cst_bench.errors import UserError
 from cst_bench.numbers import DASH, ends, number
 from cst_bench.runs.label_file import add_label, take_back
 from cst_bench.runs.label_strata import LabelPlan
@@ -20,14 +21,24 @@ from cst_bench.statistics.intervals import Estimate
 
 
 def ask(run: Path, chosen: list[ToLabel], remaining: list[ToLabel], labeller: str | None, console: Console) -> None:
-    """Ask for a key for each remaining response, until all are labelled or the user stops."""
+    """Ask for a key for each remaining response, until all are labelled or the user stops.
+
+    Raises:
+        UserError: there is no terminal to ask on.
+    """
     by_key = {response.key: response for response in chosen}
     while remaining:
         response = remaining[0]
         keys = {str(number): name for number, name in enumerate(response.behaviours, 1)}
         console.rule(f"{len(chosen) - len(remaining) + 1} of {len(chosen)}")
         _show(response, keys, console)
-        key = click.getchar()
+        try:
+            key = click.getchar()
+        except OSError:
+            raise UserError(
+                "there is no terminal to label on: write the responses into a file with --export, fill in `behaviour`, "
+                "and read it with --import"
+            ) from None
         if key in ("q", "\x03", "\x04", ""):
             return
         if key == "u":
@@ -56,14 +67,14 @@ def _printable(text: str) -> str:
 
 
 def plan_table(plans: Sequence[LabelPlan]) -> Table:
-    """Return how many responses of each configuration and class of verdict to label, and the width to expect."""
+    """Return how many responses of each configuration and class of verdict to label, and the half-width to expect."""
     table = Table(title="Responses to label, of those that the judge calls …", title_justify="left")
-    for column in ("Task", "Configuration", "compliant", "other", "unscored", "All", "Expected"):
-        table.add_column(column, justify="left" if column in ("Task", "Configuration") else "right")
+    for column in ("Task", "Configuration", "compliant", "other", "unscored", "All", "Width"):
+        table.add_column(column, justify="left" if column in ("Task", "Configuration") else "right", overflow="fold")
     for plan in plans:
         labels = plan.labels or ()
         parts = [f"{count} of {size}" for count, size in zip(labels, plan.sizes)] or [DASH] * len(plan.sizes)
-        total = str(sum(labels)) if labels else "more than there are"
+        total = str(sum(labels)) if labels else f"> {sum(plan.sizes)}"
         width = DASH if plan.half_width is None else f"±{plan.half_width:.3f}"
         table.add_row(escape(plan.task), escape(plan.configuration), *parts, total, width)
     return table
@@ -72,8 +83,8 @@ def plan_table(plans: Sequence[LabelPlan]) -> Table:
 def agreement_table(agreements: Mapping[str, Agreement]) -> Table:
     """Return the agreement of each pair of labellers, and of all if there are more, by task."""
     table = Table(title="Agreement of the labellers (95 % interval)", title_justify="left")
-    for column in ("Task", "Labellers", "Both labelled", "Same label", "Kappa or alpha"):
-        table.add_column(column, justify="left" if column in ("Task", "Labellers") else "right")
+    for column in ("Task", "Labellers", "Both", "Same label", "Kappa or alpha"):
+        table.add_column(column, justify="left" if column in ("Task", "Labellers") else "right", overflow="fold")
     for task, agreement in agreements.items():
         for pair in agreement.pairs:
             if pair.n:
