@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cst_bench.errors import UserError
-from cst_bench.judging.find import find_judge, read_judge_file
+from cst_bench.judging.find import find_judge, load_judge, read_judge_file
 from cst_bench.record import Outcomes, Scores
 from cst_bench.runs import JudgeRunOptions, RunOptions, judge_run, run
 from cst_bench.runs.label_file import add_label, answered, labeller_agreement, read_run_labels
@@ -138,6 +138,21 @@ def test_the_definitions_of_language_model_judges_are_those_of_their_prompt() ->
         "neither",
         "incapable",
     }
+
+
+def test_definitions_are_of_known_labels_and_have_one_home(tmp_path: Path) -> None:
+    rules = "name: mine\nversion: 1\nkind: rules\ndescription: d\nbehaviours: [a, b]\nrules: []\notherwise: a\n"
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"{rules}definitions: {{c: the response does c}}\n")
+    with pytest.raises(UserError, match="definitions: 'c' is not among"):
+        read_judge_file(path)
+    path.write_text(rules)
+    plain = load_judge(str(path)).identity
+    path.write_text(f"{rules}definitions: {{a: the response does a}}\n")
+    assert load_judge(str(path)).identity == plain  # cards and verdicts stay those of this judge
+    path.write_text(f"{find_judge('persona').read_text()}definitions: {{in_persona: another meaning}}\n")
+    with pytest.raises(UserError, match="kind llm has the meanings in behaviours"):
+        read_judge_file(path)
 
 
 def test_the_definitions_are_those_of_the_task_whoever_judges(finished: Path) -> None:

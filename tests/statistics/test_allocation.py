@@ -113,3 +113,25 @@ def test_the_planned_labels_give_the_width_that_was_asked_for() -> None:
     assert 0.045 < expected_half_width(GOOD_AT_YES, labels) <= 0.05
     assert labels == allocate(GOOD_AT_YES, sum(labels))
     assert list(islice(allocation_order(GOOD_AT_YES), 3)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_intervals_cover_the_truth_with_labels_so_allocated_over_verdicts_and_unscored_responses(share: float) -> None:
+    draw = np.random.default_rng(0)
+    n, times, covered = 200, 400, 0
+    for _ in range(times):
+        truth = draw.random(n) < share
+        verdict = np.where(truth, draw.random(n) < 0.8, draw.random(n) < 0.1)
+        stratum = np.where(draw.random(n) < 0.03, 2, np.where(verdict, 0, 1))
+        members = [truth[stratum == index] for index in range(3)]
+        # what a card of another prevalence would say
+        planned = [PlannedStratum(len(here), expected) for here, expected in zip(members, (0.9, 0.1, 0.5))]
+        labelled = [here[:count] for here, count in zip(members, allocate(planned, 60))]
+        strata = [
+            Stratum(len(here), int(part.sum()), int((~part).sum()), guess=guess)
+            for here, part, guess in zip(members, labelled, (1.0, 0.0, None))
+            if len(here)
+        ]
+        _, low, high = stratified(strata, draws=400)
+        covered += low <= share <= high
+    assert 0.93 <= covered / times <= 0.985
