@@ -161,6 +161,9 @@ class JudgeFile(Content):
     incapable: bool | str = True
     """How `incapable` is recognised: true by English phrases, without asking the judge; for kind `llm` the meaning that
     the model is given; false not at all, where the behaviours are about who speaks."""
+    definitions: dict[str, str] = Field(default_factory=dict)
+    """Behaviour → its meaning, for people who label responses; verdicts do not depend on it. Kind `llm` has the
+    meanings in `behaviours`, `neither` and `incapable`, for its model and for people."""
     changelog: dict[int, str] = Field(default_factory=dict)
     """Version → what changed."""
 
@@ -171,7 +174,14 @@ class JudgeFile(Content):
                 raise ValueError(f"behaviours: {name} is reserved, and always possible")
         if isinstance(self.incapable, str) and self.kind != "llm":
             raise ValueError("incapable: a meaning is for kind llm; give true or false")
+        unknown = [name for name in self.definitions if name not in (*self.behaviours, *RESERVED)]
+        if unknown:
+            raise ValueError(f"definitions: {unknown[0]!r} is not among {[*self.behaviours, *RESERVED]}")
         return self
+
+    def meanings(self) -> dict[str, str]:
+        """Return the meaning of each behaviour that has one, `neither` and `incapable` included."""
+        return dict(self.definitions)
 
     def deciding(self, exclude: Iterable[str] = ()) -> dict[str, JsonValue]:
         """Return the keys that decide verdicts, for the judge's identity, without those in `exclude`.
@@ -179,7 +189,7 @@ class JudgeFile(Content):
         `incapable` is among them only where it is not the default, so that it changes no other judge's identity.
         """
         default = {"incapable"} if self.incapable is True else set()
-        return self.model_dump(mode="json", exclude={*exclude, *default})
+        return self.model_dump(mode="json", exclude={"definitions", *exclude, *default})
 
     def reserved(self, named: Iterable[str]) -> frozenset[str]:
         """Return the reserved behaviours that the judge decides on, given those that its verdicts can name."""

@@ -101,7 +101,14 @@ class LlmFile(JudgeFile):
         for behaviour in self.numbers.values():
             if behaviour not in (*self.behaviours, *RESERVED):
                 raise ValueError(f"numbers: behaviour {behaviour!r} is not among {list(self.behaviours)}")
+        if self.definitions:
+            raise ValueError("definitions: kind llm has the meanings in behaviours, neither and incapable")
         return self
+
+    def meanings(self) -> dict[str, str]:
+        """Return the meaning of each behaviour, as the model is given it."""
+        incapable = {INCAPABLE: self.incapable} if isinstance(self.incapable, str) else {}
+        return {**self.behaviours, NEITHER: self.neither, **incapable}
 
 
 FILE_MODEL = LlmFile
@@ -148,9 +155,7 @@ class LlmJudge:
             "base_url": base_url,
             **{name: value for name, value in chosen.items() if value is not None},
         }
-        self._meanings = {**file.behaviours, NEITHER: file.neither}
-        if isinstance(file.incapable, str):
-            self._meanings[INCAPABLE] = file.incapable
+        self._meanings = file.meanings()
         self.reserved = file.reserved(file.numbers.values() if file.verdict == "numbers" else self._meanings)
         deciding = file.deciding((*_PATIENCE, "changelog", "model"))
         effort = [] if options.reasoning_effort is None else [options.reasoning_effort]

@@ -25,6 +25,8 @@ class CorrectedScore(Record):
     """95 % interval."""
     labelled: int
     """Responses of this run that people labelled or, for `cascade`, that the second judge checked."""
+    unsure: int = 0
+    """Labelled responses of which people were unsure or disagreed; the interval has both extremes of what they show."""
     assumes: str
     """What the correction takes for granted."""
     undefined: str | None = None

@@ -2,85 +2,142 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from cst_bench.compliance.compliance_scores import Outcome
 from cst_bench.record import ConfusionCounts, CorrectedScore
+from cst_bench.runs.label_strata import CLASSES, Class, class_of
 from cst_bench.statistics.correction import (
     AUDITED,
     MIN_LABELLED,
     SAMPLED,
     TRANSFERRED,
     Stratum,
-    ppi,
     rogan_gladen,
     stratified,
 )
 
 JOINT = "joint"
-PromptLabels = Mapping[tuple[str, str], str]
-"""(prompt id, configuration) → the behaviour that a person saw."""
+_GUESSES: Mapping[Class, float | None] = {"yes": 1.0, "no": 0.0, "unscored": None}
+"""Share of a stratum without labels, as far as there is a verdict to go by."""
+
+
+@dataclass(frozen=True)
+class TaskLabels:
+    """What people said of a task's responses; keys are (prompt id, configuration)."""
+
+    votes: Mapping[tuple[str, str], tuple[str | None, ...]] = field(default_factory=dict)
+    """Response → the behaviour that each of its labellers saw; None is unsure."""
+    strata: Mapping[tuple[str, str], Class] = field(default_factory=dict)
+    """Response → the stratum that it was drawn from; empty if all were drawn alike."""
 
 
 def corrected_scores(
     outcomes: Sequence[Outcome],
     configurations: Mapping[str, str],
     counts: Mapping[str, ConfusionCounts] | None,
-    labels: PromptLabels,
+    labels: TaskLabels,
 ) -> dict[str, CorrectedScore | None]:
     """Correct the score of every configuration of a task, and of joint compliance; None where that is not possible.
 
-    PPI++ where at least 20 scored responses of a configuration are labelled; else, for a cascade, from what its second
-    judge said of a part of the responses; else Rogan-Gladen from the card's counts.
-    Joint compliance is corrected from labels alone: error rates of single verdicts do not determine it.
+    PPI++ where at least 20 responses of a configuration are labelled, unscored ones included: it estimates the share of
+    all responses. Else, for a cascade, from what its second judge said of a part of the responses; else
+    Rogan-Gladen from the card's counts. Joint compliance is corrected from labels alone: error rates of single verdicts
+    do not determine it.
 
     Args:
-        outcomes: The task's, in any order; unscored ones are left out, as in the score.
+        outcomes: The task's, in any order.
         configurations: Configuration → the behaviour that it asks for.
         counts: Behaviour → confusion counts of the judge's calibration card; None without a card.
         labels: Labels by people.
     """
-    verdicts: dict[str, dict[str, bool]] = {name: {} for name in configurations}
+    responses: dict[str, dict[str, _Response]] = {name: {} for name in configurations}
     for outcome in outcomes:
-        if outcome.configuration in verdicts and outcome.complied is not None:
-            verdicts[outcome.configuration][outcome.prompt_id] = outcome.complied
+        if outcome.asked is not None and outcome.configuration in responses:
+            responses[outcome.configuration][outcome.prompt_id] = _response(outcome, outcome.asked, labels)
     corrected: dict[str, CorrectedScore | None] = {}
     for name, asked in configurations.items():
-        truth = {prompt: labels[prompt, name] == asked for prompt in verdicts[name] if (prompt, name) in labels}
-        by_labels = _by_labels(verdicts[name], truth)
-        audited = _by_audit([outcome for outcome in outcomes if outcome.configuration == name])
-        corrected[name] = by_labels or audited or _by_card(list(verdicts[name].values()), (counts or {}).get(asked))
+        by_labels = _by_labels(list(responses[name].values()))
+        of_configuration = [outcome for outcome in outcomes if outcome.configuration == name]
+        verdicts = [outcome.complied for outcome in of_configuration if outcome.complied is not None]
+        corrected[name] = by_labels or _by_audit(of_configuration) or _by_card(verdicts, (counts or {}).get(asked))
     if len(configurations) > 1:
-        corrected[JOINT] = _by_labels(*_joint(verdicts, configurations, labels))
+        prompts = sorted(set.intersection(*map(set, responses.values())))
+        corrected[JOINT] = _by_labels([_joint([of[prompt] for of in responses.values()]) for prompt in prompts])
     return corrected
 
 
-def _joint(
-    verdicts: Mapping[str, Mapping[str, bool]], configurations: Mapping[str, str], labels: PromptLabels
-) -> tuple[dict[str, bool], dict[str, bool]]:
-    """Return whether each prompt is complied with under every configuration: by the verdicts, and by the labels."""
-    scored = set.intersection(*map(set, verdicts.values()))
-    joint = {prompt: all(complied[prompt] for complied in verdicts.values()) for prompt in sorted(scored)}
-    labelled = [prompt for prompt in joint if all((prompt, name) in labels for name in configurations)]
-    truth = {p: all(labels[p, name] == asked for name, asked in configurations.items()) for p in labelled}
-    return joint, truth
+@dataclass(frozen=True)
+class _Response:
+    """What judge and people say of compliance: of a response, or of a prompt under every configuration."""
+
+    verdict: Class
+    drawn_from: Hashable
+    """Responses with the same verdict and the same value were labelled with the same probability."""
+    labelled: bool
+    shown: bool | None = None
+    """Whether it complies, by the labels; None is unsure."""
 
 
-def _by_labels(verdicts: Mapping[str, bool], truth: Mapping[str, bool]) -> CorrectedScore | None:
-    if len(truth) < MIN_LABELLED:
+def _response(outcome: Outcome, asked: str, labels: TaskLabels) -> _Response:
+    verdict = class_of(outcome.complied)
+    key = (outcome.prompt_id, outcome.configuration)
+    votes = labels.votes.get(key, ())
+    return _Response(verdict, labels.strata.get(key, verdict), bool(votes), _majority(votes, asked))
+
+
+def _majority(votes: Sequence[str | None], asked: str) -> bool | None:
+    """Return whether more than half of the labellers saw the behaviour, or something else; None if neither."""
+    seen = sum(vote == asked for vote in votes)
+    unsure = sum(vote is None for vote in votes)
+    for answer, count in ((True, seen), (False, len(votes) - seen - unsure)):
+        if 2 * count > len(votes):
+            return answer
+    return None
+
+
+def _joint(responses: Sequence[_Response]) -> _Response:
+    """Return whether a prompt is complied with under every configuration.
+
+    Its stratum is that of all its responses together: a prompt is labelled if all of them are.
+    """
+    verdicts = [response.verdict for response in responses]
+    shown = [response.shown for response in responses]
+    return _Response(
+        "unscored" if "unscored" in verdicts else "no" if "no" in verdicts else "yes",
+        tuple((response.verdict, response.drawn_from) for response in responses),
+        all(response.labelled for response in responses),
+        False if False in shown else None if None in shown else True,
+    )
+
+
+def _by_labels(responses: Sequence[_Response]) -> CorrectedScore | None:
+    """Estimate compliance from the labelled part of each stratum; None with too few labels."""
+    labelled = [response for response in responses if response.labelled]
+    if len(labelled) < MIN_LABELLED:
         return None
-    strata = {
-        verdict: (
-            sum(truth[prompt] for prompt in truth if verdicts[prompt] is verdict),
-            sum(not truth[prompt] for prompt in truth if verdicts[prompt] is verdict),
-        )
-        for verdict in (True, False)
-    }
-    point, low, high = ppi(sum(verdicts.values()), len(verdicts), yes=strata[True], no=strata[False])
+    members: dict[tuple[Class, Hashable], list[_Response]] = {}
+    for response in sorted(responses, key=lambda response: CLASSES.index(response.verdict)):
+        members.setdefault((response.verdict, response.drawn_from), []).append(response)
+    strata = [_stratum(verdict, here) for (verdict, _), here in members.items()]
+    point, low, high = stratified(strata)
     return CorrectedScore(
-        method="ppi++", score=float(point), interval=(float(low), float(high)), labelled=len(truth), assumes=SAMPLED
+        method="ppi++",
+        score=point,
+        interval=(low, high),
+        labelled=len(labelled),
+        unsure=sum(response.shown is None for response in labelled),
+        assumes=SAMPLED,
+    )
+
+
+def _stratum(verdict: Class, responses: Sequence[_Response]) -> Stratum:
+    answers = [response.shown for response in responses if response.labelled]
+    return Stratum(
+        len(responses), answers.count(True), answers.count(False), unsure=answers.count(None), guess=_GUESSES[verdict]
     )
 
 
@@ -94,7 +151,7 @@ def _by_audit(outcomes: Sequence[Outcome]) -> CorrectedScore | None:
     if not any(outcome.first is not None for outcome, _ in scored):
         return None
     final = [complied for outcome, complied in scored if outcome.first is None or outcome.first.stage == "second"]
-    strata = [Stratum(len(final), sum(final), len(final) - sum(final))]
+    strata = [Stratum(len(final), sum(final), len(final) - sum(final))] if final else []
     labelled = 0
     for verdict in (True, False):
         sure = [

@@ -16,7 +16,7 @@ from cst_bench.judging.card import find_card, read_card
 from cst_bench.progress import Progress
 from cst_bench.record import Judging, Outcomes, Scores
 from cst_bench.reporting import StoredRun, write_run_report
-from cst_bench.runs.labelling import read_run_labels
+from cst_bench.runs.label_file import read_run_labels
 from cst_bench.runs.run_folder import RunFolder
 from cst_bench.runs.run_outcomes import make_outcomes
 from cst_bench.runs.scoring import make_scores

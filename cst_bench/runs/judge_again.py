@@ -12,6 +12,7 @@ from cst_bench.progress import Progress, Silent
 from cst_bench.record import ComplianceSettings, JudgeRecord
 from cst_bench.runs.evaluate import RunResult
 from cst_bench.runs.finishing import attach_cards, finish, judge_all
+from cst_bench.runs.label_file import read_run_labels
 from cst_bench.runs.run_folder import RunFolder, read_folder
 from cst_bench.runs.run_plan import NamedJudges
 from cst_bench.workfolder import locked
@@ -52,7 +53,8 @@ def judge_run(options: JudgeRunOptions, progress: Progress | None = None) -> Run
     that it left unscored.
 
     Raises:
-        UserError: the folder is not a run, responses are missing, or the judge does not support a task.
+        UserError: the folder is not a run, responses are missing, the judge does not support a task, or labels of the
+            run's folder belong to other responses.
         Interrupted: a judge could not be reached, or capabilities of this run are still to be scored.
     """
     progress = progress or Silent()
@@ -60,6 +62,7 @@ def judge_run(options: JudgeRunOptions, progress: Progress | None = None) -> Run
     with locked(options.run):
         folder = read_folder(options.run)
         tasks = _tasks(folder, options.tasks)
+        read_run_labels(options.run)  # faulty ones are refused before a judge is paid
         judges = _judges(folder, tasks, options)
         min_f1 = folder.settings.min_judge_f1 if options.min_judge_f1 is None else options.min_judge_f1
         records = {name: describe_judge(judge, source) for name, (judge, source) in judges.items()}

@@ -18,8 +18,8 @@ from cst_bench.record import (
     TaskJudge,
     TaskScores,
 )
-from cst_bench.runs.corrected_scores import JOINT, corrected_scores
-from cst_bench.runs.labelling import LabelKey
+from cst_bench.runs.corrected_scores import JOINT, TaskLabels, corrected_scores
+from cst_bench.runs.label_file import RunLabels
 from cst_bench.statistics.intervals import Interval, mean_interval, normal_interval, wilson
 
 
@@ -28,7 +28,7 @@ def make_scores(
     outcomes: Mapping[str, Sequence[Outcome]],
     calibrations: Mapping[str, CalibrationSummary | None],
     results: Mapping[str, CapabilityResult | str],
-    labels: Mapping[LabelKey, str] | None = None,
+    labels: RunLabels | None = None,
 ) -> Scores:
     """Compute the scores of a run.
 
@@ -37,7 +37,7 @@ def make_scores(
         outcomes: Task → what its responses did.
         calibrations: Task → summary of its judge's card; None without a card.
         results: Capability task → its result, or the reason why there is none.
-        labels: Labels by people → behaviour.
+        labels: Labels by people; None without any.
     """
     compliance = {
         name: _corrected(
@@ -45,7 +45,7 @@ def make_scores(
             outcomes[name],
             task.configurations,
             calibrations[name],
-            {key[1:]: label for key, label in (labels or {}).items() if key[0] == name},
+            _labels_of(name, labels or RunLabels()),
         )
         for name, task in settings.compliance.items()
     }
@@ -70,12 +70,19 @@ def make_scores(
     )
 
 
+def _labels_of(task: str, labels: RunLabels) -> TaskLabels:
+    return TaskLabels(
+        {key[1:]: votes for key, votes in labels.votes.items() if key[0] == task},
+        {key[1:]: stratum for key, stratum in labels.strata.items() if key[0] == task},
+    )
+
+
 def _corrected(
     scores: TaskScores,
     outcomes: Sequence[Outcome],
     configurations: Mapping[str, str],
     calibration: CalibrationSummary | None,
-    labels: Mapping[tuple[str, str], str],
+    labels: TaskLabels,
 ) -> TaskScores:
     counts = None if calibration is None else calibration.counts
     corrected = corrected_scores(outcomes, configurations, counts, labels)

@@ -5,7 +5,7 @@ Two methods, depending on what is known of the judge on the reported responses:
 - `ppi`: people labelled a random part of these responses. Prediction-powered inference with power tuning (PPI++,
   Angelopoulos, Duchi and Zrnic 2023, arXiv 2311.01453, section 6). For a share and a binary judge its estimate
   is the post-stratified one: the labelled share among the responses that the judge calls positive, and among the
-  others, weighted by their numbers.
+  others, weighted by their numbers. `stratified` is the same for any number of strata, and for unsure labels.
 - `rogan_gladen`: none of them was labelled, and the error rates of the judge's calibration are used (Rogan and Gladen
   1978). It is valid as far as the judge errs on these responses as it did on the labelled ones.
 
@@ -29,7 +29,7 @@ MIN_LABELLED = 20
 """Minimum number of labelled responses of a configuration for PPI++."""
 _JEFFREYS, _NEUTRAL = 0.5, 1 / 3
 TRANSFERRED = "the judge errs on these responses as it does on those of its calibration"
-SAMPLED = "the labelled responses are a random part of these"
+SAMPLED = "the labelled responses are a random part of those with the same verdict"
 AUDITED = "the second judge is right; it was asked about a random part of the responses that the first was sure of"
 
 
@@ -113,41 +113,58 @@ def ppi(
 
 @dataclass(frozen=True)
 class Stratum:
-    """Responses of which a random part is labelled."""
+    """Responses of which a random part is labelled. Expected numbers of labels may be fractions."""
 
     n: int
     """Number of responses."""
-    shown: int
+    shown: float
     """Labelled responses that show the behaviour."""
-    hidden: int
+    hidden: float
     """Labelled responses that do not."""
-    guess: float = 0.5
-    """Share to assume if nothing is labelled."""
+    unsure: float = 0
+    """Labelled responses of which the labellers could not say."""
+    guess: float | None = None
+    """Share to assume if nothing is labelled; None: that of the other strata, and any share in the interval."""
 
 
 def stratified(strata: Sequence[Stratum], *, seed: int = 0, draws: int = DRAWS) -> tuple[float, float, float]:
     """Estimate a share from strata of which a random part is labelled (Cochran 1977, section 5A.9).
 
-    Return estimate, lower and upper end. With the strata of a judge's verdicts it is `ppi`; a stratum may also be
-    labelled as a whole. Where a stratum has no label, its share may be anything, and the estimate takes its guess.
+    Return estimate, lower and upper end. With the strata of a judge's verdicts it is `ppi`. A stratum counts by its
+    size, whatever part of it is labelled; it may be labelled as a whole.
+
+    What is not known is bounded and not assumed (Manski 1989, Journal of Human Resources 24; Horowitz and Manski 2000,
+    JASA 95): the interval reaches from the lower end with no unsure response showing the behaviour to the upper
+    end with all of them showing it, and so for strata without labels and guess. It covers every share in between, with
+    95 % or more (Imbens and Manski 2004, Econometrica 72). The estimate counts an unsure response as half a one.
 
     Args:
         strata: Disjoint parts of the responses, at least one of which is not empty.
         seed: Random seed of the posterior draws.
         draws: Number of posterior draws.
     """
-    sizes, shown, hidden, guess = (
+    sizes, shown, hidden, unsure = (
         np.array([getattr(stratum, name) for stratum in strata], dtype=float)
-        for name in ("n", "shown", "hidden", "guess")
+        for name in ("n", "shown", "hidden", "unsure")
     )
-    draw = np.random.default_rng(seed)
-    weights = draw.dirichlet(sizes + _JEFFREYS, draws)
-    shares = draw.beta(shown + _NEUTRAL, hidden + _NEUTRAL, size=(draws, len(strata)))
-    low, high = np.quantile((weights * shares).sum(1), [0.025, 0.975])
-    labelled = shown + hidden
-    means = np.where(labelled > 0, shown / np.maximum(labelled, 1), guess)
-    point = float((sizes * means).sum() / sizes.sum())
-    return point, min(float(low), point), max(float(high), point)
+    labelled = shown + hidden + unsure
+    guess = np.array([np.nan if stratum.guess is None else stratum.guess for stratum in strata])
+    unknown = (labelled == 0) & np.isnan(guess)
+
+    def extreme(more_shown: Draws, of_unknown: float) -> tuple[Draws, float]:
+        """Return draws of the share and its estimate, with so many of the unsure responses showing the behaviour."""
+        yes, no = shown + more_shown, hidden + unsure - more_shown
+        draw = np.random.default_rng(seed)
+        weights = draw.dirichlet(sizes + _JEFFREYS, draws)
+        among = np.where(unknown, of_unknown, draw.beta(yes + _NEUTRAL, no + _NEUTRAL, size=(draws, len(strata))))
+        means = np.where(labelled > 0, yes / np.where(labelled > 0, labelled, 1), guess)
+        return (weights * among).sum(1), float((sizes * np.where(unknown, of_unknown, means)).sum() / sizes.sum())
+
+    (lowest, least), (highest, most) = extreme(np.zeros_like(unsure), 0.0), extreme(unsure, 1.0)
+    low, high = min(float(np.quantile(lowest, 0.025)), least), max(float(np.quantile(highest, 0.975)), most)
+    left_out = float(sizes[unknown].sum() / sizes.sum())  # the estimate is of the others
+    point = (least + most - left_out) / 2 / (1 - left_out) if left_out < 1 else 0.5
+    return point, min(low, point), max(high, point)
 
 
 def _posterior(draw: np.random.Generator, successes: Draws, failures: Draws, prior: float, draws: int) -> Draws:
@@ -164,34 +181,3 @@ def _with_ends(point: Draws, low: Draws, high: Draws) -> tuple[Draws, Draws, Dra
         np.where(undefined, np.nan, np.minimum(low, point)),
         np.where(undefined, np.nan, np.maximum(high, point)),
     )
-
-
-def labels_needed(width: float, positive: float, precision: float, miss: float, n: int) -> int | None:
-    """Return the number of responses to label for a half-width of the PPI++ interval; None if n is not enough.
-
-    Args:
-        width: Target half-width of the 95 % interval.
-        positive: Share of responses that the judge calls positive.
-        precision: Expected share of those that truly are.
-        miss: Expected share of true positives among the others.
-        n: Number of responses judged.
-    """
-
-    def half_width(labelled: int) -> float:
-        among_yes = labelled * positive
-        among_no = labelled - among_yes
-        _, low, high = ppi(
-            np.asarray(n * positive),
-            n,
-            yes=(np.asarray(among_yes * precision), np.asarray(among_yes * (1 - precision))),
-            no=(np.asarray(among_no * miss), np.asarray(among_no * (1 - miss))),
-        )
-        return float(high - low) / 2
-
-    if half_width(n) > width:
-        return None
-    below, enough = MIN_LABELLED - 1, n
-    while enough - below > 1:
-        middle = (below + enough) // 2
-        below, enough = (below, middle) if half_width(middle) <= width else (middle, enough)
-    return enough
