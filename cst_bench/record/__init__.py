@@ -22,7 +22,7 @@ from cst_bench.record.manifest import (
     RunSettings,
     Status,
 )
-from cst_bench.record.outcomes import DocumentScores, Outcomes
+from cst_bench.record.outcomes import ConfigurationLabels, DocumentScores, Outcomes
 from cst_bench.record.record_file import Record, RecordFile
 from cst_bench.record.scores import (
     USELESS,
@@ -50,6 +50,7 @@ __all__ = [
     "CheckpointIdentity",
     "CompliancePart",
     "ComplianceSettings",
+    "ConfigurationLabels",
     "ConfigurationScore",
     "ConfusionCounts",
     "CorrectedScore",

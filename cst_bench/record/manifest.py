@@ -39,6 +39,8 @@ class ComplianceSettings(Record):
     """Columns handed to the judge."""
     wording: str
     """Wording of the system prompts; several are separated by commas."""
+    wordings: tuple[str, ...] = ()
+    """The wordings, where there are several."""
     data: str
     """Data set and revision, or file name."""
     data_sha256: str
@@ -49,6 +51,11 @@ class ComplianceSettings(Record):
     """Judge of the responses."""
     generation: GenerationRecord | None
     """None for generations made elsewhere."""
+
+    @property
+    def repeats(self) -> bool:
+        """Return whether prompts have several responses under a configuration."""
+        return len(self.wordings) > 1 or (self.generation is not None and self.generation.samples > 1)
 
 
 class CapabilitySettings(Record):

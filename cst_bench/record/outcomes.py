@@ -22,6 +22,15 @@ class DocumentScores(Record):
     """Document → score in the task's metric."""
 
 
+class ConfigurationLabels(Record):
+    """What people said of the responses under a configuration."""
+
+    shown: dict[str, bool | None]
+    """Prompt id → whether its response does what was asked, by most of its labellers; null is unsure."""
+    drawn_from: dict[str, str] = Field(default_factory=dict)
+    """Prompt id → class of verdict that its response was drawn from, for all prompts; empty if all were drawn alike."""
+
+
 class Outcomes(RecordFile):
     """The content of `outcomes.json`."""
 
@@ -35,6 +44,8 @@ class Outcomes(RecordFile):
     by wording and number; null is unscored."""
     capabilities: dict[str, DocumentScores]
     """Capability task → scores of its documents."""
+    labels: dict[str, dict[str, ConfigurationLabels]] = Field(default_factory=dict)
+    """Task → configuration → labels by people."""
 
     def write(self, folder: Path, *, compact: bool = True) -> None:
         """Write the file into a folder, on one line by default: it has a value for every response."""

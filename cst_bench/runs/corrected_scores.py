@@ -86,10 +86,10 @@ def _response(outcome: Outcome, asked: str, labels: TaskLabels) -> _Response:
     verdict = class_of(outcome.complied)
     key = (outcome.prompt_id, outcome.configuration)
     votes = labels.votes.get(key, ())
-    return _Response(verdict, labels.strata.get(key, verdict), bool(votes), _majority(votes, asked))
+    return _Response(verdict, labels.strata.get(key, verdict), bool(votes), majority(votes, asked))
 
 
-def _majority(votes: Sequence[str | None], asked: str) -> bool | None:
+def majority(votes: Sequence[str | None], asked: str) -> bool | None:
     """Return whether more than half of the labellers saw the behaviour, or something else; None if neither."""
     seen = sum(vote == asked for vote in votes)
     unsure = sum(vote is None for vote in votes)

@@ -86,12 +86,13 @@ def finish(
         reasons: Capability task → why it has no result.
     """
     results = {name: _capability(folder, name, reasons) for name in folder.settings.capabilities}
+    labels = read_run_labels(folder.path)
     scores = make_scores(
         folder.settings,
         outcomes,
         {name: folder.compliance(name).calibration for name in folder.settings.compliance},
         results,
-        read_run_labels(folder.path),
+        labels,
     )
     documents = {
         name: (result, capabilities.document_scores(folder.path / "capabilities", name))
@@ -99,7 +100,7 @@ def finish(
         if not isinstance(result, str)
     }
     logs = {name: folder.log(name) for name in folder.settings.compliance}
-    return write_results(folder, scores, make_outcomes(outcomes, documents), logs, show_text=show_text)
+    return write_results(folder, scores, make_outcomes(outcomes, documents, labels), logs, show_text=show_text)
 
 
 def write_results(

@@ -93,6 +93,7 @@ class PlannedCompliance:
             configurations=self.spec.asked,
             fields=tuple(self.spec.data.fields),
             wording=", ".join(self.wordings),
+            wordings=self.wordings if len(self.wordings) > 1 else (),
             data=self.prompts.origin,
             data_sha256=self.prompts.sha256,
             prompts=len(self.prompts.prompts),

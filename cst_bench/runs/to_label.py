@@ -44,7 +44,7 @@ def tasks_to_label(folder: RunFolder, wanted: Sequence[str]) -> list[str]:
     """Return the compliance tasks of a run: those wanted, or all.
 
     Raises:
-        UserError: the run has no such task, or one without responses.
+        UserError: the run has no such task, one without responses, or one with several responses to each prompt.
     """
     known = list(folder.settings.compliance)
     for name in wanted:
@@ -53,6 +53,12 @@ def tasks_to_label(folder: RunFolder, wanted: Sequence[str]) -> list[str]:
     missing = [name for name in wanted or known if folder.compliance(name).state == "pending"]
     if missing or not known:
         raise UserError(f"{folder.path}: there are no responses of {', '.join(missing) or 'any task'} to label yet")
+    repeated = [name for name in wanted or known if folder.settings.compliance[name].repeats]
+    if repeated:
+        raise UserError(
+            f"{folder.path}: {repeated[0]} has several responses to each prompt (--samples, --wordings): label a run "
+            "that has one"
+        )
     return list(wanted) or known
 
 
