@@ -10,8 +10,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -25,52 +26,93 @@ _NEUTRAL = 1 / 6
 """Prior count of each of the three differences, half a label in all: chosen for coverage in simulations."""
 _JEFFREYS = 1 / 2
 
-Pair = tuple[bool, bool]
-"""Whether the response of the first run does what was asked, and that of the second."""
+Pair = tuple[bool | None, bool | None]
+"""Whether the response of the first run does what was asked, and that of the second; None is unscored, or unsure."""
 
 
-def labelled_difference(verdicts: Mapping[str, Pair], labels: Mapping[str, Pair]) -> Difference | None:
+@dataclass(frozen=True)
+class _Stratum:
+    """Prompts with the same verdicts, labelled with the same probability."""
+
+    n: int
+    guess: float
+    """Difference of the verdicts, an unscored one being half."""
+    lowest: tuple[int, ...]
+    """True difference of each labelled prompt; unsure ones as low as they may be."""
+    highest: tuple[int, ...]
+
+
+def labelled_difference(
+    verdicts: Mapping[str, Pair], labels: Mapping[str, Pair], drawn_from: Mapping[str, Hashable] | None = None
+) -> Difference | None:
     """Return first minus second share by people's labels; None if fewer than 20 prompts have labels in both runs.
 
-    The strata are the four pairs of verdicts. In each, the labelled prompts say how often the true difference is 1, 0
-    or -1; strata are weighted by their numbers. A stratum without labels keeps the judge's difference in the estimate,
-    and any difference in the interval. Interval and p value are of posterior draws; the prior of a stratum is
-    Dirichlet(1/6, 1/6, 1/6).
+    The strata are the pairs of verdicts. In each, the labelled prompts say how often the true difference is 1, 0 or -1;
+    strata are weighted by their numbers. A stratum without labels keeps the judge's difference in the estimate, and any
+    difference in the interval. Interval and p value are of posterior draws; the prior of a stratum is
+    Dirichlet(1/6, 1/6, 1/6). Where labellers were unsure, the interval holds those of the lowest and the highest
+    differences that they leave open, the estimate is in the middle, and p is the larger one.
 
     Args:
-        verdicts: Prompt → verdicts on both runs' responses, for the prompts scored in both.
+        verdicts: Prompt → verdicts on both runs' responses, for all prompts that both were asked.
         labels: Prompt → labels of both, for a random part of them.
+        drawn_from: Prompt → what else decided how likely it was to be labelled.
     """
     labelled = {key: pair for key, pair in labels.items() if key in verdicts}
     if len(labelled) < MIN_LABELLED:
         return None
-    sizes = Counter(verdicts.values())
-    truths: dict[Pair, Counter[int]] = {stratum: Counter() for stratum in sizes}
-    for key, (ours, theirs) in labelled.items():
-        truths[verdicts[key]][int(ours) - int(theirs)] += 1
-    strata = sorted(sizes)
-    draw = np.random.default_rng(0)
-    weights = draw.dirichlet([sizes[stratum] + _JEFFREYS for stratum in strata], _DRAWS)
-    drawn = np.zeros(_DRAWS)
-    estimate = 0.0
-    for at, stratum in enumerate(strata):
-        counts = truths[stratum]
-        shares = draw.dirichlet([counts[value] + _NEUTRAL for value in (1, 0, -1)], _DRAWS)
-        drawn += weights[:, at] * (shares[:, 0] - shares[:, 2])
-        known = sum(counts.values())
-        mean = (counts[1] - counts[-1]) / known if known else int(stratum[0]) - int(stratum[1])
-        estimate += sizes[stratum] / len(verdicts) * mean
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    tail = min(np.sum(drawn <= 0), np.sum(drawn >= 0))
+    strata = _strata(verdicts, labelled, drawn_from or {})
+    lowest, highest = _posterior(strata, "lowest"), _posterior(strata, "highest")
+    estimate = (lowest.estimate + highest.estimate) / 2
     return Difference(
         estimate,
-        (min(float(low), estimate), max(float(high), estimate)),
-        min(1.0, 2 * float(tail + 1) / (_DRAWS + 1)),
+        (min(lowest.low, estimate), max(highest.high, estimate)),
+        max(lowest.p, highest.p) if lowest == highest or lowest.estimate * highest.estimate > 0 else 1.0,
         len(verdicts),
         PPI,
-        tuple(sorted(key for key, (ours, theirs) in verdicts.items() if ours and not theirs)),
-        tuple(sorted(key for key, (ours, theirs) in verdicts.items() if theirs and not ours)),
+        tuple(sorted(key for key, (ours, theirs) in verdicts.items() if ours and theirs is False)),
+        tuple(sorted(key for key, (ours, theirs) in verdicts.items() if theirs and ours is False)),
     )
+
+
+def _strata(
+    verdicts: Mapping[str, Pair], labels: Mapping[str, Pair], drawn_from: Mapping[str, Hashable]
+) -> list[_Stratum]:
+    members: dict[tuple[Pair, Hashable], list[str]] = {}
+    for key in sorted(verdicts):
+        members.setdefault((verdicts[key], drawn_from.get(key)), []).append(key)
+    strata = []
+    for (pair, _), keys in members.items():
+        ours, theirs = (0.5 if verdict is None else float(verdict) for verdict in pair)
+        known = [labels[key] for key in keys if key in labels]
+        lowest = tuple(int(first is True) - int(second is not False) for first, second in known)
+        highest = tuple(int(first is not False) - int(second is True) for first, second in known)
+        strata.append(_Stratum(len(keys), ours - theirs, lowest, highest))
+    return strata
+
+
+@dataclass(frozen=True)
+class _Posterior:
+    estimate: float
+    low: float
+    high: float
+    p: float
+
+
+def _posterior(strata: Sequence[_Stratum], end: Literal["lowest", "highest"]) -> _Posterior:
+    draw = np.random.default_rng(0)
+    sizes = np.array([stratum.n for stratum in strata])
+    weights = draw.dirichlet(sizes + _JEFFREYS, _DRAWS)
+    drawn = np.zeros(_DRAWS)
+    estimate = 0.0
+    for stratum, share, weight in zip(strata, sizes / sizes.sum(), weights.T, strict=True):
+        values = stratum.lowest if end == "lowest" else stratum.highest
+        shares = draw.dirichlet([values.count(value) + _NEUTRAL for value in (1, 0, -1)], _DRAWS)
+        drawn += weight * (shares[:, 0] - shares[:, 2])
+        estimate += float(share) * (sum(values) / len(values) if values else stratum.guess)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    tail = min(np.sum(drawn <= 0), np.sum(drawn >= 0))
+    return _Posterior(estimate, float(low), float(high), min(1.0, 2 * float(tail + 1) / (_DRAWS + 1)))
 
 
 def judge_error_bounds(

@@ -51,13 +51,44 @@ def test_with_all_labelled_the_estimate_is_that_of_the_labels() -> None:
     difference = labelled_difference(verdicts, labels)
     assert difference is not None
     assert difference.difference == pytest.approx(
-        np.mean([int(ours) - int(theirs) for ours, theirs in labels.values()])
+        np.mean([int(ours is True) - int(theirs is True) for ours, theirs in labels.values()])
     )
 
 
 def test_few_labels_correct_nothing() -> None:
     verdicts, labels = simulate(np.random.default_rng(0), (0.8, 0.6), ((0.9, 0.9), (0.9, 0.9)), labels=19)
     assert labelled_difference(verdicts, labels) is None
+
+
+def test_unsure_labels_leave_both_ends_open() -> None:
+    verdicts, labels = simulate(np.random.default_rng(0), (0.8, 0.5), ((0.95, 0.95), (0.95, 0.95)), labels=80)
+    sure = labelled_difference(verdicts, labels)
+    unsure = labelled_difference(
+        verdicts, {key: (None, pair[1]) if int(key) < 60 else pair for key, pair in labels.items()}
+    )
+    assert sure is not None
+    assert unsure is not None
+    assert sure.interval is not None
+    assert unsure.interval is not None
+    assert sure.p is not None
+    assert unsure.p is not None
+    assert unsure.interval[0] < sure.interval[0]
+    assert unsure.interval[1] > sure.interval[1]
+    assert unsure.p > sure.p
+
+
+def test_labels_that_were_drawn_more_often_from_one_class_are_weighted_back() -> None:
+    draw = np.random.default_rng(5)
+    estimates = []
+    for _ in range(60):
+        verdicts, truths = simulate(draw, (0.8, 0.5), ((0.9, 0.9), (0.9, 0.9)), n=300, labels=300)
+        another = {key: draw.random() < (0.9 if pair[0] else 0.1) for key, pair in truths.items()}  # another judge's
+        labels = {key: pair for key, pair in truths.items() if draw.random() < (0.1 if another[key] else 0.8)}
+        difference = labelled_difference(verdicts, labels, another)
+        assert difference is not None
+        assert difference.difference is not None
+        estimates.append(difference.difference)
+    assert np.mean(estimates) == pytest.approx(0.3, abs=0.02)
 
 
 shares = st.floats(0, 1)
