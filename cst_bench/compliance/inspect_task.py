@@ -36,6 +36,9 @@ SampleKey = tuple[str | int, int]
 """A sample's id and epoch."""
 on_sample: ContextVar[Callable[[int], None]] = ContextVar("on_sample", default=lambda count: None)
 """Called with 1 after every response; set it to drive a progress bar."""
+known_verdicts: ContextVar[Mapping[SampleKey, Verdict] | None] = ContextVar("known_verdicts", default=None)
+"""Verdicts made before, which the scorer uses instead of asking the judge. A parameter of the scorer would be written
+into every sample of the log."""
 
 
 @dataclass(frozen=True)
@@ -184,19 +187,19 @@ def compliance_scores() -> Metric:
 
 
 @scorer(metrics=[compliance_scores()], name=SCORER)
-def behaviour(judge: Judge, verdicts: Mapping[SampleKey, Verdict] | None = None) -> Scorer:
+def behaviour(judge: Judge) -> Scorer:
     """Score 1 if the judge's verdict is the behaviour the configuration asks for; the answer is the behaviour.
 
     A reference sample, which has no system prompt, is left unscored with its behaviour as the answer.
 
     Args:
-        judge: The judge.
-        verdicts: Verdicts made before, by sample and epoch, to use instead of asking the judge.
+        judge: The judge, which is not asked where `known_verdicts` is set.
     """
 
     async def score(state: TaskState, target: Target) -> Score:
         stop_reason = str(state.output.stop_reason)
         case = Case(state.user_prompt.text, state.output.completion, state.metadata["fields"], stop_reason)
+        verdicts = known_verdicts.get()
         if verdicts is None:
             (verdict,) = await judge_cases(judge, [case], ignore_progress)
         else:

@@ -38,6 +38,7 @@ def generate(task: Task, model: Model, folder: Path, count: Callable[[int], None
     from cst_bench.compliance.inspect_task import on_sample
 
     count(_finished(folder))
+    connections = model.api.max_connections()
     token = on_sample.set(count)
     try:
         success, logs = eval_set(
@@ -51,12 +52,12 @@ def generate(task: Task, model: Model, folder: Path, count: Callable[[int], None
             retry_attempts=0,
             retry_immediate=False,
             continue_on_fail=True,
-            log_buffer=1,
+            log_buffer=_flush_after(task, connections),
             log_realtime=False,
             log_model_api=False,
             max_retries=5,
             attempt_timeout=600,
-            max_samples=2 * model.api.max_connections(),
+            max_samples=2 * connections,
         )
     finally:
         on_sample.reset(token)
@@ -72,6 +73,14 @@ def generate(task: Task, model: Model, folder: Path, count: Callable[[int], None
     return location
 
 
+def _flush_after(task: Task, connections: int) -> int:
+    """Return after how many samples the log is written: each time all summaries are, so 200 times in all at most.
+
+    A killed call loses no more finished samples than are asked for at once.
+    """
+    return max(1, min(len(task.dataset) * (task.epochs or 1) // 200, connections))
+
+
 def judge_log(
     location: Path, judge: Judge, count: Callable[[int], None] | None = None
 ) -> tuple[list[Outcome], Spent | None]:
@@ -83,14 +92,18 @@ def judge_log(
     from inspect_ai import score
     from inspect_ai.log import read_eval_log, write_eval_log
 
-    from cst_bench.compliance.inspect_task import behaviour, case_of
+    from cst_bench.compliance.inspect_task import behaviour, case_of, known_verdicts
 
     log = read_eval_log(str(location))
     samples = log.samples or []
     verdicts = ask(judge, [case_of(sample) for sample in samples], count)
     by_sample = {(sample.id, sample.epoch): verdict for sample, verdict in zip(samples, verdicts, strict=True)}
-    # 'none/none': the responses are there, and the checkpoint is not to be loaded a second time
-    scored = score(log, behaviour(judge, by_sample), model="none/none", action="overwrite", display="none", copy=False)
+    token = known_verdicts.set(by_sample)
+    try:
+        # 'none/none': the responses are there, and the checkpoint is not to be loaded a second time
+        scored = score(log, behaviour(judge), model="none/none", action="overwrite", display="none", copy=False)
+    finally:
+        known_verdicts.reset(token)
     temporary = location.with_suffix(".tmp.eval")
     write_eval_log(scored, str(temporary))
     temporary.replace(location)

@@ -51,6 +51,16 @@ def test_scores_count_what_was_asked_and_the_metrics_are_the_same(tmp_path: Path
     assert {name: metric.value for name, metric in results.scores[0].metrics.items()} == {"S1": 1, "S0": 0, "joint": 0}
 
 
+def test_a_sample_in_the_log_holds_no_verdict_but_its_own(tmp_path: Path) -> None:
+    log = run(tmp_path, lambda _: REFUSAL)
+    judge_log(log, load_judge("tiny_sealed"))
+    samples = read_eval_log(str(log)).samples or []
+    names = {str(sample.id) for sample in samples}
+    for sample in samples:
+        text = sample.model_dump_json()
+        assert not [name for name in names - {str(sample.id)} if name in text]
+
+
 def test_inspect_s_own_eval_finds_the_task_by_its_name_and_scores_the_same(tmp_path: Path) -> None:
     (log,) = inspect_eval(
         "cst_bench/tiny_sealed", model=talker(lambda _: REFUSAL), limit=6, log_dir=str(tmp_path), display="none"
