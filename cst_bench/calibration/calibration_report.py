@@ -124,7 +124,7 @@ MEANINGS = {
     "people": "annotators against each other, every pair both ways: what a person reaches as the judge",
     "published": "as published, on the whole set",
 }
-"""What the marks mean."""
+"""Flag → its meaning."""
 
 
 def write_bench(folder: Path, measured: JudgeBench) -> None:

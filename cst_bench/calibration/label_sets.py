@@ -67,12 +67,12 @@ class GitHubSource(Content):
 
 
 class PublishedResult(Content):
-    """What is published of another judge on the set."""
+    """Published result of another judge on the set."""
 
     judge: str
     """Name of the judge."""
     metric: Literal["macro F1", "accuracy"]
-    """What was measured."""
+    """Metric of the result."""
     value: float = Field(ge=0, le=1)
     """The published value, as a share."""
     source: str
@@ -89,7 +89,7 @@ class LabelSetFile(Content):
     title: str
     """Title in reports."""
     description: str
-    """What a label means."""
+    """Meaning of a label."""
     source: str
     """Publication."""
     licence: str

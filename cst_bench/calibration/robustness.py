@@ -89,7 +89,7 @@ class AttackFile(Content):
     version: Annotated[int, Field(ge=1)]
     """Version; increased by every change that changes results."""
     description: str
-    """What the attacks test, in a sentence."""
+    """Purpose of the attacks, in a sentence."""
     families: dict[str, Family] = Field(min_length=1)
     """Name → attacks of one kind."""
     changelog: dict[int, str] = Field(default_factory=dict)

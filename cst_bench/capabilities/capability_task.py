@@ -24,7 +24,7 @@ class CapabilityTask(Content):
     title: str
     """Column name in reports."""
     description: str
-    """What the task measures, in a sentence."""
+    """Ability that the task measures, in a sentence."""
     source: str
     """Where the task comes from."""
     lm_eval: str

@@ -33,7 +33,7 @@ class GeneratedTokens:
     generated_tokens: int
     """Includes the end-of-turn token."""
     thought_tokens: int = 0
-    """Of the generated tokens, those of a thought before the answer."""
+    """Number of generated tokens of a thought before the answer."""
 
 
 @dataclass

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class ThoughtMarkers(Protocol):
-    """What tells where a thought begins and ends (`Chat`)."""
+    """Object that tells where a thought begins and ends (`Chat`)."""
 
     def opens_thought(self, prompt: Sequence[int]) -> bool:
         """Return whether a prompt opens a thought."""
@@ -66,7 +66,7 @@ class SamplingRow:
     """None if the model isn't known to think."""
     generated: list[int] = field(default_factory=list)
     thought_tokens: int = field(init=False, default=0)
-    """Of the generated tokens, those that a thought takes, which come first."""
+    """Number of generated tokens of a thought, which come first."""
     random: random.Random = field(init=False)
     _thinks: bool = field(init=False)
 

@@ -28,7 +28,7 @@ class ThinkTokens(NamedTuple):
 
 
 DEFAULT_THINK_TOKENS = ThinkTokens("<think>", "</think>")
-"""Of Qwen 3, DeepSeek R1 and most others; Inspect splits off the same for OpenAI-compatible servers."""
+"""Markers of Qwen 3, DeepSeek R1 and most others; Inspect splits off the same for OpenAI-compatible servers."""
 KNOWN_THINK_TOKENS = (
     DEFAULT_THINK_TOKENS,
     ThinkTokens("[THINK]", "[/THINK]"),
