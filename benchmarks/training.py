@@ -214,7 +214,7 @@ def _peak(device: str) -> int | None:
 
 
 def differences(stock: Any, packed: Any) -> tuple[float, float]:
-    """Return the difference of the loss, and of the gradients (largest norm, relative), on one batch and moved weights."""
+    """Return how far loss and gradients (largest norm, relative) differ, on one batch and moved weights."""
     import torch
 
     found = []
