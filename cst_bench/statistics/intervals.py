@@ -59,17 +59,23 @@ def effective_size(shares: Sequence[float], responses: int) -> float:
 def clustered_share(shares: Sequence[float], responses: int) -> Interval | None:
     """Return Wilson's interval of the mean of clusters' shares, with the effective sample size; None without clusters.
 
-    Korn and Graubard (1998, Survey Methodology 24) put the effective size into an interval for shares near 0 and 1;
-    Dean and Pagano (2015, Journal of Survey Statistics and Methodology 3) find Wilson's the best one for it. With one
-    response in each cluster it is Wilson's interval.
+    Korn and Graubard (1998, Survey Methodology 24) put the effective size into an interval for shares near 0 and 1, and
+    reduce it for few clusters by the squared ratio of the normal quantile to Student's t. Dean and Pagano (2015,
+    Journal of Survey Statistics and Methodology 3) find Wilson's the best interval for it.
 
     Args:
         shares: Share of each cluster, such as of the responses to one prompt.
         responses: Number of responses in all clusters.
     """
+    from scipy.stats import norm, t
+
     if not shares:
         return None
     size = effective_size(shares, responses)
+    if len(shares) > 1:
+        size *= float(norm.ppf(0.975) / t.ppf(0.975, len(shares) - 1)) ** 2
+    else:
+        size = min(size, 1)
     return wilson(statistics.fmean(shares) * size, size)
 
 

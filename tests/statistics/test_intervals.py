@@ -12,6 +12,8 @@ from scipy import stats
 
 from cst_bench.statistics.intervals import (
     Interval,
+    clustered_share,
+    effective_size,
     mean_interval,
     newcombe,
     normal_interval,
@@ -75,3 +77,34 @@ def test_students_interval_is_scipys(values: list[float]) -> None:
     low, high = stats.t.interval(0.95, len(values) - 1, statistics.fmean(values), stats.sem(values) or 1e-300)
     assert t_interval(values) == pytest.approx((max(0.0, low), min(1.0, high)), abs=1e-9)
     assert t_interval(values[:1]) is None
+
+
+@given(st.lists(st.booleans(), min_size=2))
+def test_one_response_a_cluster_counts_as_itself(values: list[bool]) -> None:
+    assert effective_size([float(value) for value in values], len(values)) == pytest.approx(len(values))
+
+
+@given(st.lists(st.integers(0, 5), min_size=1))
+def test_a_clustered_interval_holds_the_share_and_is_no_narrower_than_for_independent_responses(
+    counts: list[int],
+) -> None:
+    shares = [count / 5 for count in counts]
+    interval, independent = clustered_share(shares, 5 * len(counts)), wilson(sum(counts), 5 * len(counts))
+    assert interval is not None
+    assert independent is not None
+    mean = sum(shares) / len(shares)
+    assert 0 <= interval[0] <= mean + 1e-9
+    assert mean - 1e-9 <= interval[1] <= 1
+    assert interval[1] - interval[0] >= independent[1] - independent[0] - 1e-9
+
+
+@pytest.mark.parametrize("spread", [0.1, 1.0, 10.0])
+def test_clustered_intervals_cover_the_share(spread: float) -> None:
+    draw = np.random.default_rng(1)
+    held = 0
+    for _ in range(300):
+        shares = draw.binomial(4, draw.beta(0.8 * spread, 0.2 * spread, 40)) / 4
+        interval = clustered_share(list(shares), 160)
+        assert interval is not None
+        held += interval[0] <= 0.8 <= interval[1]
+    assert held >= 0.91 * 300
