@@ -2,9 +2,9 @@
 
     python scripts/publish.py [--reproduction runs/reproduce-tiny]
 
-With a reproduction, its runs of seed 0 and its report are stored in reports/tiny/ first. Everything else follows from
+With a reproduction, its runs of all seeds and its report are stored in reports/tiny/ first. Everything else follows from
 the stored runs: the leaderboard of the embedded checkpoint's base, DPO and CST, the cards of the judges that come
-with the project, and the table of benchmarks, which is in the README, too.
+with the project, and the tables of benchmarks, of which the one of speed is in the README, too.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from cst_bench.numbers import ends, number
 from cst_bench.reporting.formats import FORMATS
 from cst_bench.reporting.leaderboard.write import write_reports
 from cst_bench.reporting.stored_run import read_run
+from cst_bench.statistics.two_way import MIN_SEEDS
 
 ROOT = content_root()
 TINY = ROOT / "reports" / "tiny"
@@ -35,15 +36,13 @@ STORED = TINY / "runs"
 CARDS = ROOT / "judges" / "cards"
 PEOPLE = ROOT / "reports" / "judges" / "people"
 BENCHMARKS = ROOT / "reports" / "benchmarks"
-SET, SEED = "multi", 0
+SET = "multi"
 
 
 def store(reproduction: Path) -> None:
     """Store the runs of a reproduction that reports read, without their environment."""
     shutil.rmtree(TINY, ignore_errors=True)
     for run in sorted((reproduction / "runs" / "tiny").glob(f"{SET}-*")):
-        if not run.name.endswith(("-base", f"-{SEED}")):
-            continue
         stored = read_run(run)
         stored.manifest.model_copy(update={"environment": None}).write(STORED / run.name)
         stored.scores.write(STORED / run.name, compact=True)
@@ -54,7 +53,7 @@ def store(reproduction: Path) -> None:
 
 def publish(out: Path) -> None:
     """Write everything that follows from the stored runs, into a folder laid out as reports/."""
-    steps = f"{SET}-dpo_steps-{SEED} is DPO with as many optimizer steps as CST, which has twice the rows."
+    steps = f"{SET}-dpo_steps is DPO with as many optimizer steps as CST, which has twice the rows."
     write_reports([STORED], out / "tiny" / "leaderboard", list(FORMATS), notes=[steps])
     for path in sorted(CARDS.rglob("*.json")):
         write_calibration(out / "judges" / path.stem, read_card(path), None)
@@ -84,7 +83,7 @@ def _fill(text: str, names: Mapping[str, Sequence[str]], figures: Mapping[str, A
 
 
 def reproduction_table() -> str:
-    """Return the reproduction's Tables II and III in one: means over seeds with their intervals."""
+    """Return the reproduction's Tables II and III in one: means over seeds, and what stands below them."""
     tables = json.loads((TINY / "reproduction" / "tables.json").read_text(encoding="utf-8"))["tables"]
     shown = [tables[1], tables[3], {**tables[2], "columns": ["Capabilities, %"]}]
     titles = [title for table in shown for title in table["columns"]]
@@ -93,13 +92,26 @@ def reproduction_table() -> str:
         cells = [cell(row, at) for row in rows[:2] for at in range(len(row["scores"]))]
         cells.append(cell(rows[2], -1, percent=True))
         lines.append(f"| {rows[0]['title']} | {rows[0]['runs']} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", spread_note(tables)]) + "\n"
+
+
+def spread_note(tables: Sequence[Mapping[str, Any]]) -> str:
+    """Say what stands below a mean over seeds."""
+    row = max((row for table in tables for row in table["rows"]), key=lambda row: int(row["runs"]))
+    runs = row["runs"]
+    if "ranges" not in row:  # made before tables had every seed
+        return f"Below a mean of {runs} runs: Student's t interval over the seeds."
+    if runs == 1:
+        return "Below each score: its 95 % interval over prompts."
+    if runs < MIN_SEEDS:
+        return f"Below a mean of {runs} runs: the range of {runs} seeds, lowest to highest, which is no interval."
+    return f"Below a mean of {runs} runs: its 95 % interval over seeds and prompts."
 
 
 def cell(row: Mapping[str, Any], at: int, *, percent: bool = False) -> str:
-    """Return a score above its interval."""
+    """Return a score above its interval, or the range of its seeds."""
     scale = 100 if percent else 1
-    low_high = row["intervals"][at]
+    low_high = row["intervals"][at] or row["ranges"][at]
     return f"{number(row['scores'][at], scale)}<br><sub>{ends(low_high and tuple(low_high), scale)}</sub>"
 
 

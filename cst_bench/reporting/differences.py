@@ -15,15 +15,22 @@ Parts = list[dict[str, float]]
 
 def difference_of(run: StoredRun, base: StoredRun, column: Column) -> Difference | None:
     """Return `run` minus `base` in one column, paired; None if one has no score, or an average is over other scores."""
+    if column.kind in ("compliance_average", "capability_average"):
+        return mean_difference(run, base, [column])
     if not have_same_parts([run, base], column):
         return None
-    ours, theirs = parts_of(run, column), parts_of(base, column)
-    if column.kind in ("compliance_average", "capability_average"):
-        return bootstrap_difference(list(zip(ours, theirs, strict=True)))
-    common = ours[0].keys() & theirs[0].keys()
-    if {part[key] for part in (ours[0], theirs[0]) for key in common} <= {0.0, 1.0}:  # right or wrong
-        return shares_difference(*(_without_task(part, column) for part in (ours[0], theirs[0])))
-    return bootstrap_difference([(ours[0], theirs[0])])
+    (ours,), (theirs,) = parts_of(run, column), parts_of(base, column)
+    if {part[key] for part in (ours, theirs) for key in ours.keys() & theirs.keys()} <= {0.0, 1.0}:  # right or wrong
+        return shares_difference(_without_task(ours, column), _without_task(theirs, column))
+    return bootstrap_difference([(ours, theirs)])
+
+
+def mean_difference(run: StoredRun, base: StoredRun, over: Sequence[Column]) -> Difference | None:
+    """Return `run` minus `base` in the mean over columns, paired; None as for `difference_of`."""
+    if not all(have_same_parts([run, base], column) for column in over):
+        return None
+    sides = ([part for column in over for part in parts_of(side, column)] for side in (run, base))
+    return bootstrap_difference(list(zip(*sides, strict=True)))
 
 
 def _without_task(scores: Mapping[str, float], column: Column) -> dict[str, float]:

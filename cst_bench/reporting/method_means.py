@@ -6,7 +6,7 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 
-from cst_bench.reporting.differences import Parts, difference_of, have_same_parts, parts_of
+from cst_bench.reporting.differences import Parts, difference_of, have_same_parts, mean_difference, parts_of
 from cst_bench.reporting.score_cells import Cell, Column
 from cst_bench.reporting.stored_run import StoredRun
 from cst_bench.statistics.paired import Difference
@@ -51,21 +51,29 @@ def _parts(run: StoredRun, over: Sequence[Column]) -> Parts:
 
 
 def method_difference(
-    ours: Sequence[StoredRun], theirs: Sequence[StoredRun], column: Column
+    ours: Sequence[StoredRun], theirs: Sequence[StoredRun], over: Sequence[Column]
 ) -> Difference | None:
-    """Return the first minus the second in one column, each a single run or the runs of a method.
+    """Return the first minus the second, each a single run or the runs of a method.
+
+    Args:
+        ours: Runs of the first, one for each seed.
+        theirs: Runs of the second.
+        over: The column; for an average, it may be the columns that it is over.
 
     Returns:
         None if a run has no score, or an average is over other scores. Between single runs as `difference_of`; means over
         two to four seeds have neither interval nor p value.
     """
     if len(ours) == len(theirs) == 1:
-        return difference_of(ours[0], theirs[0], column)
-    if not have_same_parts([*ours, *theirs], column):
+        return _between(ours[0], theirs[0], over)
+    if not all(have_same_parts([*ours, *theirs], column) for column in over):
         return None
     single = [
-        difference_of(ours[at % len(ours)], theirs[at % len(theirs)], column)
-        for at in range(max(len(ours), len(theirs)))
+        _between(ours[at % len(ours)], theirs[at % len(theirs)], over) for at in range(max(len(ours), len(theirs)))
     ]
-    sides = [[parts_of(run, column) for run in side] for side in (ours, theirs)]
-    return two_way_difference(*sides, [None if one is None else one.interval for one in single])
+    own = [None if difference is None else difference.interval for difference in single]
+    return two_way_difference([_parts(run, over) for run in ours], [_parts(run, over) for run in theirs], own)
+
+
+def _between(run: StoredRun, other: StoredRun, over: Sequence[Column]) -> Difference | None:
+    return difference_of(run, other, over[0]) if len(over) == 1 else mean_difference(run, other, over)

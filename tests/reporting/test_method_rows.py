@@ -22,7 +22,7 @@ from cst_bench.reporting.leaderboard.tabular import csv_report, json_report
 from cst_bench.reporting.plots.draw import draw_plots
 from cst_bench.reporting.stored_run import read_run
 from cst_bench.reporting.terminal import leaderboard_table
-from tests.reporting.boards import seeded
+from tests.reporting.boards import renamed, seeded
 from tests.reporting.stored_runs import make_run
 
 BASE = {"S1": 0.7, "S0": 0.85, "S_RP": 0.8, "S_A": 0.95}
@@ -155,6 +155,14 @@ def test_the_range_is_named_and_every_seed_listed_in_every_format(board: Leaderb
     assert max(map(len, lines)) <= 80
     assert any("range of" in one and "3 seeds" in other for one, other in pairwise(lines))
     assert cells["harmful_behaviors/S0"].spread is not None
+
+
+def test_names_of_seeds_are_text(board: Leaderboard) -> None:
+    named = renamed(board, lambda: "a | <script>x</script> \\end{document}")
+    assert named.several_seeds
+    assert "<script>x" not in markdown_report(named, [])
+    assert "<script>x" not in html_report(named)
+    assert latex_report(named).count("\\end{document}") == 1
 
 
 def test_a_report_of_single_runs_speaks_of_no_seeds(tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def _row(
         of_column = [of_run[column.key] for of_run in by_run if column.key in of_run]
         if len(of_column) < len(members):
             continue
-        difference = method_difference(members, [base], column) if base is not None and trained else None
+        difference = method_difference(members, [base], [column]) if base is not None and trained else None
         cells[column.key] = dataclasses.replace(mean_cell(members, [column], of_column), difference=difference)
     label = _label(members, titles)
     base_label = titles[id(base)] if base is not None else run.base

@@ -10,11 +10,12 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from cst_bench.escape import html_text
-from cst_bench.numbers import DASH, ends, number, signed
+from cst_bench.numbers import DASH, ends, number, signed, signed_ends
 from cst_bench.reporting.flags import LETTERS
 from cst_bench.reporting.leaderboard.board import Leaderboard, ModelRow, Section
 from cst_bench.reporting.plots.draw import Plot
 from cst_bench.reporting.score_cells import Cell, Column, SeedRow, TableRow, counts_in_words
+from cst_bench.statistics.paired import Difference
 from cst_bench.templates import markdown_environment, report_templates
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -110,7 +111,7 @@ def score_cell(row: TableRow, column: Column) -> Markup:
 
 
 def _paper_cell(row: TableRow, column: Column, interval: bool = False) -> Markup:
-    """Return the score, small the published one, and with `interval` the interval or range below."""
+    """Return the score, small the published one, and with `interval` below interval or range, and difference to the base."""
     cell = row.cells.get(column.key)
     if cell is None:
         return Markup(DASH)
@@ -119,6 +120,8 @@ def _paper_cell(row: TableRow, column: Column, interval: bool = False) -> Markup
         text += f" <sub>{number(cell.published, 1, 1 if column.percent else 2)}</sub>"
     if interval and cell.spread is not None:
         text += f"<br><sub>{_spread(cell, column)}</sub>"
+    if interval and cell.difference is not None and cell.difference.difference is not None:
+        text += f"<br><sub>{_change(cell.difference, column)}</sub>"
     return Markup(text)
 
 
@@ -128,6 +131,13 @@ def _spread(cell: Cell, column: Column) -> str:
     if spread is None:
         return DASH
     return ", ".join(filter(None, (ends(spread.ends, column.scale), spread.name)))
+
+
+def _change(difference: Difference, column: Column) -> str:
+    """Return the difference to the base, with its interval if there is one."""
+    scale = column.scale
+    between = "" if difference.interval is None else f" ({signed_ends(difference.interval, scale)})"
+    return f"{signed(difference.difference, scale)}{between} to base"
 
 
 def _number_with_flags(cell: Cell, scale: int) -> str:

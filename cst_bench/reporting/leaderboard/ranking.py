@@ -46,7 +46,7 @@ def _comparisons(sections: Sequence[Section]) -> Iterator[tuple[Pair, Difference
     for at, section in enumerate(sections):
         for column in section.columns:
             for first, second in combinations(_ranked(section, column), 2):
-                difference = method_difference(section.rows[first].members, section.rows[second].members, column)
+                difference = method_difference(section.rows[first].members, section.rows[second].members, [column])
                 if difference is not None and difference.p is not None:
                     yield (at, column.key, first, second), difference
 
