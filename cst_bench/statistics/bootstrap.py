@@ -1,7 +1,6 @@
 """The bootstrap (Efron and Tibshirani 1993): clusters are drawn with replacement, intervals are percentiles.
 
-One convention everywhere: 2,000 resamples (9,999 for paired differences, whose permutation p values need the
-resolution). There is no interval where a statistic is undefined in more than a tenth of the resamples, or where there
+One convention everywhere: 2,000 resamples. There is no interval where a statistic is undefined in more than a tenth of the resamples, or where there
 is a single cluster, which has no spread.
 """
 
@@ -13,7 +12,6 @@ from numpy.typing import NDArray
 from cst_bench.statistics.intervals import Interval
 
 RESAMPLES = 2000
-PAIRED_RESAMPLES = 9999
 DEFINED_SHARE = 0.9
 """Share of resamples in which a statistic must be defined to have an interval."""
 

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cst_bench.statistics.bootstrap import PAIRED_RESAMPLES, percentile_interval, resampled_means
+from cst_bench.statistics.bootstrap import RESAMPLES, percentile_interval, resampled_means
 from cst_bench.statistics.intervals import Interval, newcombe, unseen_share
 
 MCNEMAR, PERMUTATION = "mid-p McNemar", "permutation"
+SIGN_CHANGES = 9999
+"""Of the permutation test."""
 LEVEL = 0.05
 """Holm-corrected p value below which a difference is significant."""
 
@@ -97,7 +99,7 @@ def bootstrap_difference(parts: Sequence[tuple[Mapping[str, float], Mapping[str,
         most = float(np.mean(unseen_share(size)))
         return Difference(0.0, (-most, most), 1.0, len(keys), PERMUTATION)
     p = sign_change_p(weights, draw)
-    interval = percentile_interval(resampled_means(values, present, draw, PAIRED_RESAMPLES))
+    interval = percentile_interval(resampled_means(values, present, draw, RESAMPLES))
     if interval is not None:  # rounding can put an end past the difference itself
         interval = min(interval[0], difference), max(interval[1], difference)
     return Difference(difference, interval, p, len(keys), PERMUTATION)
@@ -136,9 +138,9 @@ def sign_change_p(weights: NDArray[np.float64], draw: np.random.Generator) -> fl
     moved = np.abs(weights[np.abs(weights) > _ZERO])
     total = abs(float(weights.sum()))
     sizes, times = np.unique(moved, return_counts=True)  # keys of one size are drawn together
-    changed = (2 * draw.binomial(times, 0.5, (PAIRED_RESAMPLES, len(sizes))) - times) @ sizes
+    changed = (2 * draw.binomial(times, 0.5, (SIGN_CHANGES, len(sizes))) - times) @ sizes
     extreme = int(np.sum(np.abs(changed) >= total - _ZERO))
-    p = (1 + extreme) / (1 + PAIRED_RESAMPLES)
+    p = (1 + extreme) / (1 + SIGN_CHANGES)
     return p if extreme else min(p, 2 * float(np.exp(-(total**2) / (2 * np.sum(moved**2)))))
 
 

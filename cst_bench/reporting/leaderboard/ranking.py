@@ -20,7 +20,7 @@ from cst_bench.reporting.score_cells import Column
 from cst_bench.statistics.paired import LEVEL, Difference, holm
 
 Pair = tuple[int, str, int, int]
-"""Section, column, and two rows of it, the upper one first."""
+"""Section, column, and two rows of it."""
 
 
 def with_verdicts(sections: Sequence[Section]) -> list[Section]:
@@ -45,8 +45,11 @@ def _comparisons(sections: Sequence[Section]) -> Iterator[tuple[Pair, Difference
     """Yield the paired difference of every two ranked models in every column: the first minus the second."""
     for at, section in enumerate(sections):
         for column in section.columns:
-            for first, second in combinations(_ranked(section, column), 2):
-                difference = method_difference(section.rows[first].members, section.rows[second].members, [column])
+            for second, first in combinations(_ranked(section, column), 2):
+                row, other = section.rows[first], section.rows[second]
+                difference = row.cells[column.key].difference  # to its base, which may be the other one
+                if not other.is_base or row.base != other.label:
+                    difference = method_difference(row.members, other.members, [column])
                 if difference is not None and difference.p is not None:
                     yield (at, column.key, first, second), difference
 
