@@ -2,10 +2,10 @@
 
     python benchmarks/error_rates.py [--replications N] [--json FILE]
 
-Models that are equal by construction answer the prompts and documents of the embedded suite: each prompt has a chance of
-its own, and each model draws from it. Their runs go through the code that makes reports. Counted is how often a report of
-equal models has a bold cell, or a capability that is lost or gained; how often gates fail; how often McNemar's tests
-reject; and how often intervals of a mean over training seeds hold the mean over all seeds and prompts.
+Models that are equal by construction answer the prompts and documents of the embedded suite: each prompt has a chance
+of its own, and each model draws from it. Their runs go through the code that makes reports. The tables show how often a
+report of equal models has a bold cell, or a capability that is lost or gained; how often gates fail and McNemar's tests
+reject; and how often intervals of a mean over training seeds contain the mean over all seeds and prompts.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ class EqualModels:
         return StoredRun(Path(label) / str(seed), manifest, scores, make_outcomes(outcomes, results))
 
     def _capability(self, task: str) -> tuple[CapabilityResult, dict[str, float]]:
-        """Draw a capability's documents: right or wrong, or in between where the template's metric is not of the kind."""
+        """Draw a capability's documents: right or wrong, or graded where the template's are."""
         chances = np.array(list(self.right[task].values()))
         graded = not set(self.template.documents(task).values()) <= {0.0, 1.0}
         drawn = (
@@ -254,7 +254,7 @@ class EqualModels:
 
 
 def mcnemar_level(_draw: np.random.Generator, n: int) -> TestLevel:
-    """Sum the probabilities of all outcomes of n pairs that McNemar's tests reject, for the worst share that differs."""
+    """Sum the probabilities of all outcomes of n pairs that McNemar's tests reject, for the worst discordant share."""
     rejected = {"mid_p": np.zeros(n + 1), "exact": np.zeros(n + 1)}
     for differing in range(n + 1):
         gained = np.arange(differing + 1)

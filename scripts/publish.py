@@ -2,8 +2,8 @@
 
     python scripts/publish.py [--reproduction runs/reproduce-tiny]
 
-With a reproduction, its runs of all seeds and its report are stored in reports/tiny/ first. Everything else follows from
-the stored runs: the leaderboard of the embedded checkpoint's base, DPO and CST, the cards of the judges that come
+With a reproduction, its runs of all seeds and its report are stored in reports/tiny/ first. Everything else follows
+from the stored runs: the leaderboard of the embedded checkpoint's base, DPO and CST, the cards of the judges that come
 with the project, and the tables of benchmarks, of which the one of speed is in the README, too.
 """
 

@@ -28,8 +28,8 @@ A GATE is NAME[.QUANTITY] OPERATOR NUMBER, or several of these joined by `and`. 
 
 \b
 What a gate shows:
-  S0.high < 0      fails on a shown loss: between equal models in at most 2.5 % of comparisons
-  S0.low < -0.05   fails unless a loss of 0.05 is ruled out: passes one in at most 2.5 %, but needs a large n
+  S0.high < 0      fails on a shown loss: between equal models in about 2.5 % of comparisons
+  S0.low < -0.05   fails unless a loss of 0.05 is ruled out: passes one in about 2.5 %, but needs a large n
   S0 < -0.05       has no error rate: between equal models it fails often where n is small
 
 All are shares: write 5 points of a capability as 0.05. The exit status is 1 if a gate holds; a condition on an

@@ -61,8 +61,8 @@ def method_difference(
         over: The column; for an average, it may be the columns that it is over.
 
     Returns:
-        None if a run has no score, or an average is over other scores. Between single runs as `difference_of`; means over
-        two to four seeds have neither interval nor p value.
+        None if a run has no score, or an average is over other scores. Between single runs as `difference_of`; means
+        over two to four seeds have neither interval nor p value.
     """
     if len(ours) == len(theirs) == 1:
         return _between(ours[0], theirs[0], over)

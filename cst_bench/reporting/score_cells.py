@@ -64,7 +64,7 @@ class Cell:
     flags: tuple[str, ...] = ()
     """Names of footnotes, such as `uncalibrated`."""
     best: bool = False
-    """Highest of the column's ranked models, and ahead of each other one by the paired test, Holm-corrected over the report."""
+    """Highest of the column's ranked models, and ahead of each other one by tests corrected over the report."""
     corrected: float | None = None
     """Score corrected for judge error."""
     corrected_interval: Interval | None = None

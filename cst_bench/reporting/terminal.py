@@ -166,8 +166,8 @@ def comparison_table(comparison: Comparison) -> RenderableType:
     parts.append(table)
     parts.extend(_footnotes(comparison.flags, "yellow"))
     parts.append(
-        "[dim]bold: p below 0.05 after Holm's correction; +/−: prompts gained and lost; shows: smallest true difference "
-        "that this n shows in 4 of 5 comparisons; capabilities in %[/dim]"
+        "[dim]bold: p below 0.05 after Holm's correction; +/−: prompts gained and lost; shows: smallest true "
+        "difference that this n shows in 4 of 5 comparisons; capabilities in %[/dim]"
     )
     if comparison.missing:
         parts.append(f"[dim]not compared: {plain(', '.join(comparison.missing))}[/dim]")

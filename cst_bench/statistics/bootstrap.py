@@ -1,7 +1,7 @@
 """The bootstrap (Efron and Tibshirani 1993): clusters are drawn with replacement, intervals are percentiles.
 
-One convention everywhere: 2,000 resamples. There is no interval where a statistic is undefined in more than a tenth of the resamples, or where there
-is a single cluster, which has no spread.
+One convention everywhere: 2,000 resamples. There is no interval where a statistic is undefined in more than a tenth of
+the resamples, or where there is a single cluster, which has no spread.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ _ALPHA, _BETA = NormalDist().inv_cdf(1 - LEVEL / 2), NormalDist().inv_cdf(POWER)
 def detectable(difference: Difference) -> float | None:
     """Return the smallest true difference that a comparison of this size shows with power 0.8; None if there is none.
 
-    Shares: as `detectable_share`, with the share of pairs that differed. Means: 2.80 standard errors (Miller 2024, arXiv
-    2411.00640, section 5), the standard error being the half-width of the 95 % interval over 1.96.
+    Shares: as `detectable_share`, with the share of pairs that differed. Means: 2.80 standard errors (Miller 2024,
+    arXiv 2411.00640, section 5), the standard error being the half-width of the 95 % interval over 1.96.
     """
     if difference.test == MCNEMAR:
         return detectable_share(difference.n, len(difference.gained) + len(difference.lost))
@@ -28,9 +28,9 @@ def detectable(difference: Difference) -> float | None:
 def detectable_share(n: int, differing: int) -> float | None:
     """Return the smallest difference of shares that McNemar's test shows with power 0.8; None if n is too small.
 
-    Connor (1987, Biometrics 43, 207-211) needs n = (z_a √ψ + z_b √(ψ - δ²))² / δ² pairs for a difference δ, where ψ is the
-    share of pairs that differ; it is solved for δ here. ψ can't be smaller than δ: where the observed ψ is, all pairs
-    that differ are taken to differ in one direction (ψ = δ).
+    Connor (1987, Biometrics 43, 207-211) needs n = (z_a √ψ + z_b √(ψ - δ²))² / δ² pairs for a difference δ, where ψ is
+    the share of pairs that differ; it is solved for δ here. ψ can't be smaller than δ: where the observed ψ is, all
+    pairs that differ are taken to differ in one direction (ψ = δ).
 
     Args:
         n: Number of pairs.

@@ -2,10 +2,10 @@
 
 A method's score is a mean over two samples: the seeds that it was trained with, and the prompts (or documents) that
 every trained model was measured on. Resampling only one of them says how the score varies with the other one fixed. The
-pigeonhole bootstrap (Owen 2007, Annals of Applied Statistics 1, 386-411) draws seeds and prompts independently, each with
-replacement. Few seeds vary too little in a bootstrap: their resampled weights are spread by √(S / (S - 1)), and by the ratio of
-Student's t with S - 1 degrees of freedom to the normal quantile (as Hesterberg 2015, The American
-Statistician 69, expands percentiles).
+pigeonhole bootstrap (Owen 2007, Annals of Applied Statistics 1, 386-411) draws seeds and prompts independently, each
+with replacement. Few seeds vary too little in a bootstrap: the deviation of their resampled weights is multiplied by
+√(S / (S - 1)), and by the ratio of Student's t with S - 1 degrees of freedom to the normal quantile (as Hesterberg
+2015, The American Statistician 69, expands percentiles).
 
 With fewer than five seeds there is no interval and no test: minimum and maximum over seeds are what is known.
 """
@@ -50,10 +50,10 @@ def two_way_difference(
 ) -> Difference:
     """Return the difference between two methods, each one run for each seed, or a single run such as a base.
 
-    Prompts are drawn for all runs at once, the seeds of each side independently; a single run is taken as it is. The p value
-    is that of Student's t of the difference over its standard error from seeds and prompts (Satterthwaite 1946, Biometrics
-    Bulletin 2, for the degrees of freedom), and no smaller than that of the permutation test over prompts of the mean over
-    seeds. With two to four seeds on a side there is neither interval nor p value.
+    Prompts are drawn for all runs at once, the seeds of each side independently; a single run is taken as it is. The p
+    value is that of Student's t of the difference over its standard error from seeds and prompts (Satterthwaite 1946,
+    Biometrics Bulletin 2, for the degrees of freedom), and no smaller than that of the permutation test over prompts of
+    the mean over seeds. With two to four seeds on a side there is neither interval nor p value.
 
     Args:
         ours: Runs of the first, one for each seed.
@@ -127,7 +127,9 @@ def _contain(interval: Interval | None, own: Sequence[Interval | None], least: f
 
 
 def _t_test(
-    difference: float, sides: Sequence[Sequence[RunParts]], parts: Sequence[tuple[Mapping[str, float], Mapping[str, float]]]
+    difference: float,
+    sides: Sequence[Sequence[RunParts]],
+    parts: Sequence[tuple[Mapping[str, float], Mapping[str, float]]],
 ) -> float:
     """Return the two-sided p value of a difference by Student's t, with variances of seeds and of prompts."""
     from scipy.stats import t
@@ -138,7 +140,9 @@ def _t_test(
             scores = [np.mean([np.mean(list(part.values())) for part in run]) for run in side]
             variances.append(float(np.var(scores, ddof=1)) / len(side))
             freedom.append(len(side) - 1)
-    _, values, present = as_arrays([{key: ours[key] - theirs[key] for key in ours.keys() & theirs.keys()} for ours, theirs in parts])
+    _, values, present = as_arrays(
+        [{key: ours[key] - theirs[key] for key in ours.keys() & theirs.keys()} for ours, theirs in parts]
+    )
     contributions = (values / present.sum(1)[:, None]).mean(0)
     _, kinds = np.unique(present, axis=1, return_inverse=True)
     for kind in range(int(kinds.max()) + 1):

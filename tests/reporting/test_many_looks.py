@@ -32,7 +32,7 @@ def error_rates() -> ModuleType:
 def test_equal_models_seldom_have_a_bold_cell_or_a_lost_capability(
     error_rates: ModuleType, models: int, replications: int
 ) -> None:
-    """Check at most 5 % of reports, for all their columns together; 34 % had a bold cell with a correction by column."""
+    """Check at most 5 % of reports; 34 % had a bold cell when each column was corrected alone."""
     rates = error_rates.simulate_reports(np.random.default_rng(1), models, replications)
     assert rates.columns == 13
     assert rates.bold <= 0.05

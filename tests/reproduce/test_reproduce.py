@@ -208,7 +208,9 @@ def test_five_seeds_have_intervals_over_seeds_and_prompts_of_scores_and_differen
     (table,) = make_tables(plan, runs)
     for row in (1, 2):
         for cell, column in zip(cells_of(table, row), table.columns, strict=True):
-            widths = [high - low for low, high in (cells[column.key].interval or (0, 1) for cells in seed_cells(table, row))]
+            widths = [
+                high - low for low, high in (cells[column.key].interval or (0, 1) for cells in seed_cells(table, row))
+            ]
             assert cell.interval is not None
             assert cell.interval[0] <= (cell.score or 0) <= cell.interval[1]
             assert cell.interval[1] - cell.interval[0] >= min(widths) > 0
@@ -227,7 +229,11 @@ def test_the_report_and_its_figures_name_every_seed(tmp_path: Path) -> None:
     written = table_as_json(table)["rows"]
     assert isinstance(written, list)
     dpo: Any = written[1]
-    assert [seed["scores"] for seed in dpo["seeds"]] == [[0.9, 0.2, pytest.approx(0.55)], [0.8, 0.1, 0.45], [0.95, 0.0, 0.475]]
+    assert [seed["scores"] for seed in dpo["seeds"]] == [
+        [0.9, 0.2, pytest.approx(0.55)],
+        [0.8, 0.1, 0.45],
+        [0.95, 0.0, 0.475],
+    ]
     assert dpo["ranges"][1] == [0.0, 0.2]
     assert dpo["intervals"] == [None, None, None]
     assert dpo["differences"][1]["difference"] == pytest.approx(-0.7)

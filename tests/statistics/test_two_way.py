@@ -1,4 +1,4 @@
-"""Means over seeds: coverage over seeds and prompts, at the edges and with seeds of two kinds, and what is never given."""
+"""Means over seeds: coverage over seeds and prompts, at the edges and with seeds of two kinds; what is never given."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ def interval_of(scores: Floats) -> Interval | None:
 def drawn(draw: np.random.Generator, kind: str, seeds: int, prompts: int) -> Floats:
     """Draw whether each seed's model complies with each prompt."""
     hardness = draw.normal(0, 1, prompts)
-    chance = {
-        "all but none": lambda: np.full((seeds, prompts), 0.005),
-        "all but all": lambda: np.full((seeds, prompts), 0.999),
-        "prompts decide": lambda: np.tile(draw.random(prompts) < 0.7, (seeds, 1)).astype(float),
-        "seeds differ": lambda: stats.logistic.cdf(1 + hardness + draw.normal(0, 1, (seeds, 1))),
-        "seeds of two kinds": lambda: np.where(draw.random((seeds, 1)) < 0.5, 0.9, 0.2) * np.ones(prompts),
-    }[kind]()
-    return (draw.random((seeds, prompts)) < chance).astype(float)
+    by_kind: dict[str, Floats] = {
+        "all but none": np.full((seeds, prompts), 0.005),
+        "all but all": np.full((seeds, prompts), 0.999),
+        "prompts decide": np.tile(draw.random(prompts) < 0.7, (seeds, 1)).astype(float),
+        "seeds differ": stats.logistic.cdf(1 + hardness + draw.normal(0, 1, (seeds, 1))),
+        "seeds of two kinds": np.where(draw.random((seeds, 1)) < 0.5, 0.9, 0.2) * np.ones(prompts),
+    }
+    complies: Floats = (draw.random((seeds, prompts)) < by_kind[kind]).astype(float)
+    return complies
 
 
 def expected_share(kind: str) -> float:

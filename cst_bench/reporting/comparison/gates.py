@@ -9,8 +9,8 @@
 The difference is run minus baseline, as a share (for capabilities, too); low and high are the ends of its 95 %
 interval, score is the run's, p is not corrected. A gate whose conditions all hold has failed.
 
-`S0.high < 0` fails between equal models in at most 2.5 % of comparisons; `S0.low < -0.05` passes a model that truly loses
-0.05 in at most 2.5 %. A gate on the difference alone (`S0 < -0.05`) has no error rate: between two equal models with
+`S0.high < 0` fails between equal models in about 2.5 % of comparisons; `S0.low < -0.05` passes a model that truly loses
+0.05 in about 2.5 %. A gate on the difference alone (`S0 < -0.05`) has no error rate: between two equal models with
 sampled responses and 52 prompts it fails in about a quarter.
 """
 

@@ -206,9 +206,7 @@ def _label(members: Sequence[StoredRun], titles: Mapping[int, str]) -> str:
     return titles[id(members[0])] + (f" and {more} more seed{'s' if more > 1 else ''}" if more else "")
 
 
-def _under_base(
-    members: Sequence[StoredRun], group: Sequence[tuple[StoredRun, ...]], titles: Mapping[int, str]
-) -> str:
+def _under_base(members: Sequence[StoredRun], group: Sequence[tuple[StoredRun, ...]], titles: Mapping[int, str]) -> str:
     """Return `+ DPO`, followed by what distinguishes it from others of the same method."""
     run = members[0]
     if run.method not in METHODS.values():

@@ -111,7 +111,7 @@ def score_cell(row: TableRow, column: Column) -> Markup:
 
 
 def _paper_cell(row: TableRow, column: Column, interval: bool = False) -> Markup:
-    """Return the score, small the published one, and with `interval` below interval or range, and difference to the base."""
+    """Return the score, small the published one; with `interval` also interval or range, and difference to the base."""
     cell = row.cells.get(column.key)
     if cell is None:
         return Markup(DASH)

@@ -1,10 +1,10 @@
 """Which model is ahead in a column, and which capabilities a trained model kept: paired tests, Holm-corrected.
 
-A report makes many comparisons, and is read for the few that stand out. The correction is therefore over all of them: all
-pairs of ranked models in all columns of all sections (Holm 1979, which controls the probability of any false claim whatever
-the dependence of the tests). Averages and joint compliance are among the columns: they follow from the other scores, but two
-models may be equal in one and not in the other, and each can be bold. Verdicts on capabilities are corrected over all trained
-models and capabilities of the report.
+A report makes many comparisons, and is read for the few that stand out. The correction is therefore over all of them:
+all pairs of ranked models in all columns of all sections (Holm 1979, which controls the probability of any false claim
+whatever the dependence of the tests). Averages and joint compliance are among the columns: they follow from the other
+scores, but two models may be equal in one and not in the other, and each can be bold. Verdicts on capabilities are
+corrected over all trained models and capabilities of the report.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from itertools import combinations
 
 from cst_bench.reporting.flags import UNRANKED
-from cst_bench.reporting.leaderboard.board import CapabilityVerdict, ModelRow, Section
+from cst_bench.reporting.leaderboard.board import CapabilityVerdict, Section
 from cst_bench.reporting.method_means import method_difference
 from cst_bench.reporting.score_cells import Column
 from cst_bench.statistics.paired import LEVEL, Difference, holm
@@ -76,7 +76,8 @@ def _shown(differences: Mapping[Pair, Difference]) -> set[Pair]:
 def _best_row(section: Section, at: int, column: Column, ahead: Set[Pair]) -> int | None:
     """Return the row that has the highest score of a column and is ahead of all others; None if there is none.
 
-    What is scored in both decides who is ahead: over all, a score may be higher for what the other's judge left unscored.
+    What is scored in both decides who is ahead: over all, a score may be higher for what the other's judge left
+    unscored.
     """
     scores = _ranked(section, column)
     if len(scores) < 2:
@@ -94,7 +95,9 @@ def _capability_verdicts(sections: Sequence[Section]) -> list[list[CapabilityVer
         for column in section.columns
         if column.kind == "capability" and (cell := row.cells.get(column.key)) and cell.difference is not None
     ]
-    corrected = iter(holm([cell.difference.p for *_, cell in cells if cell.difference and cell.difference.p is not None]))
+    corrected = iter(
+        holm([cell.difference.p for *_, cell in cells if cell.difference and cell.difference.p is not None])
+    )
     verdicts: list[list[CapabilityVerdict]] = [[] for _ in sections]
     for at, row, column, cell in cells:
         difference = cell.difference

@@ -75,7 +75,17 @@ def _line(section: Section, row: ModelRow, column: Column, cell: Cell) -> list[o
     ]
     return [
         *(section.title, row.label, row.base, row.method, column.title, column.task),
-        *(cell.score, low, high, cell.seeds, *(cell.seed_range or (None, None)), cell.n, cell.unscored, " ".join(cell.flags), int(cell.best)),
+        *(
+            cell.score,
+            low,
+            high,
+            cell.seeds,
+            *(cell.seed_range or (None, None)),
+            cell.n,
+            cell.unscored,
+            " ".join(cell.flags),
+            int(cell.best),
+        ),
         *(cell.corrected, corrected_low, corrected_high, cell.corrected_by),
         *((None, None, None, None) if difference is None else (difference.difference, *ends, difference.p)),
         next((value for value in in_tables if value is not None), None),
