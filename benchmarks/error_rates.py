@@ -40,6 +40,8 @@ from cst_bench.statistics.two_way import two_way_difference, two_way_interval
 Array = NDArray[np.float64]
 TEMPLATE = content_root() / "reports" / "tiny" / "runs" / "multi-base"
 MODELS = (2, 3, 5)
+N = 60
+"""Prompts and documents of a task: about the size of the paper's test set."""
 SIZES = (26, 52, 104, 200)
 DISCORDANT = (0.05, 0.1, 0.2, 0.3, 0.5, 0.8)
 SEEDS = (5, 10)
@@ -88,6 +90,8 @@ class GateRates:
     """How often a gate fails."""
 
     n: int
+    replications: int
+    """For each share of discordant pairs; the rates are those of the worst share."""
     point: float
     """`S0 < -0.05`, between equal models."""
     shown_loss: float
@@ -105,6 +109,7 @@ class SeedCoverage:
     kind: str
     seeds: int
     prompts: int
+    replications: int
     coverage: float
     width: float
     """Mean width."""
@@ -120,6 +125,7 @@ class SeedTest:
     """`method` or `base`, which is one run."""
     seeds: int
     prompts: int
+    replications: int
     rejected: float
     coverage: float
     """Of the interval of the difference."""
@@ -132,18 +138,19 @@ def main() -> None:
     """Run all simulations and print their tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--replications", type=int, default=1000, help="of reports; half as many of seeds, four times of gates"
+        "--replications", type=int, default=1000, help="of reports of 2 or 3 models and of gates; fewer of others"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="output file for all figures")
     options = parser.parse_args()
     n = options.replications
     jobs: list[tuple[str, Callable[..., Row], tuple[object, ...]]] = [
-        *(("reports", simulate_reports, (models, n)) for models in reversed(MODELS)),
-        ("reports", simulate_reports, (2, max(1, n // 5), 5)),  # ten times the runs: fewer replications
-        *(("seeds", simulate_seeds, (*setting, n // 2)) for setting in product(KINDS, SEEDS, PROMPTS)),
-        *(("seed_tests", simulate_seed_tests, (*setting, n // 2)) for setting in product(AGAINST, SEEDS, PROMPTS)),
-        *(("gates", simulate_gates, (size, 4 * n)) for size in SIZES),
+        # the more runs a report has, the longer it takes: fewer replications
+        *(("reports", simulate_reports, (models, n if models < 5 else n // 4)) for models in MODELS),
+        ("reports", simulate_reports, (2, n // 10, 5)),
+        *(("seeds", simulate_seeds, (*setting, n // 4)) for setting in product(KINDS, SEEDS, PROMPTS)),
+        *(("seed_tests", simulate_seed_tests, (*setting, n // 4)) for setting in product(AGAINST, SEEDS, PROMPTS)),
+        *(("gates", simulate_gates, (size, n)) for size in SIZES),
         *(("mcnemar", mcnemar_level, (size,)) for size in SIZES),
     ]
     results: dict[str, list[dict[str, object]]] = {}
@@ -180,18 +187,18 @@ class EqualModels:
     """Runs of models that have the same chance to comply with a prompt, and to be right on a document."""
 
     def __init__(self, template: StoredRun, draw: np.random.Generator) -> None:
-        """Draw the chances, for the prompts and documents of a stored run."""
+        """Draw the chances, for the first prompts and documents of a stored run."""
         self.template, self.draw = template, draw
         self.complies = {
             (task, name): dict(zip(prompts, stats.logistic.cdf(draw.normal(1, 1.5, len(prompts))), strict=True))
             for task in template.settings.compliance
             for name in template.configurations(task)
-            for prompts in [sorted(template.outcomes.compliance[task][name])]
+            for prompts in [sorted(template.outcomes.compliance[task][name])[:N]]
         }
         self.right = {
             task: dict(zip(documents, stats.logistic.cdf(draw.normal(1, 2, len(documents))), strict=True))
             for task in template.settings.capabilities
-            for documents in [sorted(template.documents(task))]
+            for documents in [sorted(template.documents(task))[:N]]
         }
 
     def run(self, label: str, trained: int | None, seed: int) -> StoredRun:
@@ -281,7 +288,7 @@ def simulate_gates(draw: np.random.Generator, n: int, replications: int) -> Gate
                 np.mean([low >= -MARGIN for _, low, _ in losing]),
             )
         )
-    return GateRates(n, *(float(max(of_gate)) for of_gate in zip(*rates, strict=True)))
+    return GateRates(n, replications, *(float(max(of_gate)) for of_gate in zip(*rates, strict=True)))
 
 
 def _difference(draw: np.random.Generator, n: int, discordant: float, loss: float) -> tuple[float, float, float]:
@@ -341,7 +348,7 @@ def simulate_seeds(draw: np.random.Generator, kind: str, seeds: int, prompts: in
         widths.append(high - low)
         within.append(scores.mean(1).min() <= truth <= scores.mean(1).max())
     coverage, width, of_range = (float(np.mean(values)) for values in (covered, widths, within))
-    return SeedCoverage(kind, seeds, prompts, coverage, width, of_range)
+    return SeedCoverage(kind, seeds, prompts, replications, coverage, width, of_range)
 
 
 def simulate_seed_tests(
@@ -365,7 +372,9 @@ def simulate_seed_tests(
         assert difference.interval is not None
         ps.append(difference.p)
         covered.append(difference.interval[0] <= 0 <= difference.interval[1])
-    return SeedTest(against, seeds, prompts, float(np.mean(np.array(ps) < LEVEL)), float(np.mean(covered)))
+    return SeedTest(
+        against, seeds, prompts, replications, float(np.mean(np.array(ps) < LEVEL)), float(np.mean(covered))
+    )
 
 
 def show(title: str, rows: Sequence[Mapping[str, object]]) -> None:

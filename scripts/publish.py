@@ -37,6 +37,16 @@ CARDS = ROOT / "judges" / "cards"
 PEOPLE = ROOT / "reports" / "judges" / "people"
 BENCHMARKS = ROOT / "reports" / "benchmarks"
 SET = "multi"
+ERROR_RATES = {
+    "reports": "Reports of equal models with a bold cell, and with a capability that is lost or gained",
+    "gates": "Gates that fail between equal models: `S0 < -0.05` (point), `S0.high < 0` (shown loss), `S0.low < -0.05` "
+    "(not ruled out); and comparisons in which `S0.low < -0.05` passes a true loss of 0.05 (loss passed)",
+    "mcnemar": "Largest probability that McNemar's test at 0.05 rejects equal models",
+    "seeds": "Coverage of the 95 % interval of a mean over seeds, and of the range of the seeds",
+    "seed_tests": "Tests at 0.05 of a method against an equal method or base that reject, and coverage of the "
+    "difference's interval",
+}
+"""Table of `benchmarks/error_rates.json` → what it shows."""
 
 
 def store(reproduction: Path) -> None:
@@ -59,7 +69,7 @@ def publish(out: Path) -> None:
         write_calibration(out / "judges" / path.stem, read_card(path), None)
     write_bench(out / "judges" / "people", JudgeBench.read(PEOPLE))
     write_json(out / "made_with.json", {"matplotlib": version("matplotlib")})
-    write_text(out / "benchmarks" / "README.md", f"# Benchmarks\n\n{benchmark_table()}")
+    write_text(out / "benchmarks" / "README.md", f"# Benchmarks\n\n{benchmark_table()}\n{error_rate_tables()}")
 
 
 def benchmark_table() -> str:
@@ -70,6 +80,32 @@ def benchmark_table() -> str:
         filled = {key: _fill(row[key], row["figures"], figures) for key in ("against", "ratio", "outputs")}
         lines.append(f"| {filled['against']} | {filled['ratio']} | {filled['outputs']} | `{row['command']}` |")
     return "\n".join(lines) + "\n"
+
+
+def error_rate_tables() -> str:
+    """Return the tables of `benchmarks/error_rates.py`, from its figures."""
+    figures = json.loads((BENCHMARKS / "error_rates.json").read_text(encoding="utf-8"))
+    lines = [
+        "## Error rates",
+        "",
+        "`python benchmarks/error_rates.py`; shares of the replications.",
+        "",
+    ]
+    for name, title in ERROR_RATES.items():
+        rows = figures[name]
+        lines += [
+            f"{title}:",
+            "",
+            f"| {' | '.join(key.replace('_', ' ') for key in rows[0])} |",
+            f"|{'---|' * len(rows[0])}",
+        ]
+        lines += [f"| {' | '.join(_figure(value) for value in row.values())} |" for row in rows]
+        lines.append("")
+    return "\n".join(lines[:-1]) + "\n"
+
+
+def _figure(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def _fill(text: str, names: Mapping[str, Sequence[str]], figures: Mapping[str, Any]) -> str:

@@ -157,6 +157,13 @@ def test_the_range_is_named_and_every_seed_listed_in_every_format(board: Leaderb
     assert cells["harmful_behaviors/S0"].spread is not None
 
 
+def test_plots_show_the_mean_of_the_seeds(board: Leaderboard, tmp_path: Path) -> None:
+    alts = {plot.name: plot.alt for plot in draw_plots(board, tmp_path)}
+    assert "S0 0.83 (range of 3 seeds: 0.70 to 0.90)" in alts["plane-harmful_behaviors"]
+    assert "both 33.33, only S1 6.667 of 40, mean of 3 seeds" in alts["prompts-harmful_behaviors"]
+    assert "lost" not in alts["capabilities"]
+
+
 def test_names_of_seeds_are_text(board: Leaderboard) -> None:
     named = renamed(board, lambda: "a | <script>x</script> \\end{document}")
     assert named.several_seeds
