@@ -2,9 +2,9 @@
 
     python scripts/publish.py [--reproduction runs/reproduce-tiny]
 
-With a reproduction, its runs of seed 0 and its report are stored in reports/tiny/ first. Everything else follows from
-the stored runs: the leaderboard of the embedded checkpoint's base, DPO and CST, the cards of the judges that come
-with the project, and the table of benchmarks, which is in the README, too.
+With a reproduction, its runs of all seeds and its report are stored in reports/tiny/ first. Everything else follows
+from the stored runs: the leaderboard of the embedded checkpoint's base, DPO and CST, the cards of the judges that come
+with the project, and the tables of benchmarks, of which the one of speed is in the README, too.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from cst_bench.numbers import ends, number
 from cst_bench.reporting.formats import FORMATS
 from cst_bench.reporting.leaderboard.write import write_reports
 from cst_bench.reporting.stored_run import read_run
+from cst_bench.statistics.two_way import MIN_SEEDS
 
 ROOT = content_root()
 TINY = ROOT / "reports" / "tiny"
@@ -35,15 +36,23 @@ STORED = TINY / "runs"
 CARDS = ROOT / "judges" / "cards"
 PEOPLE = ROOT / "reports" / "judges" / "people"
 BENCHMARKS = ROOT / "reports" / "benchmarks"
-SET, SEED = "multi", 0
+SET = "multi"
+ERROR_RATES = {
+    "reports": "Reports of equal models with a bold cell, and with a capability that is lost or gained",
+    "gates": "Gates that fail between equal models: `S0 < -0.05` (point), `S0.high < 0` (shown loss), `S0.low < -0.05` "
+    "(not ruled out); and comparisons in which `S0.low < -0.05` passes a true loss of 0.05 (loss passed)",
+    "mcnemar": "Largest probability that McNemar's test at 0.05 rejects equal models",
+    "seeds": "Coverage of the 95 % interval of a mean over seeds, and of the range of the seeds",
+    "seed_tests": "Tests at 0.05 of a method against an equal method or base that reject, and coverage of the "
+    "difference's interval",
+}
+"""Table of `benchmarks/error_rates.json` → what it shows."""
 
 
 def store(reproduction: Path) -> None:
     """Store the runs of a reproduction that reports read, without their environment."""
     shutil.rmtree(TINY, ignore_errors=True)
     for run in sorted((reproduction / "runs" / "tiny").glob(f"{SET}-*")):
-        if not run.name.endswith(("-base", f"-{SEED}")):
-            continue
         stored = read_run(run)
         stored.manifest.model_copy(update={"environment": None}).write(STORED / run.name)
         stored.scores.write(STORED / run.name, compact=True)
@@ -54,13 +63,13 @@ def store(reproduction: Path) -> None:
 
 def publish(out: Path) -> None:
     """Write everything that follows from the stored runs, into a folder laid out as reports/."""
-    steps = f"{SET}-dpo_steps-{SEED} is DPO with as many optimizer steps as CST, which has twice the rows."
+    steps = f"{SET}-dpo_steps is DPO with as many optimizer steps as CST, which has twice the rows."
     write_reports([STORED], out / "tiny" / "leaderboard", list(FORMATS), notes=[steps])
     for path in sorted(CARDS.rglob("*.json")):
         write_calibration(out / "judges" / path.stem, read_card(path), None)
     write_bench(out / "judges" / "people", JudgeBench.read(PEOPLE))
     write_json(out / "made_with.json", {"matplotlib": version("matplotlib")})
-    write_text(out / "benchmarks" / "README.md", f"# Benchmarks\n\n{benchmark_table()}")
+    write_text(out / "benchmarks" / "README.md", f"# Benchmarks\n\n{benchmark_table()}\n{error_rate_tables()}")
 
 
 def benchmark_table() -> str:
@@ -71,6 +80,32 @@ def benchmark_table() -> str:
         filled = {key: _fill(row[key], row["figures"], figures) for key in ("against", "ratio", "outputs")}
         lines.append(f"| {filled['against']} | {filled['ratio']} | {filled['outputs']} | `{row['command']}` |")
     return "\n".join(lines) + "\n"
+
+
+def error_rate_tables() -> str:
+    """Return the tables of `benchmarks/error_rates.py`, from its figures."""
+    figures = json.loads((BENCHMARKS / "error_rates.json").read_text(encoding="utf-8"))
+    lines = [
+        "## Error rates",
+        "",
+        "`python benchmarks/error_rates.py`; shares of the replications.",
+        "",
+    ]
+    for name, title in ERROR_RATES.items():
+        rows = figures[name]
+        lines += [
+            f"{title}:",
+            "",
+            f"| {' | '.join(key.replace('_', ' ') for key in rows[0])} |",
+            f"|{'---|' * len(rows[0])}",
+        ]
+        lines += [f"| {' | '.join(_figure(value) for value in row.values())} |" for row in rows]
+        lines.append("")
+    return "\n".join(lines[:-1]) + "\n"
+
+
+def _figure(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def _fill(text: str, names: Mapping[str, Sequence[str]], figures: Mapping[str, Any]) -> str:
@@ -84,7 +119,7 @@ def _fill(text: str, names: Mapping[str, Sequence[str]], figures: Mapping[str, A
 
 
 def reproduction_table() -> str:
-    """Return the reproduction's Tables II and III in one: means over seeds with their intervals."""
+    """Return the reproduction's Tables II and III in one: means over seeds, and what stands below them."""
     tables = json.loads((TINY / "reproduction" / "tables.json").read_text(encoding="utf-8"))["tables"]
     shown = [tables[1], tables[3], {**tables[2], "columns": ["Capabilities, %"]}]
     titles = [title for table in shown for title in table["columns"]]
@@ -93,13 +128,26 @@ def reproduction_table() -> str:
         cells = [cell(row, at) for row in rows[:2] for at in range(len(row["scores"]))]
         cells.append(cell(rows[2], -1, percent=True))
         lines.append(f"| {rows[0]['title']} | {rows[0]['runs']} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", spread_note(tables)]) + "\n"
+
+
+def spread_note(tables: Sequence[Mapping[str, Any]]) -> str:
+    """Say what stands below a mean over seeds."""
+    row = max((row for table in tables for row in table["rows"]), key=lambda row: int(row["runs"]))
+    runs = row["runs"]
+    if "ranges" not in row:  # made before tables had every seed
+        return f"Below a mean of {runs} runs: Student's t interval over the seeds."
+    if runs == 1:
+        return "Below each score: its 95 % interval over prompts."
+    if runs < MIN_SEEDS:
+        return f"Below a mean of {runs} runs: the range of {runs} seeds, lowest to highest, which is no interval."
+    return f"Below a mean of {runs} runs: its 95 % interval over seeds and prompts."
 
 
 def cell(row: Mapping[str, Any], at: int, *, percent: bool = False) -> str:
-    """Return a score above its interval."""
+    """Return a score above its interval, or the range of its seeds."""
     scale = 100 if percent else 1
-    low_high = row["intervals"][at]
+    low_high = row["intervals"][at] or row["ranges"][at]
     return f"{number(row['scores'][at], scale)}<br><sub>{ends(low_high and tuple(low_high), scale)}</sub>"
 
 

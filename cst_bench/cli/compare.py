@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 EPILOG = """\b
 Examples:
   cst-bench compare runs/base runs/cst
-  cst-bench compare runs/base runs/cst --fail-if "S0 < -0.05" --fail-if "MMLU.high < 0" --junit compare.xml
-  cst-bench compare runs/base runs/cst --fail-if '"joint truthy".score < 0.8' --out compare.md
+  cst-bench compare runs/base runs/cst --fail-if "S0.high < 0" --fail-if "MMLU.high < 0" --junit compare.xml
+  cst-bench compare runs/base runs/cst --fail-if "S0.low < -0.05" --out compare.md
+  cst-bench compare runs/base runs/cst --fail-if '"joint truthy".score < 0.8'
 
 \b
 A GATE is NAME[.QUANTITY] OPERATOR NUMBER, or several of these joined by `and`. Quantities:
@@ -24,6 +25,12 @@ A GATE is NAME[.QUANTITY] OPERATOR NUMBER, or several of these joined by `and`. 
   low, high   ends of the 95 % interval of the difference
   score       score of RUN
   p           p value of the difference
+
+\b
+What a gate shows:
+  S0.high < 0      fails on a shown loss: between equal models in about 2.5 % of comparisons
+  S0.low < -0.05   fails unless a loss of 0.05 is ruled out: passes one in about 2.5 %, but needs a large n
+  S0 < -0.05       has no error rate: between equal models it fails often where n is small
 
 All are shares: write 5 points of a capability as 0.05. The exit status is 1 if a gate holds; a condition on an
 undefined score, or on one with too many unscored responses, counts as holding."""

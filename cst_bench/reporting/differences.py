@@ -3,80 +3,75 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from cst_bench.record import AverageScore
 from cst_bench.reporting.score_cells import Column, averaged_over, score_of
 from cst_bench.reporting.stored_run import StoredRun
 from cst_bench.statistics.paired import Difference, bootstrap_difference, shares_difference
 
+Parts = list[dict[str, float]]
+"""Key (prompt or document, below its task) → score, for each score that a column is the mean of."""
+
 
 def difference_of(run: StoredRun, base: StoredRun, column: Column) -> Difference | None:
     """Return `run` minus `base` in one column, paired; None if one has no score, or an average is over other scores."""
-    ours, theirs = score_of(run, column), score_of(base, column)
-    if ours is None or theirs is None:
+    if column.kind in ("compliance_average", "capability_average"):
+        return mean_difference(run, base, [column])
+    if not have_same_parts([run, base], column):
         return None
-    if column.kind == "compliance_average":
-        over = averaged_over(run)
-        return average_difference(run, base, over) if over == averaged_over(base) else None
-    if isinstance(ours, AverageScore) and isinstance(theirs, AverageScore):
-        same = sorted(ours.over) == sorted(theirs.over)
-        return capabilities_average_difference(run, base, ours.over) if same else None
-    assert column.task is not None
-    if column.kind == "capability":
-        return capability_difference(run, base, column.task)
-    return compliance_difference(run, base, column.task, column.configuration)
-
-
-def compliance_difference(run: StoredRun, base: StoredRun, task: str, configuration: str) -> Difference:
-    """Return `run` minus `base` in one configuration of a task, or `joint`, by prompt."""
-    ours, theirs = _scored(run.complied(task, configuration)), _scored(base.complied(task, configuration))
-    if {*ours.values(), *theirs.values()} <= {0.0, 1.0}:
-        return shares_difference(ours, theirs)
+    (ours,), (theirs,) = parts_of(run, column), parts_of(base, column)
+    if {part[key] for part in (ours, theirs) for key in ours.keys() & theirs.keys()} <= {0.0, 1.0}:  # right or wrong
+        return shares_difference(_without_task(ours, column), _without_task(theirs, column))
     return bootstrap_difference([(ours, theirs)])
 
 
-def capability_difference(run: StoredRun, base: StoredRun, task: str) -> Difference:
-    """Return `run` minus `base` in one capability task, by document.
+def mean_difference(run: StoredRun, base: StoredRun, over: Sequence[Column]) -> Difference | None:
+    """Return `run` minus `base` in the mean over columns, paired; None as for `difference_of`."""
+    if not all(have_same_parts([run, base], column) for column in over):
+        return None
+    sides = ([part for column in over for part in parts_of(side, column)] for side in (run, base))
+    return bootstrap_difference(list(zip(*sides, strict=True)))
 
-    Where documents are right or wrong, the interval is no narrower than Newcombe's: the bootstrap covers too little
-    where few documents differ, and has no width where none or all do.
+
+def _without_task(scores: Mapping[str, float], column: Column) -> dict[str, float]:
+    return {key.removeprefix(f"{column.task}/"): score for key, score in scores.items()}
+
+
+def have_same_parts(runs: Sequence[StoredRun], column: Column) -> bool:
+    """Return whether all runs have a score in a column, and an average is over the same scores."""
+    over = []
+    for run in runs:
+        score = score_of(run, column)
+        if score is None:
+            return False
+        if column.kind == "compliance_average":
+            over.append(averaged_over(run))
+        elif isinstance(score, AverageScore):
+            over.append([(task, "") for task in sorted(score.over)])
+    return all(parts == over[0] for parts in over)
+
+
+def parts_of(run: StoredRun, column: Column) -> Parts:
+    """Return what each prompt or document came to in the scores that a column is the mean of; one unless it is Avg.
+
+    Unscored responses are left out.
     """
-    ours, theirs = run.documents(task), base.documents(task)
-    difference = bootstrap_difference([(ours, theirs)])
-    common = ours.keys() & theirs.keys()
-    values = {ours[key] for key in common} | {theirs[key] for key in common}
-    if difference.interval is None or not values <= {0.0, 1.0}:
-        return difference
-    newcombe = shares_difference(ours, theirs).interval or difference.interval
-    wider = min(difference.interval[0], newcombe[0]), max(difference.interval[1], newcombe[1])
-    return replace(difference, interval=wider)
-
-
-def average_difference(run: StoredRun, base: StoredRun, over: Sequence[tuple[str, str]]) -> Difference:
-    """Return `run` minus `base` in the mean over (task, configuration) pairs, by prompt within each task."""
-    if not over:
-        return Difference(None, None, None, 0, "permutation")
-    return bootstrap_difference(
-        [
-            (
-                _scored(run.complied(task, configuration), f"{task}/"),
-                _scored(base.complied(task, configuration), f"{task}/"),
-            )
-            for task, configuration in over
-        ]
-    )
-
-
-def capabilities_average_difference(run: StoredRun, base: StoredRun, tasks: Sequence[str]) -> Difference:
-    """Return `run` minus `base` in the mean over capability tasks."""
-    return bootstrap_difference([(_documents(run, task), _documents(base, task)) for task in tasks])
+    if column.kind == "compliance_average":
+        return [_complied(run, task, configuration) for task, configuration in averaged_over(run)]
+    if column.kind == "capability_average":
+        average = run.scores.averages.capabilities
+        return [] if average is None else [_documents(run, task) for task in sorted(average.over)]
+    assert column.task is not None
+    if column.kind == "capability":
+        return [_documents(run, column.task)]
+    return [_complied(run, column.task, column.configuration)]
 
 
 def _documents(run: StoredRun, task: str) -> dict[str, float]:
     return {f"{task}/{document}": score for document, score in run.documents(task).items()}
 
 
-def _scored(complied: Mapping[str, float | None], prefix: str = "") -> dict[str, float]:
-    """Return prompt id → share of its responses that complied, without unscored prompts."""
-    return {f"{prefix}{prompt}": value for prompt, value in complied.items() if value is not None}
+def _complied(run: StoredRun, task: str, configuration: str) -> dict[str, float]:
+    """Return prompt → share of its responses (`joint`: of their combinations) that complied; no unscored prompts."""
+    complied = run.complied(task, configuration)
+    return {f"{task}/{prompt}": value for prompt, value in complied.items() if value is not None}

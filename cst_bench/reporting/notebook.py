@@ -35,8 +35,8 @@ def comparison_table_markdown(comparison: Comparison) -> str:
     """Return a comparison as one Markdown table."""
     lines = [
         f"**{escaped(comparison.label)}** minus **{escaped(comparison.baseline)}**\n",
-        "| Score | Baseline | Run | Difference | 95 % interval | p | p (Holm) | n |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
+        "| Score | Baseline | Run | Difference | 95 % interval | p | p (Holm) | Detectable | n |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for score in comparison.scores:
         scale, difference = score.column.scale, score.difference
@@ -47,6 +47,7 @@ def comparison_table_markdown(comparison: Comparison) -> str:
             signed_ends(difference.interval, scale),
             p_value(difference.p),
             p_value(score.p_holm),
+            number(score.detectable, scale),
             str(difference.n),
         )
         lines.append(f"| {escaped(score.column.title)} | {' | '.join(values)} |")

@@ -45,17 +45,27 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Spread:
+    """What stands below a score."""
+
+    ends: Interval
+    name: str = ""
+    """`range of 3 seeds`; empty for a 95 % interval."""
+
+
+@dataclass(frozen=True)
 class Cell:
     """A score in one column."""
 
     score: float | None
     interval: Interval | None
+    """95 % interval; None for a mean over two to four seeds."""
     n: int
     unscored: int = 0
     flags: tuple[str, ...] = ()
     """Names of footnotes, such as `uncalibrated`."""
     best: bool = False
-    """Highest of the column's ranked models, and ahead of each other one by the paired test, Holm-corrected."""
+    """Highest of the column's ranked models, and ahead of each other one by tests corrected over the report."""
     corrected: float | None = None
     """Score corrected for judge error."""
     corrected_interval: Interval | None = None
@@ -71,6 +81,28 @@ class Cell:
     """Prompts that the responses are of; None where each has one."""
     bounds: Interval | None = None
     """Scores if all unscored responses failed, and if all complied."""
+    seeds: int = 1
+    """Number of training seeds that the score is the mean of."""
+    seed_range: Interval | None = None
+    """Lowest and highest score over the seeds; None for a single run."""
+
+    @property
+    def spread(self) -> Spread | None:
+        """Return the interval, or the range of a few seeds where there is none."""
+        if self.interval is not None:
+            return Spread(self.interval)
+        return None if self.seed_range is None else Spread(self.seed_range, f"range of {self.seeds} seeds")
+
+
+@dataclass(frozen=True)
+class SeedRow:
+    """Scores of one training seed of a method."""
+
+    seed: int
+    label: str
+    """Name of the checkpoint."""
+    cells: Mapping[str, Cell]
+    """Column key → cell."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +112,13 @@ class TableRow:
     title: str
     cells: Mapping[str, Cell]
     """Column key → cell; columns without a score are left out."""
-    runs: int = 1
-    """Number of runs that the scores are means of."""
+    seeds: Sequence[SeedRow] = ()
+    """Runs that the scores are means of, one for each training seed; empty for a single run."""
+
+    @property
+    def runs(self) -> int:
+        """Return the number of runs."""
+        return max(1, len(self.seeds))
 
 
 @dataclass(frozen=True)

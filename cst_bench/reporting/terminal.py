@@ -120,7 +120,10 @@ def _score(cell: Cell | None, column: Column) -> str:
         return DASH
     score = number(cell.score, column.scale)
     lines = [f"[bold]{score}[/bold]{_letters(cell.flags)}" if cell.best else f"{score}{_letters(cell.flags)}"]
-    lines.append(f"[dim]{ends(cell.interval, column.scale)}[/dim]")
+    spread = cell.spread
+    lines.append(f"[dim]{DASH if spread is None else ends(spread.ends, column.scale)}[/dim]")
+    if spread is not None and spread.name:
+        lines.append(f"[dim]{spread.name.replace(' of ', ' of' + chr(10))}[/dim]")
     if cell.published is not None:
         lines.append(f"[dim]({number(cell.published, 1, 1 if column.percent else 2)})[/dim]")
     return "\n".join(lines)
@@ -158,14 +161,15 @@ def comparison_table(comparison: Comparison) -> RenderableType:
     parts.extend(f"[yellow]not the same: {plain(reason)}[/yellow]" for reason in comparison.different)
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("Score", overflow="fold")
-    for heading in ("before", "now", "diff.", "95 %", "p", "n", "+/−"):
+    for heading in ("before", "now", "diff.", "95 %", "p", "n", "+/−", "shows"):
         table.add_column(heading, justify="right", no_wrap=True)
     for score in comparison.scores:
         table.add_row(*_comparison_line(score))
     parts.append(table)
     parts.extend(_footnotes(comparison.flags, "yellow"))
     parts.append(
-        "[dim]bold: p below 0.05 after Holm's correction; +/−: prompts gained and lost; capabilities in %[/dim]"
+        "[dim]bold: p below 0.05 after Holm's correction; +/−: prompts gained and lost; shows: smallest true "
+        "difference that this n shows in 4 of 5 comparisons; capabilities in %[/dim]"
     )
     if comparison.missing:
         parts.append(f"[dim]not compared: {plain(', '.join(comparison.missing))}[/dim]")
@@ -186,4 +190,5 @@ def _comparison_line(score: ComparedScore) -> list[str]:
         p_value(difference.p),
         str(difference.n),
         f"{len(difference.gained)}/{len(difference.lost)}" if by_prompt else "",
+        number(score.detectable, scale),
     ]

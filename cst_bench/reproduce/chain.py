@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pydantic import JsonValue
 
@@ -20,11 +22,13 @@ from cst_bench.reproduce.paper_tables import RunKey, flags_in, make_tables
 from cst_bench.reproduce.steps import BASE, Reproduction, Step, load_reproduction, steps
 from cst_bench.reproduce.workers import run_steps
 from cst_bench.statistics.intervals import Interval
+from cst_bench.statistics.paired import Difference
+from cst_bench.statistics.two_way import MIN_SEEDS
 from cst_bench.tuning.training import PACKAGES
 from cst_bench.workfolder import locked, open_work_folder, package_versions
 
 SCHEMA_VERSION = 2
-TABLES_SCHEMA = 2
+TABLES_SCHEMA = 3
 MANIFEST = "reproduce.json"
 
 
@@ -113,12 +117,19 @@ def _runs(plan: Reproduction, folder: Path) -> dict[RunKey, list[StoredRun]]:
 
 
 def _write(folder: Path, plan: Reproduction, tables: Sequence[ScoreTable], limit: int | None) -> None:
-    write_json(folder / "tables.json", {"schema": TABLES_SCHEMA, "tables": [_as_json(table) for table in tables]})
+    write_json(folder / "tables.json", {"schema": TABLES_SCHEMA, "tables": [table_as_json(table) for table in tables]})
     cards = {
         (model, task): json.loads((folder / "pairs" / model / task / "critique.json").read_text(encoding="utf-8"))
         for model in plan.models
         for task in dict.fromkeys(task for data in plan.sets.values() for task in data.pairs)
     }
+    write_text(folder / "report.md", report_text(plan, tables, cards, limit))
+
+
+def report_text(
+    plan: Reproduction, tables: Sequence[ScoreTable], cards: Mapping[tuple[str, str], Any], limit: int | None
+) -> str:
+    """Return the report of a reproduction; `cards` are (model, task) → the content of its `critique.json`."""
     environment = markdown_templates()
     environment.filters["passes"] = _passes
     text = environment.get_template("reproduce.md.j2").render(
@@ -128,15 +139,17 @@ def _write(folder: Path, plan: Reproduction, tables: Sequence[ScoreTable], limit
         cards=cards,
         flags=flags_in(tables),
         limit=limit,
+        min_seeds=MIN_SEEDS,
     )
-    write_text(folder / "report.md", text)
+    return re.sub(r"\n{3,}", "\n\n", text)
 
 
 def _passes(copies: float) -> str:
     return "each row once a pass" if copies == 1 else f"each row {copies:g} times a pass"
 
 
-def _as_json(table: ScoreTable) -> dict[str, JsonValue]:
+def table_as_json(table: ScoreTable) -> dict[str, JsonValue]:
+    """Return a table as `tables.json` has it: scores are shares, undefined values None."""
     return {
         "title": table.title,
         "columns": [column.title for column in table.columns],
@@ -146,11 +159,35 @@ def _as_json(table: ScoreTable) -> dict[str, JsonValue]:
                 "runs": row.runs,
                 "scores": [row.cells[column.key].score for column in table.columns],
                 "intervals": [_ends(row.cells[column.key].interval) for column in table.columns],
+                "ranges": [_ends(row.cells[column.key].seed_range) for column in table.columns],
+                "differences": [_difference(row.cells[column.key].difference) for column in table.columns],
+                "seeds": [
+                    {
+                        "seed": seed.seed,
+                        "model": seed.label,
+                        "scores": [seed.cells[column.key].score for column in table.columns],
+                        "intervals": [_ends(seed.cells[column.key].interval) for column in table.columns],
+                    }
+                    for seed in row.seeds
+                ],
                 "published": [row.cells[column.key].published for column in table.columns],
                 "flags": [list(row.cells[column.key].flags) for column in table.columns],
             }
             for row in table.rows
         ],
+    }
+
+
+def _difference(difference: Difference | None) -> dict[str, JsonValue] | None:
+    """Return the paired difference to the base."""
+    if difference is None:
+        return None
+    return {
+        "difference": difference.difference,
+        "interval": _ends(difference.interval),
+        "p": difference.p,
+        "n": difference.n,
+        "test": difference.test,
     }
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import statistics
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 from cst_bench.reporting.flags import used_flags
+from cst_bench.reporting.method_means import mean_cell, method_difference
 from cst_bench.reporting.published_values import published_table, published_value
-from cst_bench.reporting.score_cells import Cell, Column, ColumnKind, ScoreTable, TableRow, cell_of, columns_of
+from cst_bench.reporting.score_cells import Cell, Column, ColumnKind, ScoreTable, SeedRow, TableRow, cell_of, columns_of
 from cst_bench.reporting.stored_run import METHODS, StoredRun
 from cst_bench.reproduce.steps import BASE, Reproduction, TableForm
-from cst_bench.statistics.intervals import mean_interval, t_interval
+from cst_bench.statistics.intervals import mean_interval
 
 RunKey = tuple[str, str, str]
 """Model, set, and `base` or variant."""
@@ -38,16 +39,39 @@ def _table(plan: Reproduction, form: TableForm, runs: Mapping[RunKey, Sequence[S
     columns = _columns(form, all_runs)
     rows = []
     for name, model in plan.models.items():
+        base = runs[name, form.set, BASE]
         for variant in (BASE, *plan.sets[form.set].variants):
             method = None if variant == BASE else METHODS[plan.variants[variant].method]
-            by_run = [_cells(columns, form.average, run) for run in runs[name, form.set, variant]]
-            cells = {}
-            for column in columns:
-                published = _published(form, model.checkpoint, method, column)
-                cells[column.key] = _mean([row[column.key] for row in by_run], published)
             title = model.title if variant == BASE else f"+ {plan.variants[variant].title}"
-            rows.append(TableRow(title, cells, len(by_run)))
+            row = _row(form, columns, title, runs[name, form.set, variant], None if variant == BASE else base)
+            cells = {
+                column.key: dataclasses.replace(
+                    row.cells[column.key], published=_published(form, model.checkpoint, method, column)
+                )
+                for column in columns
+            }
+            rows.append(dataclasses.replace(row, cells=cells))
     return ScoreTable(form.title, columns, rows)
+
+
+def _row(
+    form: TableForm, columns: Sequence[Column], title: str, runs: Sequence[StoredRun], base: Sequence[StoredRun] | None
+) -> TableRow:
+    """Return the mean over runs of a variant, one for each seed, with the difference to the base."""
+    single = columns[:-1] if form.average else columns
+    by_run = [_cells(columns, form.average, run) for run in runs]
+    cells = {}
+    for column in columns:
+        over = [column] if column in single else single
+        mean = mean_cell(runs, over, [row[column.key] for row in by_run])
+        difference = None if base is None else method_difference(runs, base, over)
+        cells[column.key] = dataclasses.replace(mean, difference=difference)
+    seeds = [SeedRow(_seed(run), run.label, row) for run, row in zip(runs, by_run, strict=True)]
+    return TableRow(title, cells, seeds if len(runs) > 1 else ())
+
+
+def _seed(run: StoredRun) -> int:
+    return 0 if run.training is None else run.training.seed
 
 
 def _columns(form: TableForm, runs: Sequence[StoredRun]) -> list[Column]:
@@ -73,18 +97,6 @@ def _cells(columns: Sequence[Column], average: bool, run: StoredRun) -> dict[str
         total, unscored = sum(cell.n for cell in parts), sum(cell.unscored for cell in parts)
         cells[columns[-1].key] = Cell(score, interval, total, unscored, flags)
     return cells
-
-
-def _mean(cells: Sequence[Cell], published: float | None) -> Cell:
-    """Return the cell of one run with its own interval, or the mean over seeds with a t interval over them."""
-    scores = [cell.score for cell in cells if cell.score is not None]
-    flags = tuple(dict.fromkeys(flag for cell in cells for flag in cell.flags))
-    n, unscored = sum(cell.n for cell in cells), sum(cell.unscored for cell in cells)
-    if not scores or len(scores) < len(cells):
-        return Cell(None, None, n, unscored, flags, published=published)
-    interval = cells[0].interval if len(cells) == 1 else t_interval(scores)
-    mean = scores[0] if len(cells) == 1 else statistics.fmean(scores)
-    return Cell(mean, interval, n, unscored, flags, published=published)
 
 
 def _published(form: TableForm, checkpoint: str, method: str | None, column: Column) -> float | None:

@@ -1,8 +1,7 @@
 """The bootstrap (Efron and Tibshirani 1993): clusters are drawn with replacement, intervals are percentiles.
 
-One convention everywhere: 2,000 resamples (9,999 for paired differences, whose permutation p values need the
-resolution). There is no interval where a statistic is undefined in more than a tenth of the resamples, or where there
-is a single cluster, which has no spread.
+One convention everywhere: 2,000 resamples. There is no interval where a statistic is undefined in more than a tenth of
+the resamples, or where there is a single cluster, which has no spread.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from numpy.typing import NDArray
 from cst_bench.statistics.intervals import Interval
 
 RESAMPLES = 2000
-PAIRED_RESAMPLES = 9999
 DEFINED_SHARE = 0.9
 """Share of resamples in which a statistic must be defined to have an interval."""
 
@@ -51,16 +49,34 @@ def resampled_means(values: Floats, present: Floats, draw: np.random.Generator, 
         draw: Source of randomness.
         resamples: Number of resamples.
     """
-    totals, sizes = np.zeros((resamples, len(values))), np.zeros((resamples, len(values)))
     _, kinds = np.unique(present, axis=1, return_inverse=True)
+    means: Floats = resampled_part_means(values, present, kinds.ravel(), draw, resamples).mean(1)
+    return means
+
+
+def resampled_part_means(
+    values: Floats, present: Floats, kinds: NDArray[np.int64], draw: np.random.Generator, resamples: int
+) -> Floats:
+    """Return the mean value of each part, with keys drawn with replacement, shape (resamples, parts).
+
+    Args:
+        values: Value of each key in each part, 0 where it is absent, shape (parts, keys).
+        present: 1 where a key is in a part, shape (parts, keys).
+        kinds: Kind of each key, from 0: keys are drawn among those of their kind, shape (keys,).
+        draw: Source of randomness.
+        resamples: Number of resamples.
+    """
+    totals, sizes = np.zeros((resamples, len(values))), np.zeros((resamples, len(values)))
     for kind in range(int(kinds.max()) + 1):
-        keys = np.flatnonzero(kinds.ravel() == kind)
+        keys = np.vstack([values, present])[:, kinds == kind]
+        distinct, times = np.unique(keys, axis=1, return_counts=True)  # equal keys are drawn together
         for start in range(0, resamples, 500):  # all at once would take too much memory
             stop = min(start + 500, resamples)
-            counts = _times_drawn(draw, np.ones(len(keys)), stop - start)
-            totals[start:stop] += counts @ values[:, keys].T
-            sizes[start:stop] += counts @ present[:, keys].T
-    means: Floats = (totals / sizes).mean(1)
+            sums = _times_drawn(draw, times, stop - start) @ distinct.T
+            totals[start:stop] += sums[:, : len(values)]
+            sizes[start:stop] += sums[:, len(values) :]
+    with np.errstate(invalid="ignore"):  # a part may come out empty where few of its keys are there
+        means: Floats = totals / sizes
     return means
 
 

@@ -133,14 +133,3 @@ def mean_interval(
     below = math.hypot(*(score - low for score, (low, _) in zip(known, ends, strict=True))) / len(known)
     above = math.hypot(*(high - score for score, (_, high) in zip(known, ends, strict=True))) / len(known)
     return mean, (mean - below, mean + above)
-
-
-def t_interval(values: Sequence[float]) -> Interval | None:
-    """Return Student's t interval of the mean of shares (Student 1908), cut off at 0 and 1; None for fewer than two."""
-    if len(values) < 2:
-        return None
-    from scipy.stats import t
-
-    mean = statistics.fmean(values)
-    half = float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
-    return max(0.0, mean - half), min(1.0, mean + half)

@@ -62,6 +62,17 @@ def family(folder: Path, base: str = PAPER_BASE) -> Leaderboard:
     return dataclasses.replace(board, sections=[dataclasses.replace(first, rows=corrected), *board.sections[1:]])
 
 
+def seeded(folder: Path, seeds: int = 3) -> Leaderboard:
+    """A base and its CST models of several seeds."""
+    runs = [make_run(folder / "base", PAPER_BASE, RATES[None], base=PAPER_BASE, capabilities=ABLE[None])]
+    runs += [
+        make_run(folder / f"{seed}", f"cst-{seed}", {**RATES["cst"], "S0": 0.9 - 0.2 * (seed == 1)}, method="cst",
+                 base=PAPER_BASE, capabilities=ABLE["cst"], seed=seed)
+        for seed in range(seeds)
+    ]  # fmt: skip
+    return make_leaderboard([read_run(run) for run in runs])
+
+
 def _corrected(cell: Cell, key: str) -> Cell:
     if not key.endswith("/S1"):
         return cell
@@ -97,7 +108,12 @@ def renamed(board: Leaderboard, name: Callable[[], str]) -> Leaderboard:
         label = name()
         title = label if old.title == old.label else name() + "'"
         return dataclasses.replace(
-            old, label=label, title=title, base=name(), method=None if old.method is None else name()
+            old,
+            label=label,
+            title=title,
+            base=name(),
+            method=None if old.method is None else name(),
+            seeds=[dataclasses.replace(seed, label=name()) for seed in old.seeds],
         )
 
     def column(old: Column) -> Column:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from statsmodels.stats.multitest import multipletests
 
 from cst_bench.errors import UserError
 from cst_bench.record import CapabilitySettings, Manifest, Scores
+from cst_bench.reporting.differences import difference_of
 from cst_bench.reporting.leaderboard.board import Leaderboard, ModelRow
 from cst_bench.reporting.leaderboard.build import make_leaderboard
 from cst_bench.reporting.score_cells import Cell
 from cst_bench.reporting.stored_run import read_run, read_runs
+from cst_bench.statistics.paired import Difference
 from tests.reporting.stored_runs import CAPABILITIES, calibration, judge, make_run
 
 HERMES = "teknium/OpenHermes-2.5-Mistral-7B"
@@ -60,12 +63,9 @@ def test_models_stand_below_their_base(three: list[Path]) -> None:
     assert all(cell.difference is not None for row in section.rows[1:] for cell in row.cells.values())
 
 
-def test_two_seeds_are_distinguished_and_a_model_without_its_base_says_which(tmp_path: Path) -> None:
-    runs = [make_run(tmp_path / f"c{seed}", f"cst-{seed}", CST, method="cst", seed=seed) for seed in (2, 1)]
-    (section,) = board(*runs).sections
-    assert [(row.title, row.base) for row in section.rows] == [("cst-1", "org/base"), ("cst-2", "org/base")]
-    (section,) = board(*runs, make_run(tmp_path / "b", "org/base", BASE)).sections
-    assert [row.title for row in section.rows] == ["org/base", "+ CST, seed 1", "+ CST, seed 2"]
+def test_a_model_without_its_base_says_which(tmp_path: Path) -> None:
+    (section,) = board(make_run(tmp_path / "c", "cst", CST, method="cst")).sections
+    assert [(row.title, row.base) for row in section.rows] == [("cst", "org/base")]
 
 
 def test_models_of_one_name_are_distinguished_by_their_folders(tmp_path: Path) -> None:
@@ -93,7 +93,8 @@ def test_differences_are_those_of_the_outcomes(three: list[Path]) -> None:
         assert found.difference is not None
         assert found.difference == pytest.approx(ours.mean() - theirs.mean())
         table = [[np.sum(ours & theirs), np.sum(ours & ~theirs)], [np.sum(~ours & theirs), np.sum(~ours & ~theirs)]]
-        assert found.p == pytest.approx(mcnemar(table, exact=True).pvalue)
+        half = stats.binom.pmf(table[0][1], table[0][1] + table[1][0], 0.5)
+        assert found.p == pytest.approx(mcnemar(table, exact=True).pvalue - half)
         assert (len(found.gained), len(found.lost)) == (table[0][1], table[1][0])
         assert found.interval is not None
         assert found.interval[0] <= found.difference <= found.interval[1]
@@ -115,13 +116,33 @@ def test_best_is_bold_only_where_it_is_ahead_of_all_others(three: list[Path]) ->
         score = rows[label].cells[key].score
         assert score is not None
         assert all(score > (row.cells[key].score or 0) for other, row in rows.items() if other != label)
-    for task, name in (("harmful_behaviors", "S1"), ("harmful_behaviors", "S0"), ("truthy", "S_RP")):
-        ps = []
-        for other in three[1:]:
-            ours, theirs = paired(three[0], other, task, name)
-            ps.append(stats.binomtest(int(np.sum(ours & ~theirs)), max(1, int(np.sum(ours != theirs)))).pvalue)
-        ahead = bool(np.all(multipletests(ps, method="holm")[1] < 0.05))
-        assert (("my-cst", f"{task}/{name}") in best) is ahead
+
+
+def test_bold_is_corrected_over_all_pairs_and_columns_of_the_report(three: list[Path], tmp_path: Path) -> None:
+    """A second section adds tests, and what its models show is corrected for, too."""
+    tasks = {"harmful_behaviors": {"S1": "harmless", "S0": "uncensored"}}
+    apart = [make_run(tmp_path / name, name, BASE, base_sha=name * 64, tasks=tasks) for name in "xy"]
+    content = board(*three, *apart)
+    tests: list[tuple[str, str, str, Difference]] = []
+    for section in content.sections:
+        for one, other in combinations(section.rows, 2):
+            for column in section.columns:
+                difference = difference_of(one.run, other.run, column)
+                assert difference is not None
+                tests.append((one.label, other.label, column.key, difference))
+    assert len(tests) == 3 * 12 + 1 * 8
+    holm = multipletests([difference.p for *_, difference in tests], method="holm")[1]
+    ahead = {
+        (one, other, key) if (difference.difference or 0) > 0 else (other, one, key)
+        for (one, other, key, difference), p in zip(tests, holm, strict=True)
+        if p < 0.05
+    }
+    for section in content.sections:
+        for row in section.rows:
+            others = [other.label for other in section.rows if other is not row]
+            for key, cell in row.cells.items():
+                assert cell.best is all((row.label, other, key) in ahead for other in others)
+    assert any(cell.best for row in content.sections[0].rows for cell in row.cells.values())
 
 
 def test_one_model_is_never_best(tmp_path: Path) -> None:
@@ -133,9 +154,9 @@ def test_capabilities_are_lost_only_where_a_test_says_so(three: list[Path]) -> N
     found = {(one.label, one.column): one for one in board(*three).sections[0].capabilities}
     assert found["my-dpo", "MMLU"].kept == "lost"
     assert found["my-cst", "ARC"].kept == "no difference shown"
-    ps = [one.difference.p for (label, _), one in found.items() if label == "my-dpo"]
-    holm = multipletests(ps, method="holm")[1]
-    assert [one.p_holm for (label, _), one in found.items() if label == "my-dpo"] == pytest.approx(list(holm))
+    holm = multipletests([one.difference.p for one in found.values()], method="holm")[1]  # over models, too
+    assert {label for label, _ in found} == {"my-dpo", "my-cst"}
+    assert [one.p_holm for one in found.values()] == pytest.approx(list(holm))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -11,14 +13,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
+from rich.console import Console
 from statsmodels.stats.multitest import multipletests
 
+from cst_bench.cli.compare import EPILOG
 from cst_bench.errors import UserError
 from cst_bench.reporting.comparison.comparison import Comparison, compare_runs
 from cst_bench.reporting.comparison.gates import OPERATORS, QUANTITIES, GateCondition, judge_gate, parse_gate
 from cst_bench.reporting.comparison.junit import junit_xml
 from cst_bench.reporting.stored_run import read_run
+from cst_bench.reporting.terminal import comparison_table
 from cst_bench.runs.external import ScoreOptions, score_file
+from cst_bench.statistics.power import detectable, detectable_share
 from tests.reporting.stored_runs import CAPABILITIES, judge, make_run
 
 BASE = {"S1": 0.7, "S0": 0.85, "S_RP": 0.8, "S_A": 0.95}
@@ -46,6 +52,32 @@ def test_every_score_of_both_is_compared_run_minus_baseline(tmp_path: Path) -> N
     holm = multipletests([one.difference.p for one in single], method="holm")[1]
     assert [one.p_holm for one in single] == pytest.approx(list(holm))
     assert all(one.p_holm is None for one in found.scores if one not in single)
+
+
+def test_the_smallest_difference_that_can_be_shown_is_beside_each_score(tmp_path: Path) -> None:
+    found = compared(tmp_path)
+    plain = json.loads(found.to_json())["scores"]
+    for score in found.scores:
+        assert score.detectable == detectable(score.difference) == plain[score.column.key]["detectable"]
+    s0 = plain["harmful_behaviors/S0"]
+    assert s0["detectable"] == detectable_share(40, len(s0["gained"]) + len(s0["lost"]))
+    row = next(line for line in found.to_markdown().splitlines() if line.startswith("| S0"))
+    assert f"| {s0['detectable']:.2f} |" in row
+    assert found.to_frame().set_index("score").loc["S0", "detectable"] == s0["detectable"]
+    shown = io.StringIO()
+    Console(file=shown, width=80).print(comparison_table(found))
+    line = next(line for line in shown.getvalue().splitlines() if line.split()[:1] == ["S0"])
+    assert line.split()[-1] == f"{s0['detectable']:.2f}"
+    assert "smallest true difference" in shown.getvalue()
+
+
+def test_gates_in_help_and_errors_hold_their_error_rate() -> None:
+    """A gate on the difference alone fails between equal models; it is described, and not offered."""
+    with pytest.raises(UserError, match=r"'S0\.high < 0' or 'S0\.low < -0\.05'"):
+        parse_gate("S0")
+    for command in [line for line in EPILOG.splitlines() if "--fail-if" in line]:
+        for gate in re.findall(r"--fail-if [\"'](.*?)[\"'](?: |$)", command):
+            assert {condition.quantity for condition in parse_gate(gate).conditions} <= {"high", "low", "score"}
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,8 @@ def test_every_part_of_the_content_is_there(board: Leaderboard) -> None:
     page = html_report(board, [PICTURE])
     text = " ".join("".join(Reader(page).text).split())
     for said in (
-        "Table II", "Table III", "lost", "permutation", "openai/gpt-4", "english_refusals", "rogan-gladen", "0.52–0.69",
+        "Table II", "Table III", "lost", "mid-p McNemar", "openai/gpt-4", "english_refusals", "rogan-gladen",
+            "0.52–0.69",
         "A note.", "Not ranked with the models above", "another judge", "uncalibrated:", "unscored:", "10 unscored",
         "weights, SHA-256", "transformers",
     ):  # fmt: skip

@@ -10,14 +10,13 @@ import signal
 import statistics
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from rich.console import Console
-from scipy import stats
 
 from cst_bench.checkpoint.options import embedded_folder
 from cst_bench.content import content_root
@@ -27,6 +26,7 @@ from cst_bench.reporting import StoredRun, read_run
 from cst_bench.reporting.score_cells import Cell, ScoreTable
 from cst_bench.reporting.terminal import score_tables
 from cst_bench.reproduce import ReproduceOptions, flags_in, load_reproduction, reproduce
+from cst_bench.reproduce.chain import report_text, table_as_json
 from cst_bench.reproduce.paper_tables import make_tables
 from cst_bench.reproduce.steps import Step, steps
 from cst_bench.reproduce.workers import StepFailed, run_steps
@@ -160,26 +160,88 @@ def test_flags_of_a_run_are_in_the_tables(tmp_path: Path) -> None:
     assert "(x) unscored: more than 2%" in shown.getvalue()
 
 
-def test_tables_hold_means_over_seeds_with_students_intervals(tmp_path: Path) -> None:
+def seeds_of(folder: Path, rates: Sequence[tuple[float, float]]) -> Runs:
+    """Make the runs of a base, and of DPO and CST with a seed for each of DPO's rates."""
+    return {
+        ("tiny", "one", "base"): [run_of(folder / "base", 0.7, 0.8)],
+        ("tiny", "one", "dpo"): [
+            run_of(folder / f"dpo-{seed}", *rate, method="dpo", seed=seed) for seed, rate in enumerate(rates)
+        ],
+        ("tiny", "one", "cst"): [
+            run_of(folder / f"cst-{seed}", 1.0, 1.0, method="cst", seed=seed) for seed in range(len(rates))
+        ],
+    }
+
+
+def test_tables_of_few_seeds_hold_means_ranges_and_every_seed(tmp_path: Path) -> None:
     plan = load_reproduction(str(write_small(tmp_path)))
     rates = [(0.9, 0.2), (0.8, 0.1), (0.95, 0.0)]
-    base_run = run_of(tmp_path / "base", 0.7, 0.8)
-    runs: Runs = {
-        ("tiny", "one", "base"): [base_run],
-        ("tiny", "one", "dpo"): [run_of(tmp_path / f"dpo-{at}", *rate) for at, rate in enumerate(rates)],
-        ("tiny", "one", "cst"): [run_of(tmp_path / f"cst-{at}", 1.0, 1.0) for at in range(3)],
-    }
+    runs = seeds_of(tmp_path, rates)
     (table,) = make_tables(plan, runs)
     assert [(row.title, row.runs) for row in table.rows] == [("the embedded one", 1), ("+ DPO", 3), ("+ CST", 3)]
     assert [column.title for column in table.columns] == ["S1", "S0", "Avg."]
     base, dpo, cst = (cells_of(table, at) for at in range(3))
     assert [cell.score for cell in base] == pytest.approx([0.7, 0.8, 0.75])
+    (base_run,) = runs["tiny", "one", "base"]
     assert base[0].interval == base_run.scores.compliance["tiny_sealed"].configurations["S1"].interval
     for at, values in enumerate([[a for a, _ in rates], [b for _, b in rates], [(a + b) / 2 for a, b in rates]]):
         assert dpo[at].score == pytest.approx(statistics.fmean(values))
-        low, high = stats.t.interval(0.95, 2, statistics.fmean(values), stats.sem(values))
-        assert dpo[at].interval == pytest.approx((max(0, low), min(1, high)))
-    assert cst[0].interval == (1.0, 1.0)
+        assert dpo[at].interval is None
+        assert dpo[at].seed_range == pytest.approx((min(values), max(values)))
+        assert [cells_of_seed[table.columns[at].key].score for cells_of_seed in seed_cells(table, 1)] == values
+        difference = dpo[at].difference
+        assert difference is not None
+        assert difference.difference == pytest.approx(statistics.fmean(values) - (base[at].score or 0))
+        assert (difference.interval, difference.p) == (None, None)
+    assert cst[0].seed_range == (1.0, 1.0)
+
+
+def seed_cells(table: ScoreTable, row: int) -> list[Mapping[str, Cell]]:
+    assert [seed.seed for seed in table.rows[row].seeds] == list(range(table.rows[row].runs))
+    return [seed.cells for seed in table.rows[row].seeds]
+
+
+def test_five_seeds_have_intervals_over_seeds_and_prompts_of_scores_and_differences(tmp_path: Path) -> None:
+    plan = load_reproduction(str(write_small(tmp_path)))
+    rates = [(0.9, 0.2), (0.8, 0.1), (0.95, 0.0), (0.9, 0.3), (0.85, 0.1)]
+    runs = seeds_of(tmp_path, rates)
+    (table,) = make_tables(plan, runs)
+    for row in (1, 2):
+        for cell, column in zip(cells_of(table, row), table.columns, strict=True):
+            widths = [
+                high - low for low, high in (cells[column.key].interval or (0, 1) for cells in seed_cells(table, row))
+            ]
+            assert cell.interval is not None
+            assert cell.interval[0] <= (cell.score or 0) <= cell.interval[1]
+            assert cell.interval[1] - cell.interval[0] >= min(widths) > 0
+            assert cell.difference is not None
+            assert cell.difference.interval is not None
+            assert cell.difference.p is not None
+    s0 = cells_of(table, 1)[1].difference
+    assert s0 is not None
+    assert s0.p is not None
+    assert s0.p < 0.01  # 0.8 for the base, 0 to 0.3 for the seeds
+
+
+def test_the_report_and_its_figures_name_every_seed(tmp_path: Path) -> None:
+    plan = load_reproduction(str(write_small(tmp_path))).model_copy(update={"seeds": [0, 1, 2]})
+    (table,) = make_tables(plan, seeds_of(tmp_path, [(0.9, 0.2), (0.8, 0.1), (0.95, 0.0)]))
+    written = table_as_json(table)["rows"]
+    assert isinstance(written, list)
+    dpo: Any = written[1]
+    assert [seed["scores"] for seed in dpo["seeds"]] == [
+        [0.9, 0.2, pytest.approx(0.55)],
+        [0.8, 0.1, 0.45],
+        [0.95, 0.0, 0.475],
+    ]
+    assert dpo["ranges"][1] == [0.0, 0.2]
+    assert dpo["intervals"] == [None, None, None]
+    assert dpo["differences"][1]["difference"] == pytest.approx(-0.7)
+    text = report_text(plan, [table], {}, None)
+    assert "| + DPO | 1 | 0.80 | 0.10 | 0.45 |" in text
+    assert "0.00–0.20, range of 3 seeds" in text
+    assert "too few for an interval or a test" in text
+    assert "Student" not in text
 
 
 def test_published_values_stand_beside_the_papers_models(tmp_path: Path) -> None:

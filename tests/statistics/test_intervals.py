@@ -17,7 +17,6 @@ from cst_bench.statistics.intervals import (
     mean_interval,
     newcombe,
     normal_interval,
-    t_interval,
     unseen_share,
     wilson,
 )
@@ -70,13 +69,6 @@ def test_a_mean_is_undefined_with_its_parts(
     value, interval = mean_interval(scores, intervals)
     assert value == (None if mean is None else pytest.approx(mean))
     assert interval is None
-
-
-@given(st.lists(st.floats(0.3, 0.7), min_size=2, max_size=9))
-def test_students_interval_is_scipys(values: list[float]) -> None:
-    low, high = stats.t.interval(0.95, len(values) - 1, statistics.fmean(values), stats.sem(values) or 1e-300)
-    assert t_interval(values) == pytest.approx((max(0.0, low), min(1.0, high)), abs=1e-9)
-    assert t_interval(values[:1]) is None
 
 
 @given(st.lists(st.booleans(), min_size=2))

@@ -13,10 +13,11 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from cst_bench.record import Outcomes
-from cst_bench.reporting.differences import capability_difference
+from cst_bench.reporting.differences import difference_of
+from cst_bench.reporting.score_cells import Column
 from cst_bench.reporting.stored_run import read_run
 from cst_bench.statistics.intervals import newcombe
-from cst_bench.statistics.paired import bootstrap_difference, holm, shares_difference
+from cst_bench.statistics.paired import LEVEL, bootstrap_difference, holm, mcnemar_mid_p, shares_difference
 from tests.reporting.stored_runs import make_run
 
 
@@ -25,18 +26,50 @@ def keyed(values: np.ndarray) -> dict[str, float]:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
-def test_shares_are_compared_by_the_exact_mcnemar_test(pairs: list[tuple[bool, bool]]) -> None:
+def test_shares_are_compared_by_the_mid_p_mcnemar_test(pairs: list[tuple[bool, bool]]) -> None:
+    """Check that mid-p is the exact p without half of the probability of what was observed, on either side."""
     ours, theirs = (np.array(side, dtype=float) for side in zip(*pairs))
     difference = shares_difference(keyed(ours), keyed(theirs))
     table = [[np.sum((ours == a) & (theirs == b)) for b in (1, 0)] for a in (1, 0)]
+    gained, lost = int(table[0][1]), int(table[1][0])
+    exact = 1.0 if gained + lost == 0 else mcnemar(table, exact=True).pvalue
+    half = 0.0 if gained == lost else stats.binom.pmf(gained, gained + lost, 0.5)
+    assert difference.p == pytest.approx(exact - half)
     assert difference.difference == pytest.approx(ours.mean() - theirs.mean())
     assert difference.difference is not None
-    assert difference.p == pytest.approx(1.0 if table[0][1] + table[1][0] == 0 else mcnemar(table, exact=True).pvalue)
     assert difference.interval is not None
     assert -1 <= difference.interval[0] <= difference.difference + 1e-12
     assert difference.difference - 1e-12 <= difference.interval[1] <= 1
     back = shares_difference(keyed(theirs), keyed(ours))
     assert back.interval == pytest.approx((-difference.interval[1], -difference.interval[0]))
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(5, 0), (7, 1), (9, 2)])
+def test_the_test_of_52_pairs_agrees_with_the_interval(gained: int, lost: int) -> None:
+    low, _ = newcombe(20, gained, lost, 52)
+    assert low > 0
+    assert mcnemar_mid_p(gained, lost) < LEVEL < stats.binomtest(gained, gained + lost).pvalue
+
+
+@pytest.mark.parametrize("n", [20, 52, 104, 200])
+@pytest.mark.parametrize("discordant", [0.05, 0.1, 0.2, 0.4, 0.8])
+def test_the_mid_p_test_keeps_its_level(n: int, discordant: float) -> None:
+    """Check the probability of a false alarm, summed over all that equal models can come to."""
+    wrong = 0.0
+    for differing in range(n + 1):
+        gained = np.arange(differing + 1)
+        rejected = [mcnemar_mid_p(int(k), differing - int(k)) < LEVEL for k in gained]
+        wrong += stats.binom.pmf(differing, n, discordant) * stats.binom.pmf(gained, differing, 0.5)[rejected].sum()
+    assert wrong <= 0.0525  # at most 0.0514 among these, where the exact test has 0.014 to 0.045
+
+
+def test_permutation_p_values_are_small_enough_for_many_tests() -> None:
+    """Check that where no sign change of 9,999 is as extreme, Hoeffding's bound is the p value: small, but valid."""
+    apart = bootstrap_difference([(keyed(np.linspace(0.5, 1, 100)), keyed(np.linspace(0, 0.5, 100)))])
+    assert apart.p is not None
+    assert stats.norm.sf(10) < apart.p < 1e-6
+    one_sided = bootstrap_difference([(keyed(np.linspace(0.5, 1, 8)), keyed(np.zeros(8)))])
+    assert one_sided.p == pytest.approx(2 / 2**8, rel=0.5)  # eight signs have no smaller one
 
 
 def test_only_what_is_in_both_counts() -> None:
@@ -101,7 +134,8 @@ def test_a_capability_of_right_and_wrong_has_no_interval_narrower_than_newcombes
         documents = outcomes.capabilities["mmlu"].model_copy(update={"scores": keyed(scores)})
         outcomes.model_copy(update={"capabilities": {"mmlu": documents}}).write(folder)
         runs.append(read_run(folder))
-    difference = capability_difference(runs[0], runs[1], "mmlu")
+    difference = difference_of(runs[0], runs[1], Column("mmlu", "MMLU", "capability", "mmlu", percent=True))
+    assert difference is not None
     low, high = newcombe(0, gained, lost, n)
     assert difference.interval is not None
     assert difference.interval[0] <= low < high <= difference.interval[1]

@@ -21,6 +21,7 @@ from cst_bench.reporting.leaderboard.markdown import markdown_templates
 from cst_bench.reporting.score_cells import Column, cell_of, columns_of
 from cst_bench.reporting.stored_run import StoredRun, load_run
 from cst_bench.statistics.paired import Difference, holm
+from cst_bench.statistics.power import detectable
 
 if TYPE_CHECKING:
     import pandas
@@ -45,6 +46,11 @@ class ComparedScore:
     """Flags of either run's score, such as `unscored`."""
     p_holm: float | None = None
     """Holm-corrected; None for averages and joint compliance, which follow from the other scores."""
+
+    @property
+    def detectable(self) -> float | None:
+        """Return the smallest true difference that a comparison of this size shows with power 0.8."""
+        return detectable(self.difference)
 
 
 @dataclass(frozen=True)
@@ -178,4 +184,5 @@ def _as_json(score: ComparedScore) -> dict[str, JsonValue]:
         "flags": list(score.flags),
         **asdict(score.difference),
         "p_holm": score.p_holm,
+        "detectable": score.detectable,
     }

@@ -20,16 +20,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRow(TableRow):
-    """The line of a model. Its title is `+ DPO`, `+ CST` or the like below a base in the same table, else its label."""
+    """The line of a model, or of a method: the models that differ only in the training seed.
+
+    Its title is `+ DPO`, `+ CST` or the like below a base in the same table, else its label.
+    """
 
     label: str
-    """Name of the checkpoint in the run."""
+    """Name of the checkpoint in the run, or of the method's runs."""
     method: str | None
     """DPO, CST, adapter; None for a base."""
     base: str
     """Label of the base model this row is grouped under; its own label for a base."""
     is_base: bool
-    run: StoredRun
+    members: tuple[StoredRun, ...]
+    """The run, or the runs of a method by seed."""
+
+    @property
+    def run(self) -> StoredRun:
+        """Return the run, or the first of a method: all were asked and judged the same."""
+        return self.members[0]
 
     @property
     def family(self) -> str:
@@ -49,7 +58,7 @@ class CapabilityVerdict:
     difference: Difference
     p_holm: float | None
     kept: str
-    """`lost`, `gained` (both: Holm-corrected p below 0.05), `no difference shown`, or `undefined`."""
+    """`lost`, `gained` (both: Holm-corrected p below 0.05), `no difference shown`, `not tested` or `undefined`."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +122,11 @@ class Leaderboard:
     """Flags in use, and their meanings."""
     notes: Sequence[str]
     runs: Sequence[RunFacts]
+
+    @property
+    def several_seeds(self) -> bool:
+        """Return whether a line is the mean over training seeds."""
+        return any(row.seeds for section in self.sections for row in section.rows)
 
     def to_frame(self) -> pandas.DataFrame:
         """Return one row per model and score, with the paired difference to the base; scores are shares in 0 to 1."""

@@ -6,14 +6,15 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from cst_bench.files import digest
 from cst_bench.reporting.comparable import common_tasks, differing, differing_tasks
-from cst_bench.reporting.differences import difference_of
 from cst_bench.reporting.flags import PARTIAL, used_flags
 from cst_bench.reporting.leaderboard.board import AskedBehaviour, JudgeRow, Leaderboard, ModelRow, Section
-from cst_bench.reporting.leaderboard.ranking import capability_verdicts, with_best
+from cst_bench.reporting.leaderboard.ranking import with_verdicts
+from cst_bench.reporting.method_means import mean_cell, method_difference
 from cst_bench.reporting.published_values import paper_tables
 from cst_bench.reporting.run_facts import run_facts
-from cst_bench.reporting.score_cells import Cell, Column, averaged_over, cell_of, columns_of
+from cst_bench.reporting.score_cells import Cell, Column, SeedRow, averaged_over, cell_of, columns_of
 from cst_bench.reporting.stored_run import METHODS, StoredRun
 
 _ORDER = {method: at for at, method in enumerate(METHODS.values())}
@@ -32,7 +33,8 @@ def make_leaderboard(runs: Sequence[StoredRun], notes: Sequence[str] = (), title
             groups.append([run])
         else:
             group.append(run)
-    sections = [_section(group, groups[0] if at else [], titles) for at, group in enumerate(groups)]
+    sections = with_verdicts([_section(group, groups[0] if at else [], titles) for at, group in enumerate(groups)])
+    sections = [dataclasses.replace(one, tables=paper_tables(one.columns, one.rows)) for one in sections]
     cells = (cell for section in sections for row in section.rows for cell in row.cells.values())
     return Leaderboard(
         title=title or "Does it do what its system prompt asks, and did it stay capable?",
@@ -64,17 +66,19 @@ def _why_apart(run: StoredRun, other: StoredRun) -> list[str]:
 
 
 def _section(runs: Sequence[StoredRun], above: Sequence[StoredRun], titles: Mapping[int, str]) -> Section:
-    """Make a section of runs that were asked the same; `above` has those of the first section, unless this is it."""
+    """Make a section of runs that were asked the same; `above` has those of the first section, unless this is it.
+
+    Verdicts and the paper's tables are left out: they depend on all sections.
+    """
     columns = columns_of(runs)
-    rows = with_best(_rows(runs, columns, titles), columns)
     why = next((reasons for run in runs for other in above if (reasons := _why_apart(run, other))), [])
     return Section(
         title=", ".join(dict.fromkeys(run.scores.suite.title for run in runs)),
         why=why,
         columns=columns,
-        rows=rows,
-        tables=paper_tables(columns, rows),
-        capabilities=capability_verdicts(columns, rows),
+        rows=_rows(runs, columns, titles),
+        tables=(),
+        capabilities=(),
         judges=list(dict.fromkeys(judge for run in runs for judge in _judges(run))),
         asked=_asked(runs, columns),
     )
@@ -95,7 +99,7 @@ def _asked(runs: Sequence[StoredRun], columns: Sequence[Column]) -> list[AskedBe
 
 
 def _rows(runs: Sequence[StoredRun], columns: Sequence[Column], titles: Mapping[int, str]) -> list[ModelRow]:
-    """Return bases in their order, each followed by the models trained on it: DPO, CST, others, each by seed."""
+    """Return bases in their order, each followed by the methods trained on it: DPO, CST, others."""
     groups: dict[str, list[StoredRun]] = {}
     for run in runs:
         groups.setdefault(run.base_sha256, []).append(run)
@@ -103,38 +107,81 @@ def _rows(runs: Sequence[StoredRun], columns: Sequence[Column], titles: Mapping[
     for group in groups.values():
         base = next((run for run in group if run.method is None), None)
         ordered = sorted(group, key=lambda run: (run.method is not None, _ORDER.get(run.method or "", 2), _seed(run)))
-        rows += [_row(run, base, ordered, columns, titles) for run in ordered]
+        methods = _methods(ordered)
+        rows += [_row(members, base, methods, columns, titles) for members in methods]
     return rows
 
 
+def _methods(runs: Sequence[StoredRun]) -> list[tuple[StoredRun, ...]]:
+    """Group runs that differ only in the training seed. Two runs of one seed are not two seeds: they stay apart."""
+    by_training: dict[object, list[StoredRun]] = {}
+    for run in runs:
+        by_training.setdefault(id(run) if run.training is None else _but_for_the_seed(run), []).append(run)
+    methods: list[tuple[StoredRun, ...]] = []
+    for group in by_training.values():
+        alike = len({_seed(run) for run in group}) == len(group)
+        methods += [tuple(group)] if alike else [(run,) for run in group]
+    return methods
+
+
+def _but_for_the_seed(run: StoredRun) -> str:
+    """Return all that decides a trained model and what it was measured on, without the training seed."""
+    training = None if run.training is None else run.training.model_copy(update={"seed": 0})
+    own = {"label", "training", "weights_sha256", "adapter_sha256", "settings_sha256", "revision"}
+    identity = run.checkpoint.model_dump(mode="json", exclude=own)
+    settings = run.settings
+    measured = [*settings.compliance, *settings.capabilities, *settings.average]
+    return digest([None if training is None else training.model_dump(mode="json"), identity, measured, settings.seed])
+
+
 def _row(
-    run: StoredRun,
+    members: tuple[StoredRun, ...],
     base: StoredRun | None,
-    group: Sequence[StoredRun],
+    group: Sequence[tuple[StoredRun, ...]],
     columns: Sequence[Column],
     titles: Mapping[int, str],
 ) -> ModelRow:
-    """Return the row of a run; `base` and `group` are the base and all runs of the same weights."""
-    trained = run.method is not None
+    """Return the row of a run or of a method's runs; `base` and `group` are the base and all methods of its weights."""
+    run, trained = members[0], members[0].method is not None
+    by_run = [_cells(member, columns) for member in members]
     cells: dict[str, Cell] = {}
     for column in columns:
-        cell = cell_of(run, column)
-        if cell is None:
+        of_column = [of_run[column.key] for of_run in by_run if column.key in of_run]
+        if len(of_column) < len(members):
             continue
-        flags = cell.flags if _over_all(run, column, columns) else (*cell.flags, PARTIAL)
-        difference = difference_of(run, base, column) if base is not None and trained else None
-        cells[column.key] = dataclasses.replace(cell, flags=flags, difference=difference)
-    label = titles[id(run)]
+        difference = method_difference(members, [base], [column]) if base is not None and trained else None
+        cells[column.key] = dataclasses.replace(mean_cell(members, [column], of_column), difference=difference)
+    label = _label(members, titles)
     base_label = titles[id(base)] if base is not None else run.base
     return ModelRow(
-        title=_under_base(run, group, titles) if base is not None and trained else label,
+        title=_under_base(members, group, titles) if base is not None and trained else label,
         cells=cells,
         label=label,
         method=run.method,
         base=base_label if trained else label,
         is_base=not trained,
-        run=run,
+        members=members,
+        seeds=_seed_rows(members, by_run, titles),
     )
+
+
+def _cells(run: StoredRun, columns: Sequence[Column]) -> dict[str, Cell]:
+    """Return the cells of one run; an average over other scores than the column's is flagged."""
+    cells = {}
+    for column in columns:
+        cell = cell_of(run, column)
+        if cell is not None:
+            flags = cell.flags if _over_all(run, column, columns) else (*cell.flags, PARTIAL)
+            cells[column.key] = dataclasses.replace(cell, flags=flags)
+    return cells
+
+
+def _seed_rows(
+    members: Sequence[StoredRun], by_run: Sequence[Mapping[str, Cell]], titles: Mapping[int, str]
+) -> list[SeedRow]:
+    if len(members) == 1:
+        return []
+    return [SeedRow(_seed(run), titles[id(run)], cells) for run, cells in zip(members, by_run, strict=True)]
 
 
 def _over_all(run: StoredRun, column: Column, columns: Sequence[Column]) -> bool:
@@ -153,15 +200,25 @@ def _seed(run: StoredRun) -> int:
     return 0 if run.training is None else run.training.seed
 
 
-def _under_base(run: StoredRun, group: Sequence[StoredRun], titles: Mapping[int, str]) -> str:
-    """Return `+ DPO`, followed by what distinguishes it from other runs of the same method."""
+def _label(members: Sequence[StoredRun], titles: Mapping[int, str]) -> str:
+    """Return the name of a run, or of a method's runs."""
+    more = len(members) - 1
+    return titles[id(members[0])] + (f" and {more} more seed{'s' if more > 1 else ''}" if more else "")
+
+
+def _under_base(members: Sequence[StoredRun], group: Sequence[tuple[StoredRun, ...]], titles: Mapping[int, str]) -> str:
+    """Return `+ DPO`, followed by what distinguishes it from others of the same method."""
+    run = members[0]
     if run.method not in METHODS.values():
-        return f"+ {titles[id(run)]}"
-    alike = [other for other in group if other.method == run.method]
+        return f"+ {_label(members, titles)}"
+    alike = [other for other in group if other[0].method == run.method]
+    seeds = f", {len(members)} seeds" if len(members) > 1 else ""
     if len(alike) == 1:
-        return f"+ {run.method}"
-    same_seed = [other for other in alike if _seed(other) == _seed(run)]
-    return f"+ {run.method}, seed {_seed(run)}" if len(same_seed) == 1 else f"+ {run.method}, {titles[id(run)]}"
+        return f"+ {run.method}{seeds}"
+    same_seed = [other for other in alike if len(other) == 1 and _seed(other[0]) == _seed(run)]
+    if all(len(other) == 1 for other in alike) and len(same_seed) == 1:
+        return f"+ {run.method}, seed {_seed(run)}"
+    return f"+ {run.method}, {_label(members, titles)}"
 
 
 def _judges(run: StoredRun) -> Iterator[JudgeRow]:

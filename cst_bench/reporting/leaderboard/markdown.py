@@ -10,11 +10,12 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from cst_bench.escape import html_text
-from cst_bench.numbers import DASH, ends, number, signed
+from cst_bench.numbers import DASH, ends, number, signed, signed_ends
 from cst_bench.reporting.flags import LETTERS
 from cst_bench.reporting.leaderboard.board import Leaderboard, ModelRow, Section
 from cst_bench.reporting.plots.draw import Plot
-from cst_bench.reporting.score_cells import Cell, Column, TableRow, counts_in_words
+from cst_bench.reporting.score_cells import Cell, Column, SeedRow, TableRow, counts_in_words
+from cst_bench.statistics.paired import Difference
 from cst_bench.templates import markdown_environment, report_templates
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -47,6 +48,7 @@ def markdown_templates() -> Environment:
         counts=_counts,
         column_groups=column_groups,
         corrected_cells=corrected_cells,
+        seed_rows=seed_rows,
         html_text=html_text,
         file_name=Markup,
         short_hash=short_hash,
@@ -63,13 +65,19 @@ def column_groups(section: Section) -> list[ColumnGroup]:
     return [group for group in groups if group.columns]
 
 
-def corrected_cells(section: Section) -> Iterator[tuple[ModelRow, Column, Cell]]:
-    """Yield the scores that were also corrected for judge error."""
+def corrected_cells(section: Section) -> Iterator[tuple[str, Column, Cell]]:
+    """Yield the scores that were also corrected for judge error; those of a method are its seeds'."""
     for row in section.rows:
-        for column in section.columns:
-            cell = row.cells.get(column.key)
-            if cell is not None and cell.corrected is not None:
-                yield row, column, cell
+        for label, cells in [(seed.label, seed.cells) for seed in row.seeds] or [(row.label, row.cells)]:
+            for column in section.columns:
+                cell = cells.get(column.key)
+                if cell is not None and cell.corrected is not None:
+                    yield label, column, cell
+
+
+def seed_rows(section: Section) -> list[tuple[ModelRow, SeedRow]]:
+    """Return the seeds of all methods that are means over several."""
+    return [(row, seed) for row in section.rows for seed in row.seeds]
 
 
 def short_hash(text: str) -> str:
@@ -82,19 +90,19 @@ def footnote_letter(flag: str) -> Markup:
     return Markup(f"<sup>{LETTERS[flag]}</sup>")
 
 
-def _score(row: TableRow, column: Column) -> Markup:
+def _score(row: TableRow | SeedRow, column: Column) -> Markup:
     """Return the score with its flags."""
     cell = row.cells.get(column.key)
     return Markup(DASH if cell is None else _number_with_flags(cell, column.scale))
 
 
 def score_cell(row: TableRow, column: Column) -> Markup:
-    """Return score and flags, and below each other interval, n, and the difference to the base."""
+    """Return score and flags, and below each other interval or range, n, and the difference to the base."""
     cell = row.cells.get(column.key)
     if cell is None:
         return Markup(DASH)
     lines = [
-        ends(cell.interval, column.scale),
+        _spread(cell, column),
         ", ".join(counts_in_words(cell)),
     ]
     if cell.difference is not None and cell.difference.difference is not None:
@@ -103,16 +111,33 @@ def score_cell(row: TableRow, column: Column) -> Markup:
 
 
 def _paper_cell(row: TableRow, column: Column, interval: bool = False) -> Markup:
-    """Return the score, small the published one, and with `interval` the interval below."""
+    """Return the score, small the published one; with `interval` also interval or range, and difference to the base."""
     cell = row.cells.get(column.key)
     if cell is None:
         return Markup(DASH)
     text = _number_with_flags(cell, column.scale)
     if cell.published is not None:
         text += f" <sub>{number(cell.published, 1, 1 if column.percent else 2)}</sub>"
-    if interval and cell.interval is not None:
-        text += f"<br><sub>{ends(cell.interval, column.scale)}</sub>"
+    if interval and cell.spread is not None:
+        text += f"<br><sub>{_spread(cell, column)}</sub>"
+    if interval and cell.difference is not None and cell.difference.difference is not None:
+        text += f"<br><sub>{_change(cell.difference, column)}</sub>"
     return Markup(text)
+
+
+def _spread(cell: Cell, column: Column) -> str:
+    """Return the interval, or the range over seeds and what it is."""
+    spread = cell.spread
+    if spread is None:
+        return DASH
+    return ", ".join(filter(None, (ends(spread.ends, column.scale), spread.name)))
+
+
+def _change(difference: Difference, column: Column) -> str:
+    """Return the difference to the base, with its interval if there is one."""
+    scale = column.scale
+    between = "" if difference.interval is None else f" ({signed_ends(difference.interval, scale)})"
+    return f"{signed(difference.difference, scale)}{between} to base"
 
 
 def _number_with_flags(cell: Cell, scale: int) -> str:

@@ -1,66 +1,113 @@
-"""Which model is ahead in a column, and which capabilities a trained model kept: paired tests, Holm-corrected."""
+"""Which model is ahead in a column, and which capabilities a trained model kept: paired tests, Holm-corrected.
+
+A report makes many comparisons, and is read for the few that stand out. The correction is therefore over all of them:
+all pairs of ranked models in all columns of all sections (Holm 1979, which controls the probability of any false claim
+whatever the dependence of the tests). Averages and joint compliance are among the columns: they follow from the other
+scores, but two models may be equal in one and not in the other, and each can be bold. Verdicts on capabilities are
+corrected over all trained models and capabilities of the report.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
+from itertools import combinations
 
-from cst_bench.reporting.differences import difference_of
 from cst_bench.reporting.flags import UNRANKED
-from cst_bench.reporting.leaderboard.board import CapabilityVerdict, ModelRow
+from cst_bench.reporting.leaderboard.board import CapabilityVerdict, Section
+from cst_bench.reporting.method_means import method_difference
 from cst_bench.reporting.score_cells import Column
-from cst_bench.statistics.paired import LEVEL, holm
+from cst_bench.statistics.paired import LEVEL, Difference, holm
+
+Pair = tuple[int, str, int, int]
+"""Section, column, and two rows of it."""
 
 
-def with_best(rows: Sequence[ModelRow], columns: Sequence[Column]) -> list[ModelRow]:
-    """Flag the highest score of each column if it is ahead of every other by the paired test, Holm-corrected."""
-    best = {(at, column.key) for column in columns if (at := _best_row(rows, column)) is not None}
-    return [
-        dataclasses.replace(
-            row, cells={key: dataclasses.replace(cell, best=(at, key) in best) for key, cell in row.cells.items()}
-        )
-        for at, row in enumerate(rows)
-    ]
+def with_verdicts(sections: Sequence[Section]) -> list[Section]:
+    """Flag the highest score of each column if it is ahead of every other, and say which capabilities were kept."""
+    ahead = _shown(dict(_comparisons(sections)))
+    kept = _capability_verdicts(sections)
+    made = []
+    for at, section in enumerate(sections):
+        best = {column.key: _best_row(section, at, column, ahead) for column in section.columns}
+        rows = [
+            dataclasses.replace(
+                row,
+                cells={key: dataclasses.replace(cell, best=best[key] == place) for key, cell in row.cells.items()},
+            )
+            for place, row in enumerate(section.rows)
+        ]
+        made.append(dataclasses.replace(section, rows=rows, capabilities=kept[at]))
+    return made
 
 
-def _best_row(rows: Sequence[ModelRow], column: Column) -> int | None:
-    """Return the index of the row that is ahead of all others in a column; None if there is none."""
-    scores = {
-        at: cell.score
-        for at, row in enumerate(rows)
+def _comparisons(sections: Sequence[Section]) -> Iterator[tuple[Pair, Difference]]:
+    """Yield the paired difference of every two ranked models in every column: the first minus the second."""
+    for at, section in enumerate(sections):
+        for column in section.columns:
+            for second, first in combinations(_ranked(section, column), 2):
+                row, other = section.rows[first], section.rows[second]
+                difference = row.cells[column.key].difference  # to its base, which may be the other one
+                if not other.is_base or row.base != other.label:
+                    difference = method_difference(row.members, other.members, [column])
+                if difference is not None and difference.p is not None:
+                    yield (at, column.key, first, second), difference
+
+
+def _ranked(section: Section, column: Column) -> dict[int, float]:
+    """Return the row → score of the models that are ranked in a column."""
+    return {
+        place: cell.score
+        for place, row in enumerate(section.rows)
         if (cell := row.cells.get(column.key)) and cell.score is not None and not UNRANKED & set(cell.flags)
     }
+
+
+def _shown(differences: Mapping[Pair, Difference]) -> set[Pair]:
+    """Return the pairs whose difference is significant, the row that is ahead first."""
+    corrected = holm([1.0 if difference.p is None else difference.p for difference in differences.values()])
+    ahead = set()
+    for ((at, key, first, second), difference), p in zip(differences.items(), corrected, strict=True):
+        if p < LEVEL and difference.difference:
+            ahead.add((at, key, first, second) if difference.difference > 0 else (at, key, second, first))
+    return ahead
+
+
+def _best_row(section: Section, at: int, column: Column, ahead: Set[Pair]) -> int | None:
+    """Return the row that has the highest score of a column and is ahead of all others; None if there is none.
+
+    What is scored in both decides who is ahead: over all, a score may be higher for what the other's judge left
+    unscored.
+    """
+    scores = _ranked(section, column)
     if len(scores) < 2:
         return None
-    top = max(scores, key=lambda at: scores[at])
-    others = [at for at in scores if at != top]
-    if any(scores[at] == scores[top] for at in others):
-        return None
-    # what is scored in both decides: over all, a score may be higher for what the other's judge left unscored
-    differences = [difference_of(rows[top].run, rows[at].run, column) for at in others]
-    ps = []
-    for difference in differences:
-        if difference is None or difference.difference is None or difference.difference <= 0:
-            return None
-        ps.append(1.0 if difference.p is None else difference.p)
-    return top if all(p < LEVEL for p in holm(ps)) else None
+    top = max(scores, key=lambda place: scores[place])
+    return top if all((at, column.key, top, place) in ahead for place in scores if place != top) else None
 
 
-def capability_verdicts(columns: Sequence[Column], rows: Sequence[ModelRow]) -> list[CapabilityVerdict]:
+def _capability_verdicts(sections: Sequence[Section]) -> list[list[CapabilityVerdict]]:
     """Return for each trained model with a base, and each capability: lost, gained, or no difference shown."""
-    verdicts = []
-    for row in rows:
-        differences = [
-            (column, cell.difference)
-            for column in columns
-            if column.kind == "capability" and (cell := row.cells.get(column.key)) and cell.difference is not None
-        ]
-        corrected = iter(holm([difference.p for _, difference in differences if difference.p is not None]))
-        for column, difference in differences:
-            if difference.difference is None:
-                p, kept = None, "undefined"
-            else:
-                p = next(corrected)
-                kept = ("gained" if difference.difference > 0 else "lost") if p < LEVEL else "no difference shown"
-            verdicts.append(CapabilityVerdict(row.label, row.title, row.base, column.title, difference, p, kept))
+    cells = [
+        (at, row, column, cell)
+        for at, section in enumerate(sections)
+        for row in section.rows
+        for column in section.columns
+        if column.kind == "capability" and (cell := row.cells.get(column.key)) and cell.difference is not None
+    ]
+    corrected = iter(
+        holm([cell.difference.p for *_, cell in cells if cell.difference and cell.difference.p is not None])
+    )
+    verdicts: list[list[CapabilityVerdict]] = [[] for _ in sections]
+    for at, row, column, cell in cells:
+        difference = cell.difference
+        assert difference is not None
+        p = None if difference.p is None else next(corrected)
+        if difference.difference is None:
+            kept = "undefined"
+        elif p is None:
+            kept = "not tested"
+        else:
+            kept = ("gained" if difference.difference > 0 else "lost") if p < LEVEL else "no difference shown"
+        verdicts[at].append(CapabilityVerdict(row.label, row.title, row.base, column.title, difference, p, kept))
     return verdicts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
 from cst_bench.files import json_text
@@ -21,6 +21,9 @@ _FIELDS = (
     "score",
     "low",
     "high",
+    "seeds",
+    "seed_low",
+    "seed_high",
     "n",
     "unscored",
     "flags",
@@ -72,7 +75,17 @@ def _line(section: Section, row: ModelRow, column: Column, cell: Cell) -> list[o
     ]
     return [
         *(section.title, row.label, row.base, row.method, column.title, column.task),
-        *(cell.score, low, high, cell.n, cell.unscored, " ".join(cell.flags), int(cell.best)),
+        *(
+            cell.score,
+            low,
+            high,
+            cell.seeds,
+            *(cell.seed_range or (None, None)),
+            cell.n,
+            cell.unscored,
+            " ".join(cell.flags),
+            int(cell.best),
+        ),
         *(cell.corrected, corrected_low, corrected_high, cell.corrected_by),
         *((None, None, None, None) if difference is None else (difference.difference, *ends, difference.p)),
         next((value for value in in_tables if value is not None), None),
@@ -93,7 +106,7 @@ def json_report(board: Leaderboard) -> str:
 
 def _plain(board: Leaderboard) -> dict[str, object]:
     return {
-        "schema": 2,
+        "schema": 3,
         "title": board.title,
         "sections": [_section(section) for section in board.sections],
         "flags": dict(board.flags),
@@ -131,12 +144,17 @@ def _row(row: ModelRow) -> dict[str, object]:
         "method": row.method,
         "base": row.base,
         "is_base": row.is_base,
-        "scores": {
-            key: {
-                name: value
-                for name, value in asdict(cell).items()
-                if name != "published" and not (name == "useless" and not value)
-            }
-            for key, cell in row.cells.items()
-        },
+        "scores": _scores(row.cells),
+        "seeds": [{"seed": seed.seed, "model": seed.label, "scores": _scores(seed.cells)} for seed in row.seeds],
+    }
+
+
+def _scores(cells: Mapping[str, Cell]) -> dict[str, object]:
+    return {
+        key: {
+            name: value
+            for name, value in asdict(cell).items()
+            if name != "published" and not (name == "useless" and not value)
+        }
+        for key, cell in cells.items()
     }

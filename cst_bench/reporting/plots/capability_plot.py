@@ -72,7 +72,7 @@ def _kept(row: ModelRow, column: Column, section: Section) -> str | None:
 
 
 def _face(style: ModelStyle, kept: str | None) -> str:
-    if kept is None:
+    if kept in (None, "not tested"):
         return "0.8"
     return style.colour if kept in ("lost", "gained") else "white"
 

@@ -73,13 +73,14 @@ def prompt_strip(section: Section, task: str, title: str) -> PlotFigure | None:
     return PlotFigure(figure, title, _alt(rows, counts, labels))
 
 
-def _counts(row: ModelRow, task: str, names: tuple[str, str]) -> dict[str, int]:
-    """Count the prompts of each kind, among those asked under both configurations."""
-    first, second = (row.run.complied(task, name) for name in names)
-    by_kind = dict.fromkeys(_KINDS, 0)
-    for prompt in first.keys() & second.keys():
-        by_kind[_kind(first[prompt], second[prompt])] += 1
-    return by_kind
+def _counts(row: ModelRow, task: str, names: tuple[str, str]) -> dict[str, float]:
+    """Count the prompts of each kind, among those asked under both configurations; the mean over a method's seeds."""
+    by_kind = dict.fromkeys(_KINDS, 0.0)
+    for run in row.members:
+        first, second = (run.complied(task, name) for name in names)
+        for prompt in first.keys() & second.keys():
+            by_kind[_kind(first[prompt], second[prompt])] += 1
+    return {kind: total / len(row.members) for kind, total in by_kind.items()}
 
 
 def _kind(first: float | None, second: float | None) -> str:
@@ -91,30 +92,31 @@ def _kind(first: float | None, second: float | None) -> str:
     return "first" if first > 0.5 else "second" if second > 0.5 else "neither"
 
 
-def _strip(axes: Any, at: int, counts: dict[str, int]) -> None:
+def _strip(axes: Any, at: int, counts: dict[str, float]) -> None:
     """Draw the prompts of one model, one bar for each kind, with its number where there is room."""
-    start, total = 0, sum(counts.values())
+    start, total = 0.0, sum(counts.values())
     for kind in _KINDS:
         n = counts[kind]
         if n == 0:
             continue
         axes.barh(at, n, left=start, height=0.72, edgecolor="0.25", linewidth=0.6, **_FILLS[kind])
-        if total <= _CELLS and n > 1:
+        if total <= _CELLS and n > 1 and n.is_integer():
             edges = np.arange(start + 1, start + n, dtype=float)
-            across = np.stack([edges, edges, np.full(n - 1, np.nan)], 1).ravel()
-            axes.plot(across, [at - 0.34, at + 0.34, np.nan] * (n - 1), color="white", linewidth=0.5)
-        if n / total > (width(str(n)) + 8) / 290:
+            across = np.stack([edges, edges, np.full(len(edges), np.nan)], 1).ravel()
+            axes.plot(across, [at - 0.34, at + 0.34, np.nan] * len(edges), color="white", linewidth=0.5)
+        if n / total > (width(f"{n:.0f}") + 8) / 290:
             fill = "white" if "hatch" in _FILLS[kind] else _FILLS[kind]["facecolor"]
             axes.text(
-                start + n / 2, at, str(n), ha="center", va="center_baseline", fontsize=8,
+                start + n / 2, at, f"{n:.0f}", ha="center", va="center_baseline", fontsize=8,
                 color="white" if kind == "both" else "black", bbox={"facecolor": fill, "edgecolor": "none", "pad": 1.2},
             )  # fmt: skip
         start += n
 
 
-def _alt(rows: Sequence[ModelRow], counts: Sequence[dict[str, int]], labels: dict[str, str]) -> str:
+def _alt(rows: Sequence[ModelRow], counts: Sequence[dict[str, float]], labels: dict[str, str]) -> str:
     parts = ["Prompts by the configurations under which a model does what is asked."]
     for row, by_kind in zip(rows, counts, strict=True):
-        numbers = ", ".join(f"{labels[kind]} {by_kind[kind]}" for kind in _KINDS if by_kind[kind])
-        parts.append(f"{described(row)}: {numbers} of {sum(by_kind.values())}.")
+        numbers = ", ".join(f"{labels[kind]} {by_kind[kind]:.4g}" for kind in _KINDS if by_kind[kind])
+        mean = f", mean of {row.runs} seeds" if row.runs > 1 else ""
+        parts.append(f"{described(row)}: {numbers} of {sum(by_kind.values()):.0f}{mean}.")
     return " ".join(parts)

@@ -108,7 +108,9 @@ def configuration(column: Column) -> str:
 
 
 def interval_words(cell: Cell) -> str:
-    """Format a score in words: 0.73 (0.58 to 0.84)."""
-    if cell.interval is None:
+    """Format a score in words: 0.73 (0.58 to 0.84), 0.83 (range of 3 seeds: 0.70 to 0.90)."""
+    spread = cell.spread
+    if spread is None:
         return f"{cell.score:.2f}"
-    return f"{cell.score:.2f} ({cell.interval[0]:.2f} to {cell.interval[1]:.2f})"
+    name = f"{spread.name}: " if spread.name else ""
+    return f"{cell.score:.2f} ({name}{spread.ends[0]:.2f} to {spread.ends[1]:.2f})"
