@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cst_bench.record import AverageScore
+from cst_bench.reporting.judge_error import corrected_difference
 from cst_bench.reporting.score_cells import Column, averaged_over, score_of
 from cst_bench.reporting.stored_run import StoredRun
 from cst_bench.statistics.paired import Difference, bootstrap_difference, shares_difference
@@ -19,6 +20,10 @@ def difference_of(run: StoredRun, base: StoredRun, column: Column) -> Difference
         return mean_difference(run, base, [column])
     if not have_same_parts([run, base], column):
         return None
+    if column.kind in ("compliance", "joint") and column.task is not None:
+        corrected = corrected_difference(run, base, column.task, column.configuration)
+        if corrected is not None:
+            return corrected
     (ours,), (theirs,) = parts_of(run, column), parts_of(base, column)
     if {part[key] for part in (ours, theirs) for key in ours.keys() & theirs.keys()} <= {0.0, 1.0}:  # right or wrong
         return shares_difference(_without_task(ours, column), _without_task(theirs, column))

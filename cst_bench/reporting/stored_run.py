@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 from cst_bench.compliance.compliance_task import REFERENCE
 from cst_bench.errors import UserError
-from cst_bench.record import CheckpointIdentity, Manifest, Outcomes, RunSettings, Scores, TrainingIdentity
+from cst_bench.record import CheckpointIdentity, ConfigurationLabels, Manifest, Outcomes, RunSettings, Scores, TrainingIdentity
 
 if TYPE_CHECKING:
     import pandas
 
+JOINT = "joint"
 METHODS = {"dpo": "DPO", "cst": "CST"}
 
 
@@ -75,7 +76,7 @@ class StoredRun:
     def complied(self, task: str, configuration: str) -> dict[str, float | None]:
         """Return prompt id → share of its responses that complied, None if unscored; `joint`: of their combinations."""
         asked = self.configurations(task)
-        if configuration != "joint":
+        if configuration != JOINT:
             wanted = asked[configuration]
             return {
                 prompt: share_of([behaviour == wanted for behaviour in behaviours if behaviour is not None])
@@ -89,6 +90,20 @@ class StoredRun:
         """Return prompt id → behaviours of its responses, None if unscored."""
         behaviours = self.outcomes.compliance.get(task, {}).get(configuration, {})
         return {prompt: value if isinstance(value, tuple) else (value,) for prompt, value in behaviours.items()}
+
+    def labelled(self, task: str, configuration: str) -> ConfigurationLabels:
+        """Return what people said of responses; `joint`: of prompts whose responses are all labelled."""
+        by_configuration = self.outcomes.labels.get(task, {})
+        none = ConfigurationLabels(shown={})
+        if configuration != JOINT:
+            return by_configuration.get(configuration, none)
+        parts = [by_configuration.get(name, none) for name in self.configurations(task)]
+        prompts = set.intersection(*(set(part.shown) for part in parts))
+        drawn = set.intersection(*(set(part.drawn_from) for part in parts))
+        return ConfigurationLabels(
+            shown={prompt: _all([part.shown[prompt] for part in parts]) for prompt in sorted(prompts)},
+            drawn_from={prompt: " ".join(part.drawn_from[prompt] for part in parts) for prompt in sorted(drawn)},
+        )
 
     def documents(self, task: str) -> Mapping[str, float]:
         """Return document → its score in the task's metric; empty if the task has no result."""
@@ -122,6 +137,11 @@ class StoredRun:
         from cst_bench.reporting.notebook import run_table
 
         return run_table(self)
+
+
+def _all(values: Sequence[bool | None]) -> bool | None:
+    """Return whether all values are True; None if one is unknown and none is False."""
+    return False if False in values else None if None in values else True
 
 
 def share_of(values: Sequence[bool]) -> float | None:

@@ -17,9 +17,12 @@ from cst_bench.numbers import number, signed, signed_ends
 from cst_bench.reporting.comparable import common_tasks, differing, same_documents
 from cst_bench.reporting.differences import difference_of
 from cst_bench.reporting.flags import used_flags
+from cst_bench.reporting.judge_error import difference_bounds
 from cst_bench.reporting.leaderboard.markdown import markdown_templates
 from cst_bench.reporting.score_cells import Column, cell_of, columns_of
 from cst_bench.reporting.stored_run import StoredRun, load_run
+from cst_bench.statistics.intervals import Interval
+from cst_bench.statistics.labelled_pairs import PPI
 from cst_bench.statistics.paired import Difference, holm
 from cst_bench.statistics.power import detectable
 
@@ -46,6 +49,10 @@ class ComparedScore:
     """Flags of either run's score, such as `unscored`."""
     p_holm: float | None = None
     """Holm-corrected; None for averages and joint compliance, which follow from the other scores."""
+
+    judge_error: Interval | None = None
+    """How small and how large the true difference may be, by the error rates on the judge's card; None if unknown, and
+    for a difference that is corrected by labels."""
 
     @property
     def detectable(self) -> float | None:
@@ -145,7 +152,12 @@ def compare_runs(baseline: StoredRun, run: StoredRun, *, allow_different: bool =
         if difference is not None:
             flags = tuple(dict.fromkeys((*theirs.flags, *ours.flags)))
             unscored = (theirs.unscored, ours.unscored)
-            scores.append(ComparedScore(column, theirs.score, ours.score, difference, unscored, flags))
+            error = None
+            if column.kind == "compliance" and column.task is not None and difference.test != PPI:
+                error = difference_bounds(run, baseline, column.task, column.configuration)
+            scores.append(
+                ComparedScore(column, theirs.score, ours.score, difference, unscored, flags, judge_error=error)
+            )
     labels = [baseline.label, run.label]
     if labels[0] == labels[1]:
         labels = [f"{stored.label} ({stored.folder.name})" for stored in (baseline, run)]
@@ -185,4 +197,5 @@ def _as_json(score: ComparedScore) -> dict[str, JsonValue]:
         **asdict(score.difference),
         "p_holm": score.p_holm,
         "detectable": score.detectable,
+        "judge_error": None if score.judge_error is None else list(score.judge_error),
     }
