@@ -47,6 +47,7 @@ def markdown_templates() -> Environment:
         counts=_counts,
         column_groups=column_groups,
         corrected_cells=corrected_cells,
+        uncorrected_scores=uncorrected_scores,
         html_text=html_text,
         file_name=Markup,
         short_hash=short_hash,
@@ -70,6 +71,22 @@ def corrected_cells(section: Section) -> Iterator[tuple[ModelRow, Column, Cell]]
             cell = row.cells.get(column.key)
             if cell is not None and cell.corrected is not None:
                 yield row, column, cell
+
+
+def uncorrected_scores(section: Section) -> list[tuple[str, str]]:
+    """Return why scores were not corrected for judge error, each with the scores: (reason, `MODEL (S1, S0), …`)."""
+    titles: dict[str, dict[str, list[str]]] = {}
+    for row in section.rows:
+        for column in section.columns:
+            cell = row.cells.get(column.key)
+            if cell is not None and cell.uncorrected is not None:
+                titles.setdefault(cell.uncorrected, {}).setdefault(row.label, []).append(column.title)
+    if len(section.rows) == 1:
+        return [(reason, ", ".join(*by_model.values())) for reason, by_model in titles.items()]
+    return [
+        (reason, ", ".join(f"{label} ({', '.join(names)})" for label, names in by_model.items()))
+        for reason, by_model in titles.items()
+    ]
 
 
 def short_hash(text: str) -> str:

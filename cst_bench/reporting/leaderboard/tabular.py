@@ -135,7 +135,7 @@ def _row(row: ModelRow) -> dict[str, object]:
             key: {
                 name: value
                 for name, value in asdict(cell).items()
-                if name != "published" and not (name == "useless" and not value)
+                if name != "published" and not (name in ("useless", "uncorrected") and not value)
             }
             for key, cell in row.cells.items()
         },
