@@ -63,7 +63,7 @@ def _why_uncalibrated(scores: Iterable[Scores]) -> list[str]:
         for task, judge in run.judges.items():
             if not judge.calibrated:
                 name = judge.name if judge.name == task else f"{judge.name} on {task}"
-                named = judges.setdefault(" and ".join(judge.uncalibrated) or _older(judge), [])
+                named = judges.setdefault(", and ".join(judge.uncalibrated) or _older(judge), [])
                 named += [] if name in named else [name]
     return [f"{', '.join(names)}: {reason}" for reason, names in judges.items()]
 

@@ -407,7 +407,7 @@ def test_why_a_judge_is_not_calibrated_and_a_score_not_corrected_is_in_every_rep
     shown = " ".join(text_on_terminal(run).split())
     texts = [run_markdown(run), markdown_report(board, ()), html_report(board), latex_report(board)]
     for text in (shown, *texts):
-        assert "j on task: its labels are by construction and too few labels" in text
+        assert "j on task: its labels are by construction, and too few labels" in text
         assert "contradicts the card" in text
         assert "orrected for judge error" in text
     if name == "harmless":
