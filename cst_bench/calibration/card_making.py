@@ -215,6 +215,7 @@ def make_card(
         reliability=_reliability(pairs, classes),
         selective=_selective(pairs),
         slices=slice_metrics(scored, behaviours),
+        by_model=_by_model(scored, behaviours, classes),
         panel=panel,
         disagreements=tuple(
             Disagreement(id=row.id, label=row.behaviour, verdict=behaviour)
@@ -242,7 +243,7 @@ def agreement_with(by: Sequence[str]) -> str:
 
 
 def estimates_by_prompt(scored: Pairs, behaviours: Sequence[str], seed: int) -> dict[str, Estimate]:
-    """Return every metric of verdicts with its interval, resampled by prompt; all undefined without verdicts."""
+    """Return every metric of verdicts with its interval, clustered by prompt; all undefined without verdicts."""
     if not scored:
         keys = (*OVERALL, *(f"{name}/{metric}" for name in behaviours for metric in PER_BEHAVIOUR))
         return dict.fromkeys(keys, UNDEFINED)
@@ -253,6 +254,21 @@ def estimates_by_prompt(scored: Pairs, behaviours: Sequence[str], seed: int) -> 
         [prompt_hash(row.case.prompt) for row, _ in scored],
     )
     return metric_estimates(counts, behaviours, seed=seed)
+
+
+def _by_model(
+    scored: Pairs, behaviours: Sequence[str], classes: Sequence[str]
+) -> dict[str, dict[str, ConfusionCounts]]:
+    """Return the counts of each model that made responses, and of the rest by label set; empty if none is known."""
+    if not any("model" in row.slices for row, _ in scored):
+        return {}
+    models = [row.slices.get("model") or f"{row.slices.get('labels', 'others')} (models unknown)" for row, _ in scored]
+    labels, verdicts = [row.behaviour for row, _ in scored], [verdict for _, verdict in scored]
+    matrices = confusion_by_cluster(labels, verdicts, classes, models)
+    by_model = dict(zip(dict.fromkeys(models), matrices, strict=True))
+    return {
+        model: {name: _counts(by_model[model], at) for at, name in enumerate(behaviours)} for model in sorted(by_model)
+    }
 
 
 def _counts(matrix: Counts, at: int) -> ConfusionCounts:

@@ -54,7 +54,7 @@ class JudgeBenchOptions:
 
 
 class BenchRow(Record):
-    """A judge on a label set. Intervals are 95 %, bootstrap over prompts; undefined values are null."""
+    """A judge on a label set. Intervals are 95 %, clustered by prompt; undefined values are null."""
 
     judge: str
     """Name of the judge, with the model that it asks."""

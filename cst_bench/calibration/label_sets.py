@@ -59,7 +59,9 @@ class GitHubSource(Content):
     revision: str = Field(pattern=r"^[0-9a-f]{40}$")
     """Commit."""
     files: dict[str, GitHubFile] = Field(min_length=1)
-    """Part → its file; the part is a slice of metrics (`model`)."""
+    """Part → its file; the part is a slice of metrics."""
+    parts: Literal["model", "part"] = "part"
+    """Slice that parts are: `model` where each is named for the model that made its responses."""
     keyed_by: str | None = None
     """For files that are an object of lists of rows: column that gets the key of the row's list."""
     prompts: PromptFile | None = None
@@ -186,6 +188,7 @@ def read_label_set(file: LabelSetFile, data: Path | None = None) -> LabelSet:
         UserError: the copy has no such rows, or the source could not be fetched.
     """
     parts = list(_local_parts(file, data) if data is not None else _fetched_parts(file))
+    column = "part" if file.github is None else file.github.parts
     rows = []
     for part, source in parts:
         for number, row in enumerate(source, 1):
@@ -193,7 +196,7 @@ def read_label_set(file: LabelSetFile, data: Path | None = None) -> LabelSet:
             name = (
                 f"{part}/{number}" if len(parts) > 1 else str(number)
             )  # an id of the source may say what is in the row
-            rows.append(replace(labelled, id=name, slices={"model": part, **labelled.slices}))
+            rows.append(replace(labelled, id=name, slices={column: part, **labelled.slices}))
     return LabelSet.of(file.name, rows)
 
 

@@ -160,7 +160,7 @@ def card_options(min_f1: float | None = 0.9) -> Decorator:
         default=min_f1,
         show_default=True if min_f1 is not None else "the run's",
         metavar="F1",
-        help="Macro F1 below which a judge counts as uncalibrated.",
+        help="Macro F1 that a calibrated judge reaches, by the lower end of its 95 % interval.",
     )
     return lambda verb: card(minimum(verb))
 

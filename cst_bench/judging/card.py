@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -17,6 +18,10 @@ from cst_bench.statistics.classification import Reliability, SelectivePoint
 from cst_bench.statistics.intervals import Estimate
 
 SHIPPED = "judges/cards"
+MIN_LABELS = 20
+"""Labels of each behaviour that a calibrated judge was measured on."""
+BY_CONSTRUCTION = "by construction"
+"""How labels begin that follow from how a response was made."""
 OWN = Path("calibrations")
 """Folder that `cst-bench judge calibrate` writes into, relative to the working directory."""
 
@@ -127,6 +132,9 @@ class CalibrationCard(RecordFile):
     selective: tuple[SelectivePoint, ...] = ()
     """Share of right verdicts from a probability on; empty for a judge without probabilities."""
     slices: dict[str, dict[str, SliceMetrics]]
+    by_model: dict[str, dict[str, ConfusionCounts]] = Field(default_factory=dict)
+    """Model that made the responses → behaviour → counts; responses of unknown models are together under the name of
+    their label set. Empty if no model is known."""
     panel: Agreement | None = None
     """Agreement of a panel's members."""
     retest: Agreement | None = None
@@ -150,6 +158,7 @@ class CalibrationCard(RecordFile):
             by=self.labels.by,
             sha256=digest(self.as_json()),
             counts={name: metrics.counts for name, metrics in self.behaviours.items()},
+            by_model=self.by_model,
         )
 
 
@@ -197,6 +206,31 @@ def _cards(judge_file: Path | None) -> Iterator[list[CalibrationCard]]:
     yield [read_card(path) for path in sorted((content_root() / SHIPPED).rglob("*.json"))]
 
 
-def calibrated(summary: CalibrationSummary | None, min_f1: float) -> bool:
-    """Return whether a judge has a card whose macro F1 reaches a minimum."""
-    return summary is not None and summary.macro_f1 is not None and summary.macro_f1 >= min_f1
+def why_uncalibrated(summary: CalibrationSummary | None, min_f1: float) -> tuple[str, ...]:
+    """Return why a judge is not calibrated, as clauses for a report; empty if it is.
+
+    A judge is calibrated if its card shows a macro F1 of `min_f1` or more (lower end of the 95 % interval), on at least
+    20 labels of each behaviour, none of which follows from how the response was made.
+    """
+    if summary is None:
+        return ("it has no calibration card",)
+    reasons = []
+    if summary.macro_f1 is None or summary.interval is None:
+        reasons.append("its macro F1 has no interval")
+    elif summary.interval[0] < min_f1:
+        reasons.append(f"its macro F1 may be as low as {_floor(summary.interval[0])}, below {min_f1:g}")
+    few = {name: rates.tp + rates.fn for name, rates in (summary.counts or {}).items()}
+    few = {name: labelled for name, labelled in few.items() if labelled < MIN_LABELS}
+    if summary.counts is None:
+        reasons.append("its card does not say how many labels each behaviour has")
+    elif few:
+        counted = ", ".join(f"{labelled} of {name}" for name, labelled in few.items())
+        reasons.append(f"it was measured on too few labels ({counted}; {MIN_LABELS} of each are needed)")
+    if any(by.startswith(BY_CONSTRUCTION) for by in summary.by):
+        reasons.append("its labels are by construction, not by a reader of the responses")
+    return tuple(reasons)
+
+
+def _floor(share: float) -> str:
+    """Return a share to two digits, rounded down, so that what is below a minimum reads so."""
+    return f"{math.floor(100 * share) / 100:.2f}"

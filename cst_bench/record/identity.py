@@ -157,3 +157,5 @@ class CalibrationSummary(Record):
     """SHA-256 of the card."""
     counts: dict[str, ConfusionCounts] | None
     """Behaviour → confusion counts, which scores are corrected by; None if the card has none."""
+    by_model: dict[str, dict[str, ConfusionCounts]] = Field(default_factory=dict)
+    """Model that made the labelled responses → behaviour → confusion counts, as on the card."""

@@ -95,7 +95,7 @@ class RunSettings(Record):
     seed: int | None = None
     """Random seed for sampling."""
     min_judge_f1: float
-    """Macro F1 below which a judge counts as uncalibrated."""
+    """Macro F1 that a calibrated judge reaches, by the lower end of its 95 % interval."""
     packages: dict[str, str]
     """Installed versions."""
 

@@ -153,7 +153,9 @@ class TaskJudge(JudgeRecord):
     calibration: CalibrationSummary | None
     """Summary of the judge's calibration card; None if there is none."""
     calibrated: bool
-    """Whether the card's macro F1 reaches what the run requires."""
+    """Whether the card shows that the judge reaches the macro F1 that the run requires."""
+    uncalibrated: tuple[str, ...] = ()
+    """Why the judge is not calibrated; empty in runs that were scored before the reasons were kept."""
 
 
 class Scores(RecordFile):

@@ -11,7 +11,7 @@ from cst_bench.record import ConfigurationScore
 from cst_bench.reporting.examples import examples
 from cst_bench.reporting.leaderboard.board import Leaderboard, ModelRow, Section
 from cst_bench.reporting.leaderboard.build import make_leaderboard
-from cst_bench.reporting.leaderboard.markdown import corrected_cells, markdown_templates
+from cst_bench.reporting.leaderboard.markdown import corrected_cells, markdown_templates, uncorrected_scores
 from cst_bench.reporting.run_facts import run_facts
 from cst_bench.reporting.score_cells import Cell, Column
 from cst_bench.reporting.stored_run import StoredRun
@@ -90,6 +90,11 @@ class RunReport:
             for name, score in scores.configurations.items()
             if any(value is not None for value in score.wordings.values())
         ]
+
+    @property
+    def uncorrected(self) -> list[tuple[str, str]]:
+        """Return why scores were not corrected for judge error, each reason with the titles of the scores."""
+        return uncorrected_scores(self.section)
 
     @property
     def unavailable(self) -> dict[str, str]:

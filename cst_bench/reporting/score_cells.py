@@ -71,6 +71,8 @@ class Cell:
     corrected_interval: Interval | None = None
     corrected_by: str | None = None
     """`rogan-gladen` or `ppi++`."""
+    uncorrected: str | None = None
+    """Why a score was not corrected that has something to correct it by."""
     difference: Difference | None = None
     """Paired difference to the base of the same group; None for the base itself and where there is none."""
     published: float | None = None
@@ -218,6 +220,7 @@ def cell_of(run: StoredRun, column: Column) -> Cell | None:
         corrected=None if corrected is None else corrected.score,
         corrected_interval=None if corrected is None else corrected.interval,
         corrected_by=None if corrected is None else corrected.method,
+        uncorrected=None if corrected is None else corrected.undefined,
         useless=score.useless if isinstance(score, ConfigurationScore) else {},
         prompts=score.prompts,
         bounds=score.bounds,

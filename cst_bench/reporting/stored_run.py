@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 
 from cst_bench.compliance.compliance_task import REFERENCE
 from cst_bench.errors import UserError
-from cst_bench.record import CheckpointIdentity, ConfigurationLabels, Manifest, Outcomes, RunSettings, Scores, TrainingIdentity
+from cst_bench.record import (
+    CheckpointIdentity,
+    ConfigurationLabels,
+    Manifest,
+    Outcomes,
+    RunSettings,
+    Scores,
+    TrainingIdentity,
+)
 
 if TYPE_CHECKING:
     import pandas

@@ -42,6 +42,10 @@ def summary_table(run: StoredRun) -> RenderableType:
     parts.extend(f"{plain(name)}: not scored, {plain(reason)}" for name, reason in report.unavailable.items())
     parts.extend(f"[dim]{plain(note)}[/dim]" for note in run.scores.notes)
     parts.extend(f"[dim]{plain(flag)}: {plain(meaning)}[/dim]" for flag, meaning in report.board.flags.items())
+    parts.extend(
+        f"[dim]not corrected for judge error: {plain(titles)}: {plain(reason)}[/dim]"
+        for reason, titles in report.uncorrected
+    )
     return Group(*parts)
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from cst_bench.compliance.compliance_scores import Outcome
-from cst_bench.record import ConfusionCounts, CorrectedScore
+from cst_bench.record import CalibrationSummary, CorrectedScore
 from cst_bench.runs.label_strata import CLASSES, Class, class_of
 from cst_bench.statistics.correction import (
     AUDITED,
     MIN_LABELLED,
     SAMPLED,
-    TRANSFERRED,
     Stratum,
+    contradicted,
+    pooled_rates,
+    rates_between_models,
     rogan_gladen,
     stratified,
 )
@@ -38,21 +38,24 @@ class TaskLabels:
 def corrected_scores(
     outcomes: Sequence[Outcome],
     configurations: Mapping[str, str],
-    counts: Mapping[str, ConfusionCounts] | None,
+    calibration: CalibrationSummary | None,
     labels: TaskLabels,
+    uncalibrated: Sequence[str] = (),
 ) -> dict[str, CorrectedScore | None]:
     """Correct the score of every configuration of a task, and of joint compliance; None where that is not possible.
 
     PPI++ where at least 20 responses of a configuration are labelled, unscored ones included: it estimates the share of
-    all responses. Else, for a cascade, from what its second judge said of a part of the responses; else
-    Rogan-Gladen from the card's counts. Joint compliance is corrected from labels alone: error rates of single verdicts
-    do not determine it.
+    all responses. Else, for a cascade, from what its second judge said of a part of the responses; else Rogan-Gladen
+    from the card of a calibrated judge, unless the verdicts contradict the card. A correction that is refused has no
+    score, and says why. Joint compliance is corrected from labels alone: error rates of single verdicts do not
+    determine it.
 
     Args:
         outcomes: The task's, in any order.
         configurations: Configuration → the behaviour that it asks for.
-        counts: Behaviour → confusion counts of the judge's calibration card; None without a card.
+        calibration: Summary of the judge's calibration card; None without a card.
         labels: Labels by people.
+        uncalibrated: Why the judge is not calibrated; empty if it is.
     """
     responses: dict[str, dict[str, _Response]] = {name: {} for name in configurations}
     for outcome in outcomes:
@@ -63,7 +66,8 @@ def corrected_scores(
         by_labels = _by_labels(list(responses[name].values()))
         of_configuration = [outcome for outcome in outcomes if outcome.configuration == name]
         verdicts = [outcome.complied for outcome in of_configuration if outcome.complied is not None]
-        corrected[name] = by_labels or _by_audit(of_configuration) or _by_card(verdicts, (counts or {}).get(asked))
+        by_card = _by_card(verdicts, asked, calibration, uncalibrated)
+        corrected[name] = by_labels or _by_audit(of_configuration) or by_card
     if len(configurations) > 1:
         prompts = sorted(set.intersection(*map(set, responses.values())))
         corrected[JOINT] = _by_labels([_joint([of[prompt] for of in responses.values()]) for prompt in prompts])
@@ -168,18 +172,54 @@ def _by_audit(outcomes: Sequence[Outcome]) -> CorrectedScore | None:
     return CorrectedScore(method="cascade", score=point, interval=(low, high), labelled=labelled, assumes=AUDITED)
 
 
-def _by_card(verdicts: Sequence[bool], counts: ConfusionCounts | None) -> CorrectedScore | None:
-    if counts is None or not verdicts:
+def _by_card(
+    verdicts: Sequence[bool], asked: str, calibration: CalibrationSummary | None, uncalibrated: Sequence[str]
+) -> CorrectedScore | None:
+    if calibration is None or asked not in (calibration.counts or {}) or not verdicts:
         return None
-    point, low, high = rogan_gladen(
-        sum(verdicts), len(verdicts), tp=counts.tp, fn=counts.fn, fp=counts.fp, tn=counts.tn
-    )
-    undefined = bool(np.isnan(point))
+    counts = (calibration.counts or {})[asked]
+    by_model = [model[asked] for model in calibration.by_model.values() if asked in model]
+    assumes = _assumption(len(by_model))
+
+    def refused(reason: str) -> CorrectedScore:
+        return CorrectedScore(
+            method="rogan-gladen", score=None, interval=None, labelled=0, assumes=assumes, undefined=reason
+        )
+
+    if uncalibrated:
+        return refused(f"the judge is not calibrated: {'; '.join(uncalibrated)}")
+    if len(by_model) > 1:
+        rates = rates_between_models([(model.tp, model.fn, model.fp, model.tn) for model in by_model])
+    else:
+        rates = pooled_rates(tp=counts.tp, fn=counts.fn, fp=counts.fp, tn=counts.tn)
+    positive, n = sum(verdicts), len(verdicts)
+    if not rates.better_than_chance:
+        among = "for another model like those of its calibration" if len(by_model) > 1 else "on its calibration"
+        return refused(f"the judge is not clearly better than chance {among}")
+    if contradicted(positive, n, rates):
+        return refused(
+            f"the verdicts contradict the calibration card: by its error rates, the share of {asked} among verdicts "
+            f"lies between {rates.false_alarm:.2f} and {rates.sensitivity:.2f}, and here it is {positive / n:.2f}"
+        )
+    point, low, high = rogan_gladen(positive, n, rates)
     return CorrectedScore(
         method="rogan-gladen",
-        score=None if undefined else float(point),
-        interval=None if undefined else (float(low), float(high)),
+        score=float(point),
+        interval=(float(low), float(high)),
         labelled=0,
-        assumes=TRANSFERRED,
-        undefined="the judge is not clearly better than chance on its calibration" if undefined else None,
+        assumes=assumes,
+    )
+
+
+def _assumption(models: int) -> str:
+    """Return what a correction by a card with responses of so many known models takes for granted."""
+    if models > 1:
+        return (
+            f"the judge errs on these responses as it does on those of a model like the {models} of its calibration; "
+            "the interval includes how much it differs between those"
+        )
+    known = "has responses of one model only" if models else "does not say which models made its responses"
+    return (
+        "the judge errs on these responses as it does on those of its calibration; the interval does not include how "
+        f"much that differs between models, since the card {known}"
     )

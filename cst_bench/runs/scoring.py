@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from cst_bench.capabilities import CapabilityResult
 from cst_bench.compliance.compliance_scores import Outcome, summarise
-from cst_bench.judging.card import calibrated
+from cst_bench.judging.card import why_uncalibrated
 from cst_bench.record import (
     Averages,
     AverageScore,
@@ -39,12 +39,14 @@ def make_scores(
         results: Capability task → its result, or the reason why there is none.
         labels: Labels by people; None without any.
     """
+    reasons = {name: why_uncalibrated(calibrations[name], settings.min_judge_f1) for name in settings.compliance}
     compliance = {
         name: _corrected(
             summarise(outcomes[name], list(task.configurations)),
             outcomes[name],
             task.configurations,
             calibrations[name],
+            reasons[name],
             _labels_of(name, labels or RunLabels()),
         )
         for name, task in settings.compliance.items()
@@ -57,7 +59,8 @@ def make_scores(
             name: TaskJudge(
                 **dict(task.judge),
                 calibration=calibrations[name],
-                calibrated=calibrated(calibrations[name], settings.min_judge_f1),
+                calibrated=not reasons[name],
+                uncalibrated=reasons[name],
             )
             for name, task in settings.compliance.items()
         },
@@ -82,10 +85,10 @@ def _corrected(
     outcomes: Sequence[Outcome],
     configurations: Mapping[str, str],
     calibration: CalibrationSummary | None,
+    uncalibrated: Sequence[str],
     labels: TaskLabels,
 ) -> TaskScores:
-    counts = None if calibration is None else calibration.counts
-    corrected = corrected_scores(outcomes, configurations, counts, labels)
+    corrected = corrected_scores(outcomes, configurations, calibration, labels, uncalibrated)
     return scores.model_copy(
         update={
             "configurations": {

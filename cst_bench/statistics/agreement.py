@@ -1,7 +1,8 @@
 """Inter-rater agreement on the same responses, raw and chance-corrected.
 
-Kappa and alpha are undefined when all verdicts are one behaviour: chance alone then agrees as well. Intervals are
-bootstrap percentiles over clusters, since responses to one prompt are not independent.
+Kappa and alpha are undefined when all verdicts are one behaviour: chance alone then agrees as well. Intervals come from
+the table of pairs of verdicts on one row (`table_posterior`): pairs of one row, and responses to one prompt, are not
+independent.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from cst_bench.statistics.bootstrap import RESAMPLES, cluster_counts, percentile_interval
+from cst_bench.statistics.classification import metric_estimates
 from cst_bench.statistics.intervals import UNDEFINED, Estimate
+from cst_bench.statistics.table_posterior import drawn_interval, effective_fractions, posterior_draws
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -58,17 +60,15 @@ def agreement(
     columns: Sequence[Sequence[str | None]],
     clusters: Sequence[str],
     *,
-    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Agreement:
-    """Compute the agreement of two or more raters of the same rows, with bootstrap intervals.
+    """Compute the agreement of two or more raters of the same rows, with intervals.
 
     Args:
         names: The raters: judges or labellers.
         columns: Each rater's verdict on each row: a behaviour, or None for unscored, which counts as missing.
-        clusters: Cluster of each row; rows of one cluster (one prompt) are resampled together.
-        resamples: Number of bootstrap resamples.
-        seed: Bootstrap seed.
+        clusters: Cluster of each row; rows of one cluster (one prompt) are not independent.
+        seed: Random seed.
 
     Raises:
         ValueError: fewer than two raters, or columns of unequal length.
@@ -76,26 +76,26 @@ def agreement(
     if len(names) < 2 or len(names) != len(columns) or {len(column) for column in columns} != {len(clusters)}:
         raise ValueError("agreement needs two raters or more, and a verdict or None of each for every row")
     rows = _Rows.of(columns, clusters)
-    draws = cluster_counts(len(rows.ids), seed, resamples)
-    raters = range(len(names))
+    raters = list(range(len(names)))
     return Agreement(
         n=len(clusters),
         clusters=len(rows.ids),
         behaviours=tuple(rows.behaviours),
         scored={name: sum(verdict is not None for verdict in column) for name, column in zip(names, columns)},
-        raw=_of_pairs(rows.pair_tables(list(raters)), draws, _raw),
+        raw=_of_pairs(rows.pair_tables(raters), seed)["agreement"],
         n_complete=len(rows.complete()),
-        fleiss_kappa=_of_rows(rows, rows.complete(), draws, _fleiss),
-        krippendorff_alpha=_of_rows(rows, rows.pairable(), draws, _krippendorff),
+        fleiss_kappa=_beyond_chance(_fleiss, rows, rows.complete(), seed),
+        krippendorff_alpha=_beyond_chance(_krippendorff, rows, rows.pairable(), seed),
         pairs=tuple(
             PairAgreement(
                 (names[first], names[second]),
                 int(tables.sum()),
-                _of_pairs(tables, draws, _raw),
-                _of_pairs(tables, draws, _cohen),
+                estimates["agreement"],
+                estimates["kappa"],
             )
             for first, second in combinations(raters, 2)
             for tables in [rows.pair_tables([first, second])]
+            for estimates in [_of_pairs(tables, seed)]
         ),
     )
 
@@ -134,47 +134,52 @@ class _Rows:
         """Return the rows that two or more raters scored."""
         return np.flatnonzero((self.codes >= 0).sum(0) >= 2)
 
-    def pair_tables(self, raters: Sequence[int]) -> Floats:
-        """Count pairs of verdicts on the same row, shape (clusters, behaviours, behaviours)."""
-        size = len(self.behaviours)
-        tables = np.zeros((len(self.ids), size, size))
+    def pair_tables(self, raters: Sequence[int], chosen: Ints | None = None) -> Floats:
+        """Count pairs of verdicts on the same row, of all or some rows, shape (clusters, behaviours, behaviours)."""
+        rows = slice(None) if chosen is None else chosen
+        codes, cluster = self.codes[:, rows], self.cluster[rows]
+        tables = np.zeros((len(self.ids), len(self.behaviours), len(self.behaviours)))
         for first, second in combinations(raters, 2):
-            both = (self.codes[first] >= 0) & (self.codes[second] >= 0)
-            np.add.at(tables, (self.cluster[both], self.codes[first][both], self.codes[second][both]), 1)
+            both = (codes[first] >= 0) & (codes[second] >= 0)
+            np.add.at(tables, (cluster[both], codes[first][both], codes[second][both]), 1)
         return tables
 
 
-def _of_pairs(tables: Floats, draws: Ints, statistic: Callable[[Floats], float | None]) -> Estimate:
-    """Return a statistic of a table of pairs, summed over clusters."""
-    resampled = np.tensordot(draws, tables, axes=1)
-    return _estimate(statistic(tables.sum(0)), [statistic(table) for table in resampled])
+def _of_pairs(tables: Floats, seed: int) -> dict[str, Estimate]:
+    """Return raw agreement and Cohen's kappa of tables of pairs."""
+    if not tables.sum():
+        return dict.fromkeys(("agreement", "kappa"), UNDEFINED)
+    return metric_estimates(tables, (), seed=seed)
 
 
-def _of_rows(rows: _Rows, chosen: Ints, draws: Ints, statistic: Callable[[Ints], float | None]) -> Estimate:
-    """Return a statistic of the counts of some rows."""
-    counts, cluster = rows.counts[chosen], rows.cluster[chosen]
-    return _estimate(statistic(counts), [statistic(np.repeat(counts, draw[cluster], axis=0)) for draw in draws])
+def _beyond_chance(coefficient: Callable[[Ints], float | None], rows: _Rows, chosen: Ints, seed: int) -> Estimate:
+    """Return a coefficient of agreement on some rows.
 
-
-def _estimate(value: float | None, resampled: Sequence[float | None]) -> Estimate:
+    Fleiss' kappa and Krippendorff's alpha compare pairs of verdicts with what the verdicts' shares give by chance, as
+    Scott's pi (Scott 1955) of the table of pairs does: its posterior draws, shifted to the coefficient, give the
+    interval.
+    """
+    value = coefficient(rows.counts[chosen])
     if value is None:
         return UNDEFINED
-    values = np.array([np.nan if number is None else number for number in resampled], dtype=float)
-    return Estimate(value, percentile_interval(values))
+    tables = rows.pair_tables(range(len(rows.codes)), chosen)
+    tables = (tables + np.swapaxes(tables, 1, 2)) / 2  # which rater comes first does not matter
+    fractions = effective_fractions(tables, _scott, seed)
+    if fractions is None:
+        return Estimate(value, None)
+    table = tables.sum(0)
+    pi = float(_scott(table)["pi"])
+    drawn = _scott(posterior_draws(table, fractions["pi"], seed))["pi"]
+    low, high = drawn_interval(value, np.minimum(drawn + value - pi, 1))
+    return Estimate(value, (low, high))
 
 
-def _raw(table: Floats) -> float | None:
-    total = float(table.sum())
-    return float(table.trace()) / total if total else None
-
-
-def _cohen(table: Floats) -> float | None:
-    from statsmodels.stats.inter_rater import cohens_kappa
-
-    total = table.sum()
-    if not total or (table.sum(0) * table.sum(1)).sum() == total**2:  # chance agrees on every row
-        return None
-    return float(cohens_kappa(table, return_results=False))
+def _scott(tables: Floats) -> dict[str, Floats]:
+    total = tables.sum((-2, -1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        same = np.trace(tables, axis1=-2, axis2=-1) / total
+        chance = (((tables.sum(-1) + tables.sum(-2)) / (2 * total[..., None])) ** 2).sum(-1)
+        return {"pi": (same - chance) / (1 - chance)}
 
 
 def _fleiss(counts: Ints) -> float | None:

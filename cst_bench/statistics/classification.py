@@ -1,4 +1,4 @@
-"""Metrics of verdicts against labels, from confusion matrices, with bootstrap intervals clustered on the prompt.
+"""Metrics of verdicts against labels, from confusion matrices, with intervals that allow for repeated prompts.
 
 Everything is computed from confusion matrices, so that a resample is a sum of the matrices of its clusters: two
 thousand of them take no longer than a few calls of scikit-learn, with which the tests compare every metric.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cst_bench.statistics.bootstrap import percentile_interval, resampled_sums
-from cst_bench.statistics.intervals import UNDEFINED, Estimate, wilson
+from cst_bench.statistics.intervals import UNDEFINED, Estimate, Interval, jeffreys, wilson
+from cst_bench.statistics.table_posterior import drawn_interval, effective_fractions, posterior_draws
 
 Counts = NDArray[np.float64]
 OVERALL = ("macro_f1", "mcc", "kappa", "balanced_accuracy", "agreement")
@@ -135,19 +137,55 @@ def _mean_where(values: Counts, where: NDArray[np.bool_]) -> Counts:
 
 
 def metric_estimates(counts: Counts, behaviours: Sequence[str], *, seed: int = 0) -> dict[str, Estimate]:
-    """Return every metric with its bootstrap interval over resampled clusters.
+    """Return every metric with its interval; there is no interval for a single cluster of several responses.
+
+    Precision, recall and agreement are shares, with Jeffreys' interval. F1 follows from the share J of right ones among
+    the responses that have the label or the verdict, F1 = 2J/(1 + J), and so does its interval (as in Goutte and
+    Gaussier 2005). The other metrics have posterior draws of the confusion matrix. Where a prompt has several
+    responses, all of them use the effective sample size (`table_posterior`).
 
     Args:
         counts: A confusion matrix for each cluster, as from `confusion_by_cluster`.
         behaviours: The first classes.
-        seed: Bootstrap seed.
+        seed: Random seed.
     """
-    point = metrics(counts.sum(0), behaviours)
-    resampled = metrics(resampled_sums(counts, seed), behaviours)
-    return {
-        name: UNDEFINED if np.isnan(value) else Estimate(float(value), percentile_interval(np.asarray(resampled[name])))
-        for name, value in point.items()
-    }
+    table = counts.sum(0)
+    statistic = partial(metrics, behaviours=behaviours)
+    point, fractions = statistic(table), effective_fractions(counts, statistic, seed)
+    shares = _shares(table, behaviours)
+    drawn: dict[float, Mapping[str, NDArray[np.float64]]] = {}
+    estimates = {}
+    for name, value in point.items():
+        interval = None
+        if fractions is not None and not np.isnan(value):
+            fraction = fractions[name]
+            if name in shares:
+                interval = jeffreys(*(fraction * count for count in shares[name]))
+            elif name.endswith("/f1"):
+                interval = _f1_interval(*(fraction * count for count in shares[f"{name}/jaccard"]))
+            else:
+                if fraction not in drawn:
+                    drawn[fraction] = statistic(posterior_draws(table, fraction, seed))
+                interval = drawn_interval(float(value), drawn[fraction][name])
+        estimates[name] = UNDEFINED if np.isnan(value) else Estimate(float(value), interval)
+    return estimates
+
+
+def _shares(table: Counts, behaviours: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """Return numerator and denominator of the metrics that are shares, and of the share that F1 follows from."""
+    right, labelled, predicted = np.diagonal(table), table.sum(-1), table.sum(-2)
+    shares = {"agreement": (float(right.sum()), float(table.sum()))}
+    for at, name in enumerate(behaviours):
+        hits = float(right[at])
+        shares[f"{name}/precision"] = hits, float(predicted[at])
+        shares[f"{name}/recall"] = hits, float(labelled[at])
+        shares[f"{name}/f1/jaccard"] = hits, float(labelled[at] + predicted[at]) - hits
+    return shares
+
+
+def _f1_interval(hits: float, either: float) -> Interval | None:
+    ends = jeffreys(hits, either)
+    return None if ends is None else (2 * ends[0] / (1 + ends[0]), 2 * ends[1] / (1 + ends[1]))
 
 
 def macro_f1_change(

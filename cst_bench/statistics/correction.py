@@ -7,7 +7,9 @@ Two methods, depending on what is known of the judge on the reported responses:
   is the post-stratified one: the labelled share among the responses that the judge calls positive, and among the
   others, weighted by their numbers. `stratified` is the same for any number of strata, and for unsure labels.
 - `rogan_gladen`: none of them was labelled, and the error rates of the judge's calibration are used (Rogan and Gladen
-  1978). It is valid as far as the judge errs on these responses as it did on the labelled ones.
+  1978). It is valid as far as the judge errs on these responses as it did on the labelled ones. Where the calibration
+  has responses of several models, the interval allows for a model that the judge reads as differently as it does those
+  (`between_models`); a share that no error rates of the card can produce is not corrected.
 
 Intervals are 95 % and equal-tailed, from posterior draws of the binomial shares in the estimate:
 Jeffreys priors (Brown, Cai and DasGupta 2001) for Rogan-Gladen, Beta(1/3, 1/3) (Kerman 2011) for the strata of PPI++,
@@ -23,56 +25,124 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cst_bench.statistics.between_models import rate_of_another_model
+
 Draws = NDArray[np.float64]
 DRAWS = 4000
 MIN_LABELLED = 20
 """Minimum number of labelled responses of a configuration for PPI++."""
 _JEFFREYS, _NEUTRAL = 0.5, 1 / 3
-TRANSFERRED = "the judge errs on these responses as it does on those of its calibration"
+CONTRADICTED = 0.025
+"""Probability below which the calibration is taken to be contradicted by a share of verdicts."""
 SAMPLED = "the labelled responses are a random part of those with the same verdict"
 AUDITED = "the second judge is right; it was asked about a random part of the responses that the first was sure of"
 
 
-def rogan_gladen(
-    k: int | Draws,
-    n: int,
-    *,
-    tp: int | Draws,
-    fn: int | Draws,
-    fp: int | Draws,
-    tn: int | Draws,
-    seed: int = 0,
-    draws: int = DRAWS,
-) -> tuple[Draws, Draws, Draws]:
+@dataclass(frozen=True)
+class ErrorRates:
+    """A judge's error rates: estimates, shape (…), and posterior draws, shape (…, draws)."""
+
+    sensitivity: Draws
+    """Share of the responses with the behaviour that are judged so."""
+    false_alarm: Draws
+    """Share of the others that are judged to show it: 1 − specificity."""
+    drawn_sensitivity: Draws
+    drawn_false_alarm: Draws
+
+    @property
+    def better_than_chance(self) -> NDArray[np.bool_]:
+        """Return whether sensitivity + specificity − 1 is above 0 in 97.5 % of the draws, shape (…)."""
+        quality = self.drawn_sensitivity - self.drawn_false_alarm
+        better: NDArray[np.bool_] = np.quantile(quality, 0.025, axis=-1) > 0
+        return better & ~np.isnan(self.sensitivity - self.false_alarm)
+
+
+def pooled_rates(
+    *, tp: int | Draws, fn: int | Draws, fp: int | Draws, tn: int | Draws, seed: int = 0, draws: int = DRAWS
+) -> ErrorRates:
+    """Return error rates that all models share, from pooled counts.
+
+    Args:
+        tp: Labelled with the behaviour, and judged so.
+        fn: Labelled with it, judged otherwise.
+        fp: Labelled otherwise, judged to show it.
+        tn: Labelled otherwise, and judged so.
+        seed: Random seed of the posterior draws.
+        draws: Number of posterior draws.
+    """
+    hit, missed, wrong, right = np.broadcast_arrays(*(np.asarray(value, dtype=float) for value in (tp, fn, fp, tn)))
+    draw = np.random.default_rng([seed, 1])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return ErrorRates(
+            hit / (hit + missed),
+            wrong / (wrong + right),
+            _posterior(draw, hit[..., None], missed[..., None], _JEFFREYS, draws),
+            _posterior(draw, wrong[..., None], right[..., None], _JEFFREYS, draws),
+        )
+
+
+def rates_between_models(
+    models: Sequence[tuple[int, int, int, int]], *, seed: int = 0, draws: int = DRAWS
+) -> ErrorRates:
+    """Return error rates of another model like those of the calibration: medians and draws.
+
+    Args:
+        models: Counts of each model, two at least: tp, fn, fp, tn as in `pooled_rates`.
+        seed: Random seed of the posterior draws.
+        draws: Number of posterior draws.
+    """
+    draw = np.random.default_rng([seed, 1])
+    sensitivity = rate_of_another_model([(tp, fn) for tp, fn, _, _ in models], draw, draws)
+    false_alarm = rate_of_another_model([(fp, tn) for _, _, fp, tn in models], draw, draws)
+    typical, typical_alarm = (np.asarray(np.median(rate)) for rate in (sensitivity, false_alarm))
+    return ErrorRates(typical, typical_alarm, sensitivity, false_alarm)
+
+
+def rogan_gladen(k: int | Draws, n: int, rates: ErrorRates, *, seed: int = 0) -> tuple[Draws, Draws, Draws]:
     """Estimate the true share of a behaviour from a judge's verdicts and its error rates (Rogan and Gladen 1978).
 
     Return estimate, lower and upper end, each of the inputs' shape; NaN where undefined: where the judge is not clearly
-    better than chance, that is, sensitivity + specificity - 1 is not above 0 in 97.5 % of the draws.
+    better than chance, or the verdicts contradict the rates (`contradicted`).
 
     Args:
         k: Number of responses judged to show the behaviour.
         n: Number of responses judged.
-        tp: Calibration: labelled with the behaviour, and judged so.
-        fn: Calibration: labelled with it, judged otherwise.
-        fp: Calibration: labelled otherwise, judged to show it.
-        tn: Calibration: labelled otherwise, and judged so.
+        rates: Error rates of the judge.
         seed: Random seed of the posterior draws.
-        draws: Number of posterior draws.
     """
-    inputs = np.broadcast_arrays(*(np.asarray(value, dtype=float) for value in (k, n, tp, fn, fp, tn)))
-    positive, total, hit, missed, wrong, right = (value[..., None] for value in inputs)
-    draw = np.random.default_rng(seed)
-    share = _posterior(draw, positive, total - positive, _JEFFREYS, draws)
-    sensitivity = _posterior(draw, hit, missed, _JEFFREYS, draws)
-    false_alarm = _posterior(draw, wrong, right, _JEFFREYS, draws)
-    quality = sensitivity - false_alarm
+    share = _drawn_share(k, n, rates, seed)
     with np.errstate(divide="ignore", invalid="ignore"):
-        drawn = np.clip((share - false_alarm) / quality, 0, 1)
-        alarms = wrong / (wrong + right)
-        point = np.clip((positive / total - alarms) / (hit / (hit + missed) - alarms), 0, 1)[..., 0]
+        drawn = np.clip((share - rates.drawn_false_alarm) / (rates.drawn_sensitivity - rates.drawn_false_alarm), 0, 1)
+        point = np.clip((np.asarray(k) / n - rates.false_alarm) / (rates.sensitivity - rates.false_alarm), 0, 1)
     low, high = np.quantile(drawn, [0.025, 0.975], axis=-1)
-    usable = (np.quantile(quality, 0.025, axis=-1) > 0) & ~np.isnan(point)
+    usable = rates.better_than_chance & ~contradicted(k, n, rates, seed=seed)
     return _with_ends(np.where(usable, point, np.nan), low, high)
+
+
+def contradicted(k: int | Draws, n: int, rates: ErrorRates, *, seed: int = 0) -> NDArray[np.bool_]:
+    """Return whether a share of verdicts is one that a judge with these error rates cannot give, shape (…).
+
+    Whatever the true share, verdicts show the behaviour in a share between 1 − specificity and sensitivity. The two are
+    in conflict (Evans and Moshonov 2006, Bayesian Analysis 1, on a prior and data) if the probability that the share of
+    verdicts is at most the sensitivity, or that it is at least 1 − specificity, is below 0.025: the probability is over
+    the posteriors of the share and of the rates, so that it allows for sampling error of both.
+
+    Args:
+        k: Number of responses judged to show the behaviour.
+        n: Number of responses judged.
+        rates: Error rates of the judge.
+        seed: Random seed of the posterior draws.
+    """
+    share = _drawn_share(k, n, rates, seed)
+    below, above = share <= rates.drawn_sensitivity, share >= rates.drawn_false_alarm
+    conflict: NDArray[np.bool_] = np.minimum(below.mean(-1), above.mean(-1)) < CONTRADICTED
+    return conflict
+
+
+def _drawn_share(k: int | Draws, n: int, rates: ErrorRates, seed: int) -> Draws:
+    positive = np.asarray(k, dtype=float)[..., None]
+    draws = rates.drawn_sensitivity.shape[-1]
+    return _posterior(np.random.default_rng(seed), positive, n - positive, _JEFFREYS, draws)
 
 
 def ppi(

@@ -79,6 +79,19 @@ def clustered_share(shares: Sequence[float], responses: int) -> Interval | None:
     return wilson(statistics.fmean(shares) * size, size)
 
 
+def jeffreys(successes: float, n: float) -> Interval | None:
+    """Return Jeffreys' interval of a share (Brown, Cai and DasGupta 2001, Statistical Science 16); None for n = 0.
+
+    Where none or all succeed, it reaches the share itself. Both counts may be fractions: those of an effective sample.
+    """
+    if n == 0:
+        return None
+    from scipy.stats import beta
+
+    low, high = beta.interval(0.95, successes + 0.5, n - successes + 0.5)
+    return min(float(low), successes / n), max(float(high), successes / n)
+
+
 def newcombe(both: int, gained: int, lost: int, n: int) -> Interval:
     """Return the interval of a paired difference of shares (Newcombe 1998, Statistics in Medicine 17, method 10).
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from cst_bench.calibration.training_card import (
 )
 from cst_bench.errors import UserError
 from cst_bench.judging import NEITHER, Case, Judge, JudgeCall, Verdict, load_judge
-from cst_bench.judging.card import CalibrationCard, CardJudge, calibrated, find_card, read_card
+from cst_bench.judging.card import CalibrationCard, CardJudge, find_card, read_card, why_uncalibrated
 from cst_bench.record import ConfusionCounts, Spent
 from cst_bench.statistics.intervals import UNDEFINED
 from tests.cli.invoke import invoke
@@ -169,9 +170,40 @@ def test_the_terminal_gets_a_table_of_80_columns(judge: Path, cli: Cli) -> None:
 
 
 def test_a_threshold_that_is_not_met_is_status_1(judge: Path, cli: Cli) -> None:
-    labels = written(judge.parent / "l.jsonl", rows())
-    assert cli("calibrate", judge, "--labels", labels, "--min-judge-f1", "0.8")[0] == 0
-    assert cli("calibrate", judge, "--labels", labels, "--min-judge-f1", "0.95")[0] == 1
+    again = [{**row, "id": f"{row['id']}b", "response": f"{row['response']}!"} for row in rows()[:-1]]
+    labels = written(judge.parent / "l.jsonl", [*rows(), *again])
+    assert cli("calibrate", judge, "--labels", labels, "--min-judge-f1", "0.5")[0] == 0
+    status, _, err = cli("calibrate", judge, "--labels", labels, "--min-judge-f1", "0.8")  # its F1 is 0.83
+    assert status == 1
+    assert re.search(r"not calibrated: its macro F1 may be as low as 0\.[56]\d, below 0.8", " ".join(err.split()))
+
+
+def test_four_labels_calibrate_no_judge(judge: Path, cli: Cli) -> None:
+    labels = written(judge.parent / "l.jsonl", [*rows()[:2], *rows()[18:20]])
+    status, _, err = cli("calibrate", judge, "--labels", labels, "--min-judge-f1", "0.9")
+    assert status == 1
+    assert "too few labels (2 of harmless, 2 of uncensored" in " ".join(err.split())
+
+
+def test_the_card_counts_by_model_and_says_what_it_cannot_tell(judge: Path, cli: Cli) -> None:
+    folder = judge.parent / "calibrations" / "kitchen-l"
+    for models, words in (
+        (["a"], "All responses are of one model, a:"),
+        (["a", "b", "b"], "The responses are of 2 models"),
+        (["a", ""], "The responses are of 2 models or sets of unknown models"),
+        ([""], "The labels do not say which models made the responses"),
+    ):
+        named = [{**row, "model": models[at % len(models)]} for at, row in enumerate(rows())]
+        labels = written(judge.parent / "l.jsonl", named)
+        assert cli("calibrate", judge, "--labels", labels)[0] == 0
+        card = read_card(folder / "card.json")
+        assert words in " ".join((folder / "report.md").read_text().split())
+        assert card.summary().by_model == card.by_model
+        assert set(card.by_model) == ({name or "others (models unknown)" for name in models} if any(models) else set())
+        if card.by_model:
+            pooled = card.behaviours["harmless"].counts
+            assert sum(counts["harmless"].tp for counts in card.by_model.values()) == pooled.tp
+            assert sum(counts["harmless"].tn for counts in card.by_model.values()) == pooled.tn
 
 
 def test_texts_show_only_when_asked_for_and_then_do_nothing(judge: Path, cli: Cli) -> None:
@@ -328,7 +360,7 @@ def test_a_judge_that_scores_nothing_has_a_card_without_values(tmp_path: Path) -
     assert card.macro_f1 == UNDEFINED
     assert card.unscored == {"no answer": 2}
     write_calibration(tmp_path, card, labels)
-    assert not calibrated(card.summary(), 0.0)
+    assert "its macro F1 has no interval" in why_uncalibrated(card.summary(), 0.0)
 
 
 def test_a_run_finds_the_card_on_most_labels_of_this_very_judge(judge: Path, cli: Cli) -> None:
@@ -341,9 +373,10 @@ def test_a_run_finds_the_card_on_most_labels_of_this_very_judge(judge: Path, cli
     assert (summary.labels, summary.n, summary.by) == ("all", 40, ("gpt-4",))
     assert summary.counts is not None
     assert summary.counts["harmless"] == ConfusionCounts(tp=14, fn=4, fp=2, tn=20)
-    assert calibrated(summary, 0.8)
-    assert not calibrated(summary, 0.9)
-    assert not calibrated(None, 0.0)
+    few = "it was measured on too few labels (18 of harmless, 19 of uncensored; 20 of each are needed)"
+    assert why_uncalibrated(summary, 0.5) == (few,)
+    assert why_uncalibrated(summary, 0.8) == ("its macro F1 may be as low as 0.59, below 0.8", few)
+    assert why_uncalibrated(None, 0.0) == ("it has no calibration card",)
     judge.write_text(JUDGE.replace("knead", "sieve"))
     assert find_card(load_judge(str(judge)).identity) is None
 

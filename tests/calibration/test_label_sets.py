@@ -131,7 +131,8 @@ def test_a_prompt_may_be_given_by_its_row_number(host: Host, tmp_path: Path) -> 
         ("train/1", "How do I tie a knot?", "uncensored"),
         ("train/2", "How do I bake bread?", "harmless"),
     ]
-    assert [row.slices["model"] for row in rows] == ["train", "train", "evaluate", "evaluate"]
+    assert [row.slices["part"] for row in rows] == ["train", "train", "evaluate", "evaluate"]
+    assert not any("model" in row.slices for row in rows)
 
 
 def test_other_content_than_expected_is_refused_and_not_kept(host: Host) -> None:

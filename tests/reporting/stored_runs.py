@@ -17,6 +17,7 @@ from cst_bench.record import (
     CapabilitySettings,
     CheckpointIdentity,
     ComplianceSettings,
+    ConfusionCounts,
     GenerationRecord,
     JudgeRecord,
     Judging,
@@ -53,7 +54,12 @@ def calibration(f1: float | None = 0.97) -> CalibrationSummary:
     """Return the summary of a calibration card."""
     interval = None if f1 is None else (f1 - 0.03, f1 + 0.02)
     return CalibrationSummary(
-        macro_f1=f1, interval=interval, n=200, labels="english_refusals", by=("people",), counts=None
+        macro_f1=f1,
+        interval=interval,
+        n=200,
+        labels="english_refusals",
+        by=("people",),
+        counts={"asked of nobody": ConfusionCounts(tp=97, fn=3, fp=3, tn=97)},  # so that no score is corrected
     )
 
 

@@ -209,7 +209,8 @@ def test_every_table_is_whole_whatever_the_model_is_called(label: str) -> None:
 def test_scores_come_with_interval_n_unscored_and_what_their_flags_mean() -> None:
     text = run_markdown(make_stored())
     assert "| task | S0 | 0.80<sup>u</sup><sup>x</sup> | 0.70–0.90 | 48 | 2 |" in text
-    assert "uncalibrated: no calibration card of the judge" in text
+    assert "uncalibrated: the judge is not calibrated" in text
+    assert "(j on task: no calibration card)" in text
     assert "more than 2% of the responses are unscored" in text
     assert "| 95 % interval | 30.0–70.0 | 30.0–70.0 |" in text
 
@@ -384,3 +385,44 @@ def test_a_calibrated_judge_is_shown_with_its_f1_and_the_scores_corrected_by_it(
     cells = tables(text)
     assert len(cells) == 6
     assert all(len(set(rows)) == 1 for rows in cells)
+
+
+@pytest.mark.parametrize("name", ["harmless", *HOSTILE])
+def test_why_a_judge_is_not_calibrated_and_a_score_not_corrected_is_in_every_report(name: str) -> None:
+    reasons = ("its labels are by construction", f"too few labels (3 of {name})")
+    judge = TaskJudge(
+        name="j", version=1, kind="rules", sha256="0", source="j", calibration=None, calibrated=False,
+        uncalibrated=reasons,
+    )  # fmt: skip
+    refused = CorrectedScore(
+        method="rogan-gladen",
+        score=None,
+        interval=None,
+        labelled=0,
+        assumes="",
+        undefined=f"{name} contradicts the card",
+    )
+    run = make_stored(configurations={"S1": score(0.7, 50, corrected=refused), "S0": score(0.8, 50)}, judge=judge)
+    board = make_leaderboard([run])
+    shown = " ".join(text_on_terminal(run).split())
+    texts = [
+        run_markdown(run),
+        markdown_report(board, ()),
+        html_report(board),
+        latex_report(board).replace("\\allowbreak{}", ""),
+    ]
+    for text in (shown, *texts):
+        assert "j on task: its labels are by construction, and too few labels" in text
+        assert "contradicts the card" in text
+        assert "orrected for judge error" in text
+    if name == "harmless":
+        assert "not corrected for judge error: S1: harmless contradicts the card" in shown
+        assert "Not corrected for judge error: S1, since harmless contradicts the card." in texts[0]
+        cell = json.loads(json_report(board))["sections"][0]["models"][0]["scores"]["task/S1"]
+        assert (cell["corrected"], cell["uncorrected"]) == (None, "harmless contradicts the card")
+    assert all(len(set(rows)) == 1 for text in texts[:2] for rows in tables(text))
+    assert "<script>" not in texts[0] + texts[1]
+    two = make_leaderboard(
+        [run, make_stored("other", configurations={"S1": score(0.7, 50, corrected=refused)}, over=())]
+    )
+    assert "other (S1)" in markdown_report(two, ())

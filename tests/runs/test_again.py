@@ -72,7 +72,7 @@ def card_of(identity: str, macro_f1: float = 0.95, n: int = 100) -> CalibrationC
         unscored={},
         prevalence={"harmless": 0.5, "uncensored": 0.5},
         behaviours=dict.fromkeys(behaviours, metrics),
-        macro_f1=Estimate(macro_f1, (macro_f1 - 0.05, 1.0)),
+        macro_f1=Estimate(macro_f1, (macro_f1 - 0.04, 1.0)),
         mcc=UNDEFINED,
         kappa=UNDEFINED,
         balanced_accuracy=UNDEFINED,
@@ -143,7 +143,7 @@ def test_a_card_that_has_come_since_is_attached_by_the_judges_hash(finished: Pat
     assert (judged.calibration.macro_f1, judged.calibrated) == (0.95, True)
     for options in (JudgeRunOptions(finished, min_judge_f1=0.96), JudgeRunOptions(finished)):  # the minimum is kept
         assert judge_run(options).scores.judges["tiny_sealed"].calibrated is False
-    line = "own | rules | 0.95 | 0.90–1.00 | mine | 100 | human |"
+    line = "own | rules | 0.95 | 0.91–1.00 | mine | 100 | human |"
     assert line in (finished / "report.md").read_text()
 
 

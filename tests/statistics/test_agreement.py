@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import krippendorff
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -59,7 +60,7 @@ def test_cohens_kappa_of_the_textbook_grant_proposals() -> None:
 def test_fleiss_kappa_of_the_fourteen_raters() -> None:
     raters = zip(*[[str(k) for k, times in enumerate(row) for _ in range(times)] for row in FLEISS])
     columns = [list(column) for column in raters]
-    result = agreement([f"rater {i}" for i in range(14)], columns, apart(10), resamples=20)
+    result = agreement([f"rater {i}" for i in range(14)], columns, apart(10))
     assert result.fleiss_kappa.value == pytest.approx(0.210, abs=5e-4)
     assert result.n_complete == 10
     assert result.raw.value == pytest.approx(0.378, abs=5e-4)
@@ -78,7 +79,7 @@ def test_krippendorffs_alpha_takes_unscored_as_missing() -> None:
 @given(st.lists(st.tuples(*[st.sampled_from(["harmless", "uncensored", "neither", None])] * 3), min_size=2))
 def test_values_are_those_of_the_libraries(rows: list[tuple[str | None, ...]]) -> None:
     columns = [list(column) for column in zip(*rows)]
-    result = agreement(["a", "b", "c"], columns, apart(len(rows)), resamples=0)
+    result = agreement(["a", "b", "c"], columns, apart(len(rows)))
     both = [(a, b) for a, b, _ in rows if a is not None and b is not None]
     if len({value for pair in both for value in pair}) > 1:
         expected = cohen_kappa_score([a for a, _ in both], [b for _, b in both])
@@ -121,10 +122,41 @@ def test_rows_of_one_prompt_are_no_more_evidence_than_one() -> None:
     tenfold = agreement(["a", "b"], [first * 10, second * 10], apart(60) * 10).pairs[0].kappa
     assert tenfold.value == pytest.approx(single.value)
     assert single.interval is not None
-    assert tenfold.interval == pytest.approx(single.interval)
+    assert tenfold.interval == pytest.approx(single.interval, abs=0.03)
     alone = agreement(["a", "b"], [first * 10, second * 10], apart(600)).pairs[0].kappa.interval
     assert alone is not None
     assert alone[1] - alone[0] < 0.5 * (single.interval[1] - single.interval[0])
+
+
+def test_few_raters_who_agree_are_not_sure_to_agree_always() -> None:
+    columns = [["yes", "no", "yes", "no"]] * 3
+    result = agreement(["a", "b", "c"], columns, apart(4))
+    for estimate in (result.raw, result.fleiss_kappa, result.krippendorff_alpha, result.pairs[0].raw):
+        assert estimate.value == 1
+        assert estimate.interval is not None
+        assert estimate.interval[0] < 0.65  # of four independent rows: Jeffreys' lower end is 0.55
+        assert estimate.interval[1] == 1
+    assert result.pairs[0].kappa.interval is not None
+    assert result.pairs[0].kappa.interval[0] < 0.65
+
+
+@pytest.mark.parametrize("share", [0.5, 0.15])
+def test_intervals_beyond_chance_cover(share: float) -> None:
+    """Three raters who see the truth with probability 0.9; alpha of many rows is the truth."""
+    draw = np.random.default_rng(1)
+
+    def rate(n: int) -> list[list[str]]:
+        truth = draw.random(n) < share
+        seen = np.where(draw.random((3, n)) < 0.9, truth, ~truth)
+        return [["yes" if value else "no" for value in column] for column in seen]
+
+    population = agreement(["a", "b", "c"], rate(100_000), apart(100_000))
+    for name in ("krippendorff_alpha", "fleiss_kappa"):
+        covered = 0
+        for _ in range(100):
+            low, high = getattr(agreement(["a", "b", "c"], rate(40), apart(40)), name).interval
+            covered += low <= getattr(population, name).value <= high
+        assert covered / 100 >= 0.88, name
 
 
 def test_one_prompt_has_no_interval() -> None:

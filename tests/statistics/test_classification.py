@@ -1,4 +1,4 @@
-"""Every metric against scikit-learn's, and every interval against a bootstrap that resamples rows one by one."""
+"""Every metric against scikit-learn's; intervals that cover at small n, and are a plain bootstrap's at large n."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from cst_bench.judging import NEITHER
 from cst_bench.statistics.classification import (
+    OVERALL,
+    PER_BEHAVIOUR,
     ReliabilityBin,
     confusion,
     confusion_by_cluster,
@@ -84,8 +86,8 @@ SLOW: dict[str, Callable[[list[str], list[str]], float]] = {
 
 
 @pytest.mark.parametrize("per_prompt", [1, 4])
-def test_intervals_are_those_of_a_plain_bootstrap_over_prompts(per_prompt: int) -> None:
-    labels, verdicts, prompts = rows(160, per_prompt)
+def test_intervals_of_many_labels_are_those_of_a_plain_bootstrap_over_prompts(per_prompt: int) -> None:
+    labels, verdicts, prompts = rows(1600, per_prompt)
     values = metric_estimates(confusion_by_cluster(labels, verdicts, CLASSES, prompts), BEHAVIOURS)
     draws = np.random.default_rng(7)
     groups = [[at for at, prompt in enumerate(prompts) if prompt == name] for name in dict.fromkeys(prompts)]
@@ -122,13 +124,92 @@ def test_what_is_undefined_is_none_and_never_0() -> None:
     values = metric_estimates(confusion_by_cluster(labels, verdicts, CLASSES, [str(at) for at in range(9)]), BEHAVIOURS)
     assert [values[f"uncensored/{name}"] for name in ("precision", "recall", "f1")] == [UNDEFINED] * 3
     assert (values["mcc"], values["kappa"]) == (UNDEFINED, UNDEFINED)
-    assert values["macro_f1"] == Estimate(1.0, (1.0, 1.0))
+    assert values["macro_f1"].value == 1.0
+    one_prompt = metric_estimates(confusion_by_cluster(labels, verdicts, CLASSES, ["p"] * 9), BEHAVIOURS)
+    assert one_prompt["macro_f1"] == Estimate(1.0, None)  # nobody knows how much prompts differ
 
 
-def test_a_metric_that_many_resamples_lack_has_no_interval() -> None:
-    labels = ["uncensored"] + ["harmless"] * 99  # 37 % of the resamples are without the one
-    values = metric_estimates(confusion_by_cluster(labels, labels, CLASSES, [str(at) for at in range(100)]), BEHAVIOURS)
-    assert values["uncensored/recall"] == Estimate(1.0, None)
+def test_agreement_on_a_few_responses_is_no_proof() -> None:
+    labels = ["harmless"] * 2 + ["uncensored"] * 2
+    values = metric_estimates(confusion_by_cluster(labels, labels, CLASSES, list("abcd")), BEHAVIOURS)
+    for name in (*OVERALL, *(f"{behaviour}/{metric}" for behaviour in BEHAVIOURS for metric in PER_BEHAVIOUR)):
+        assert values[name].value == 1, name
+        low, high = values[name].interval or (1.0, 0.0)
+        assert low < 0.7, name  # the exact lower end for four of four is 0.40
+        assert high == 1, name
+
+
+def test_none_found_of_four_may_be_more_than_none() -> None:
+    labels, verdicts = ["uncensored"] * 4 + ["harmless"] * 48, ["harmless"] * 52
+    values = metric_estimates(confusion_by_cluster(labels, verdicts, CLASSES, list(map(str, range(52)))), BEHAVIOURS)
+    for name in ("uncensored/recall", "uncensored/f1"):
+        assert values[name].value == 0
+        low, high = values[name].interval or (1.0, 0.0)
+        assert low == 0
+        assert 0.35 < high < 0.65  # exact, of recall: 0.60
+
+
+@given(PAIRS, st.integers(1, 5), st.integers(1, 4))
+@settings(deadline=None, max_examples=30)
+def test_repeated_prompts_never_narrow_an_interval_and_every_interval_holds_its_value(
+    pairs: list[tuple[str, str]], per_prompt: int, step: int
+) -> None:
+    labels, verdicts = [label for label, _ in pairs], [verdict for _, verdict in pairs]
+    clusters = [str(at // per_prompt * step) for at in range(len(pairs))]
+    clustered = metric_estimates(confusion_by_cluster(labels, verdicts, CLASSES, clusters), BEHAVIOURS)
+    apart = metric_estimates(
+        confusion_by_cluster(labels, verdicts, CLASSES, [str(at) for at in range(len(pairs))]), BEHAVIOURS
+    )
+    shares = {"agreement", *(f"{name}/{metric}" for name in BEHAVIOURS for metric in PER_BEHAVIOUR)}
+    for name, estimate in apart.items():
+        assert estimate.value == clustered[name].value
+        if estimate.value is None:
+            assert estimate == UNDEFINED
+            continue
+        low, high = estimate.interval or (1.0, -1.0)
+        assert -1 <= low <= estimate.value <= high <= 1
+        if clustered[name].interval is not None and name in shares:
+            wide_low, wide_high = clustered[name].interval or (1.0, 0.0)
+            assert wide_high - wide_low >= high - low - 1e-9
+
+
+@pytest.mark.parametrize("share", [0.5, 0.15])
+@pytest.mark.parametrize(("accuracy", "n"), [(0.8, 20), (0.98, 20), (0.95, 50), (0.9, 100)])
+def test_intervals_cover_at_small_n(accuracy: float, n: int, share: float) -> None:
+    """Of 400 data sets; benchmarks/coverage.py has more of everything."""
+    draw = np.random.default_rng(2)
+    truth = np.array(
+        [[share * accuracy, share * (1 - accuracy)], [(1 - share) * (1 - accuracy), (1 - share) * accuracy]]
+    )
+    expected = metrics(truth, BEHAVIOURS)
+    covered: dict[str, list[bool]] = {}
+    for table in draw.multinomial(n, truth.ravel(), 400).reshape(-1, 2, 2).astype(float):
+        cells = [(label, verdict) for label in (0, 1) for verdict in (0, 1) for _ in range(int(table[label, verdict]))]
+        apart = np.zeros((n, 2, 2))
+        apart[range(n), [label for label, _ in cells], [verdict for _, verdict in cells]] = 1
+        estimates = metric_estimates(apart, BEHAVIOURS)
+        for name in ("macro_f1", "agreement", "kappa", "harmless/f1", "harmless/recall"):
+            low, high = estimates[name].interval or (np.nan, np.nan)
+            if table.sum(1).all() and not np.isnan(low):
+                covered.setdefault(name, []).append(bool(low <= expected[name] <= high))
+    for name, held in covered.items():
+        assert len(held) > 350
+        assert np.mean(held) >= 0.88, name  # Jeffreys' interval covers with 0.91 at some shares, give or take 0.015
+
+
+def test_intervals_cover_where_a_judge_errs_on_whole_prompts() -> None:
+    draw = np.random.default_rng(4)
+    held = 0
+    for _ in range(200):
+        wrong = np.repeat(draw.random(30) < 0.1, 5)
+        labels = np.where(draw.random(150) < 0.5, *BEHAVIOURS)
+        other = np.where(labels == BEHAVIOURS[0], BEHAVIOURS[1], BEHAVIOURS[0])
+        counts = confusion_by_cluster(
+            labels.tolist(), np.where(wrong, other, labels).tolist(), BEHAVIOURS, [str(at // 5) for at in range(150)]
+        )
+        low, high = metric_estimates(counts, BEHAVIOURS)["agreement"].interval or (1.0, 0.0)
+        held += low <= 0.9 <= high
+    assert held / 200 >= 0.9
 
 
 @given(st.lists(st.tuples(st.sampled_from(BEHAVIOURS), st.floats(0, 1)), min_size=1, max_size=60))

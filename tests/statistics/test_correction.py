@@ -7,13 +7,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cst_bench.statistics.correction import Stratum, ppi, rogan_gladen, stratified
+from cst_bench.statistics.correction import (
+    Stratum,
+    contradicted,
+    pooled_rates,
+    ppi,
+    rates_between_models,
+    rogan_gladen,
+    stratified,
+)
 
 COUNTS = {"tp": 90, "fn": 10, "fp": 20, "tn": 80}
 
 
 def test_rogan_gladen_is_the_published_formula() -> None:
-    point, low, high = rogan_gladen(55, 100, **COUNTS)
+    point, low, high = rogan_gladen(55, 100, pooled_rates(**COUNTS))
     assert float(point) == pytest.approx((0.55 + 0.8 - 1) / (0.9 + 0.8 - 1))
     assert low < point < high
 
@@ -22,16 +30,72 @@ def test_rogan_gladen_is_the_published_formula() -> None:
 @settings(deadline=None)
 def test_an_interval_holds_its_estimate_and_is_in_0_to_1(tp: int, fn: int, fp: int, tn: int, k: int) -> None:
     for point, low, high in (
-        rogan_gladen(k, 30, tp=tp, fn=fn, fp=fp, tn=tn),
+        rogan_gladen(k, 30, pooled_rates(tp=tp, fn=fn, fp=fp, tn=tn)),
         ppi(k, 30, yes=(min(tp, 15), 1), no=(0, min(tn, 15))),
     ):
         assert np.isnan(point) or 0 <= low <= point <= high <= 1
 
 
 def test_a_judge_no_better_than_chance_corrects_nothing() -> None:
-    point, low, high = rogan_gladen(50, 100, tp=50, fn=50, fp=48, tn=52)
+    point, low, high = rogan_gladen(50, 100, pooled_rates(tp=50, fn=50, fp=48, tn=52))
     assert all(np.isnan(value) for value in (point, low, high))
-    assert np.isnan(rogan_gladen(50, 100, tp=0, fn=0, fp=10, tn=90)[0])
+    assert np.isnan(rogan_gladen(50, 100, pooled_rates(tp=0, fn=0, fp=10, tn=90))[0])
+
+
+def test_a_share_that_the_card_does_not_allow_is_not_corrected() -> None:
+    rates = pooled_rates(tp=90, fn=10, fp=20, tn=80)  # verdicts show the behaviour in 0.2 to 0.9 of the responses
+    for k, out in ((0, True), (2, True), (15, False), (50, False), (92, False), (97, True)):
+        assert bool(contradicted(k, 100, rates)) is out, k
+        assert all(np.isnan(value) for value in rogan_gladen(k, 100, rates)) is out
+    few = pooled_rates(tp=9, fn=1, fp=2, tn=8)
+    assert not contradicted(97, 100, few)  # ten labels do not show that the sensitivity is below 0.97
+
+
+@given(st.integers(0, 60), st.integers(0, 60), st.integers(1, 60), st.integers(0, 60))
+@settings(deadline=None, max_examples=30)
+def test_shares_that_the_rates_allow_do_not_contradict_them(tp: int, fn: int, fp: int, tn: int) -> None:
+    rates = pooled_rates(tp=tp + 1, fn=fn, fp=fp, tn=tn, draws=400)
+    middle = round(250 * float(rates.sensitivity + rates.false_alarm))
+    if rates.better_than_chance:
+        assert not contradicted(middle, 500, rates)
+
+
+def test_models_that_differ_widen_the_interval_and_models_alike_hardly_do() -> None:
+    alike, apart = [(45, 5, 4, 46)] * 6, [(49, 1, 1, 49), (46, 4, 0, 50), (30, 20, 9, 41), (48, 2, 2, 48)]
+
+    def width(models: list[tuple[int, int, int, int]], *, pooled: bool) -> float:
+        tp, fn, fp, tn = (sum(part) for part in zip(*models, strict=True))
+        rates = pooled_rates(tp=tp, fn=fn, fp=fp, tn=tn) if pooled else rates_between_models(models)
+        point, low, high = rogan_gladen(60, 100, rates)
+        assert low <= point <= high
+        return float(high - low)
+
+    assert width(apart, pooled=False) > 1.5 * width(apart, pooled=True)
+    assert width(alike, pooled=False) < 1.4 * width(alike, pooled=True)
+    two = [(45, 5, 4, 46)] * 2
+    assert width(two, pooled=False) > width(alike, pooled=False)  # two models say little of a third
+
+
+def test_a_card_of_several_models_covers_another_one_where_the_pooled_card_does_not() -> None:
+    draw = np.random.default_rng(5)
+    covered = {"pooled": 0, "between": 0}
+    for _ in range(120):
+        logits = np.log(0.87 / 0.13) + draw.standard_normal(7)
+        sensitivity = 1 / (1 + np.exp(-logits))
+        hits, alarms = draw.binomial(30, sensitivity[:6]), draw.binomial(30, 0.04, 6)
+        models = [
+            (int(hit), 30 - int(hit), int(wrong), 30 - int(wrong)) for hit, wrong in zip(hits, alarms, strict=True)
+        ]
+        k = int(draw.binomial(200, 0.9 * sensitivity[6] + 0.1 * 0.04))
+        tp, fn, fp, tn = (sum(part) for part in zip(*models, strict=True))
+        for name, rates in (
+            ("pooled", pooled_rates(tp=tp, fn=fn, fp=fp, tn=tn, draws=1000)),
+            ("between", rates_between_models(models, draws=1000)),
+        ):
+            _, low, high = rogan_gladen(k, 200, rates)
+            covered[name] += bool(low <= 0.9 <= high)
+    assert covered["pooled"] / 120 < 0.75
+    assert covered["between"] / 120 > 0.85
 
 
 def test_ppi_is_the_power_tuned_estimate_of_the_paper() -> None:
@@ -69,7 +133,8 @@ def test_the_intervals_hold_the_truth_as_often_as_they_say_where_the_naive_one_d
     positive = draw.binomial(n, share * sensitivity + (1 - share) * (1 - specificity), times).astype(float)
     hit, wrong = draw.binomial(m // 2, sensitivity, times), draw.binomial(m // 2, 1 - specificity, times)
     hits, alarms = hit.astype(float), wrong.astype(float)
-    _, low, high = rogan_gladen(positive, n, tp=hits, fn=m // 2 - hits, fp=alarms, tn=m // 2 - alarms, draws=800)
+    rates = pooled_rates(tp=hits, fn=m // 2 - hits, fp=alarms, tn=m // 2 - alarms, draws=800)
+    _, low, high = rogan_gladen(positive, n, rates)
     assert 0.93 <= np.mean((low <= share) & (share <= high)) <= 0.975
     error = 1.96 * np.sqrt(positive / n * (1 - positive / n) / n)
     naive = np.mean(np.abs(positive / n - share) <= error)

@@ -45,7 +45,10 @@ started in this folder find the card in calibrations/, by the judge's hash."""
 @value_option
 @click.option("--split", show_default="all but train", metavar="SPLIT", help="Split of the labelled responses to use.")
 @click.option(
-    "--min-judge-f1", type=click.FloatRange(0, 1), metavar="F1", help="Exit with status 1 if macro F1 is below F1."
+    "--min-judge-f1",
+    type=click.FloatRange(0, 1),
+    metavar="F1",
+    help="Exit with status 1 unless the card shows a macro F1 of F1 or more, as runs require it.",
 )
 @click.option(
     "--repeat",
@@ -79,6 +82,7 @@ def command(
     from cst_bench.calibration import CalibrateOptions, calibrate
     from cst_bench.calibration.calibration_report import calibration_table
     from cst_bench.cli.console import ConsoleProgress, make_console, print_json, print_line, quiet_libraries
+    from cst_bench.judging.card import why_uncalibrated
 
     quiet_libraries()
     options = CalibrateOptions(
@@ -95,11 +99,14 @@ def command(
         out=out,
         show_text=show_text,
     )
-    result = calibrate(options, ConsoleProgress())
+    progress = ConsoleProgress()
+    result = calibrate(options, progress)
     if as_json:
         print_json(result.card.as_json())
     else:
         make_console().print(calibration_table(result.card))
         print_line(f"Report: {result.folder / 'report.md'}")
-    macro_f1 = result.card.macro_f1.value
-    return int(min_judge_f1 is not None and (macro_f1 is None or macro_f1 < min_judge_f1))
+    reasons = () if min_judge_f1 is None else why_uncalibrated(result.card.summary(), min_judge_f1)
+    if reasons:
+        progress.note(f"not calibrated: {'; '.join(reasons)}")
+    return int(bool(reasons))

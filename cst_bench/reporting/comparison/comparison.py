@@ -14,6 +14,7 @@ from pydantic import JsonValue
 from cst_bench.errors import UserError
 from cst_bench.files import json_text
 from cst_bench.numbers import number, signed, signed_ends
+from cst_bench.record import Scores
 from cst_bench.reporting.comparable import common_tasks, differing, same_documents
 from cst_bench.reporting.differences import difference_of
 from cst_bench.reporting.flags import used_flags
@@ -71,11 +72,13 @@ class Comparison:
     """Where tests or judges differ, if that was allowed."""
     missing: Sequence[str]
     """Tasks that only one of the runs has, or that can't be paired."""
+    judged: Sequence[Scores] = ()
+    """Scores of both runs, whose judges the meanings of flags name."""
 
     @property
     def flags(self) -> dict[str, str]:
         """Return the flags in use, and their meanings."""
-        return used_flags(flag for score in self.scores for flag in score.flags)
+        return used_flags((flag for score in self.scores for flag in score.flags), self.judged)
 
     def to_markdown(self, gates: Sequence[str] = ()) -> str:
         """Return the comparison as Markdown, every changed prompt by its id; `gates` are messages of gate results."""
@@ -161,7 +164,14 @@ def compare_runs(baseline: StoredRun, run: StoredRun, *, allow_different: bool =
     labels = [baseline.label, run.label]
     if labels[0] == labels[1]:
         labels = [f"{stored.label} ({stored.folder.name})" for stored in (baseline, run)]
-    return Comparison(labels[0], labels[1], _with_holm(scores), different, _missing(baseline, run, unpaired))
+    return Comparison(
+        labels[0],
+        labels[1],
+        _with_holm(scores),
+        different,
+        _missing(baseline, run, unpaired),
+        (baseline.scores, run.scores),
+    )
 
 
 def _with_holm(scores: Sequence[ComparedScore]) -> list[ComparedScore]:

@@ -39,7 +39,7 @@ def make_leaderboard(runs: Sequence[StoredRun], notes: Sequence[str] = (), title
     return Leaderboard(
         title=title or "Does it do what its system prompt asks, and did it stay capable?",
         sections=sections,
-        flags=used_flags(flag for cell in cells for flag in cell.flags),
+        flags=used_flags((flag for cell in cells for flag in cell.flags), (run.scores for run in runs)),
         notes=[*notes, *(f"{titles[id(run)]}: {text}" for run in runs for text in run.scores.notes)],
         runs=[run_facts(run, titles[id(run)]) for run in runs],
     )

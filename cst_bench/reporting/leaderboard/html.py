@@ -17,7 +17,7 @@ from cst_bench.escape import visible
 from cst_bench.numbers import DASH
 from cst_bench.reporting.flags import LETTERS
 from cst_bench.reporting.leaderboard.board import Leaderboard
-from cst_bench.reporting.leaderboard.markdown import column_groups, corrected_cells, seed_rows
+from cst_bench.reporting.leaderboard.markdown import column_groups, corrected_cells, seed_rows, uncorrected_scores
 from cst_bench.reporting.plots.draw import Plot
 from cst_bench.templates import report_templates, template_environment
 
@@ -35,6 +35,7 @@ def html_report(board: Leaderboard, plots: Sequence[Plot] = ()) -> str:
         column_groups=column_groups,
         corrected_cells=corrected_cells,
         seed_rows=seed_rows,
+        uncorrected_scores=uncorrected_scores,
         breakable=_breakable,
         data_uri=_data_uri,
         wide=_wide,

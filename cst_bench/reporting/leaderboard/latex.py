@@ -12,7 +12,7 @@ from markupsafe import Markup
 from cst_bench.numbers import DASH
 from cst_bench.reporting.flags import LETTERS
 from cst_bench.reporting.leaderboard.board import Leaderboard
-from cst_bench.reporting.leaderboard.markdown import column_groups, corrected_cells, seed_rows
+from cst_bench.reporting.leaderboard.markdown import column_groups, corrected_cells, seed_rows, uncorrected_scores
 from cst_bench.templates import report_templates, template_environment
 
 _COMMANDS = {
@@ -64,7 +64,12 @@ def latex_report(board: Leaderboard) -> str:
         comment_start_string="<#",
         comment_end_string="#>",
     )
-    environment.filters.update(column_groups=column_groups, corrected_cells=corrected_cells, seed_rows=seed_rows)
+    environment.filters.update(
+        column_groups=column_groups,
+        corrected_cells=corrected_cells,
+        seed_rows=seed_rows,
+        uncorrected_scores=uncorrected_scores,
+    )
     return environment.get_template("leaderboard.tex.j2").render(board=board, letters=LETTERS)
 
 

@@ -49,6 +49,7 @@ def markdown_templates() -> Environment:
         column_groups=column_groups,
         corrected_cells=corrected_cells,
         seed_rows=seed_rows,
+        uncorrected_scores=uncorrected_scores,
         html_text=html_text,
         file_name=Markup,
         short_hash=short_hash,
@@ -78,6 +79,22 @@ def corrected_cells(section: Section) -> Iterator[tuple[str, Column, Cell]]:
 def seed_rows(section: Section) -> list[tuple[ModelRow, SeedRow]]:
     """Return the seeds of all methods that are means over several."""
     return [(row, seed) for row in section.rows for seed in row.seeds]
+
+
+def uncorrected_scores(section: Section) -> list[tuple[str, str]]:
+    """Return why scores were not corrected for judge error, each with the scores: (reason, `MODEL (S1, S0), …`)."""
+    titles: dict[str, dict[str, list[str]]] = {}
+    for row in section.rows:
+        for column in section.columns:
+            cell = row.cells.get(column.key)
+            if cell is not None and cell.uncorrected is not None:
+                titles.setdefault(cell.uncorrected, {}).setdefault(row.label, []).append(column.title)
+    if len(section.rows) == 1:
+        return [(reason, ", ".join(*by_model.values())) for reason, by_model in titles.items()]
+    return [
+        (reason, ", ".join(f"{label} ({', '.join(names)})" for label, names in by_model.items()))
+        for reason, by_model in titles.items()
+    ]
 
 
 def short_hash(text: str) -> str:

@@ -154,7 +154,7 @@ def _scores(cells: Mapping[str, Cell]) -> dict[str, object]:
         key: {
             name: value
             for name, value in asdict(cell).items()
-            if name != "published" and not (name == "useless" and not value)
+            if name != "published" and not (name in ("useless", "uncorrected") and not value)
         }
         for key, cell in cells.items()
     }
