@@ -19,6 +19,7 @@ from cst_bench.statistics.correction import (
     rogan_gladen,
     stratified,
 )
+from cst_bench.statistics.intervals import effective_size
 
 JOINT = "joint"
 _GUESSES: Mapping[Class, float | None] = {"yes": 1.0, "no": 0.0, "unscored": None}
@@ -50,6 +51,9 @@ def corrected_scores(
     score, and says why. Joint compliance is corrected from labels alone: error rates of single verdicts do not
     determine it.
 
+    With several responses to a prompt, there are no labels, and Rogan-Gladen takes the verdicts for as many as their
+    clustering by prompt leaves.
+
     Args:
         outcomes: The task's, in any order.
         configurations: Configuration → the behaviour that it asks for.
@@ -57,21 +61,39 @@ def corrected_scores(
         labels: Labels by people.
         uncalibrated: Why the judge is not calibrated; empty if it is.
     """
+    counts = {name: _counts([o for o in outcomes if o.configuration == name]) for name in configurations}
+    by_card = {
+        name: _by_card(*counts[name], asked, calibration, uncalibrated) for name, asked in configurations.items()
+    }
+    if len({(o.prompt_id, o.configuration) for o in outcomes}) < len(outcomes):
+        return {**by_card, **({JOINT: None} if len(configurations) > 1 else {})}
     responses: dict[str, dict[str, _Response]] = {name: {} for name in configurations}
     for outcome in outcomes:
         if outcome.asked is not None and outcome.configuration in responses:
             responses[outcome.configuration][outcome.prompt_id] = _response(outcome, outcome.asked, labels)
     corrected: dict[str, CorrectedScore | None] = {}
-    for name, asked in configurations.items():
+    for name in configurations:
         by_labels = _by_labels(list(responses[name].values()))
-        of_configuration = [outcome for outcome in outcomes if outcome.configuration == name]
-        verdicts = [outcome.complied for outcome in of_configuration if outcome.complied is not None]
-        by_card = _by_card(verdicts, asked, calibration, uncalibrated)
-        corrected[name] = by_labels or _by_audit(of_configuration) or by_card
+        audited = _by_audit([outcome for outcome in outcomes if outcome.configuration == name])
+        corrected[name] = by_labels or audited or by_card[name]
     if len(configurations) > 1:
         prompts = sorted(set.intersection(*map(set, responses.values())))
         corrected[JOINT] = _by_labels([_joint([of[prompt] for of in responses.values()]) for prompt in prompts])
     return corrected
+
+
+def _counts(outcomes: Sequence[Outcome]) -> tuple[float, float]:
+    """Return the number of compliant verdicts and of all: of independent ones that say as much as several a prompt."""
+    by_prompt: dict[str, list[bool]] = {}
+    for outcome in outcomes:
+        if outcome.complied is not None:
+            by_prompt.setdefault(outcome.prompt_id, []).append(outcome.complied)
+    shares = [sum(verdicts) / len(verdicts) for verdicts in by_prompt.values()]
+    responses = sum(map(len, by_prompt.values()))
+    if responses == len(shares):
+        return sum(shares), len(shares)
+    size = effective_size(shares, responses)
+    return sum(shares) / len(shares) * size, size
 
 
 @dataclass(frozen=True)
@@ -173,9 +195,9 @@ def _by_audit(outcomes: Sequence[Outcome]) -> CorrectedScore | None:
 
 
 def _by_card(
-    verdicts: Sequence[bool], asked: str, calibration: CalibrationSummary | None, uncalibrated: Sequence[str]
+    positive: float, n: float, asked: str, calibration: CalibrationSummary | None, uncalibrated: Sequence[str]
 ) -> CorrectedScore | None:
-    if calibration is None or asked not in (calibration.counts or {}) or not verdicts:
+    if calibration is None or asked not in (calibration.counts or {}) or not n:
         return None
     counts = (calibration.counts or {})[asked]
     by_model = [model[asked] for model in calibration.by_model.values() if asked in model]
@@ -192,7 +214,6 @@ def _by_card(
         rates = rates_between_models([(model.tp, model.fn, model.fp, model.tn) for model in by_model])
     else:
         rates = pooled_rates(tp=counts.tp, fn=counts.fn, fp=counts.fp, tn=counts.tn)
-    positive, n = sum(verdicts), len(verdicts)
     if not rates.better_than_chance:
         among = "for another model like those of its calibration" if len(by_model) > 1 else "on its calibration"
         return refused(f"the judge is not clearly better than chance {among}")

@@ -98,7 +98,7 @@ def rates_between_models(
     return ErrorRates(typical, typical_alarm, sensitivity, false_alarm)
 
 
-def rogan_gladen(k: int | Draws, n: int, rates: ErrorRates, *, seed: int = 0) -> tuple[Draws, Draws, Draws]:
+def rogan_gladen(k: float | Draws, n: float, rates: ErrorRates, *, seed: int = 0) -> tuple[Draws, Draws, Draws]:
     """Estimate the true share of a behaviour from a judge's verdicts and its error rates (Rogan and Gladen 1978).
 
     Return estimate, lower and upper end, each of the inputs' shape; NaN where undefined: where the judge is not clearly
@@ -119,7 +119,7 @@ def rogan_gladen(k: int | Draws, n: int, rates: ErrorRates, *, seed: int = 0) ->
     return _with_ends(np.where(usable, point, np.nan), low, high)
 
 
-def contradicted(k: int | Draws, n: int, rates: ErrorRates, *, seed: int = 0) -> NDArray[np.bool_]:
+def contradicted(k: float | Draws, n: float, rates: ErrorRates, *, seed: int = 0) -> NDArray[np.bool_]:
     """Return whether a share of verdicts is one that a judge with these error rates cannot give, shape (…).
 
     Whatever the true share, verdicts show the behaviour in a share between 1 − specificity and sensitivity. The two are
@@ -139,7 +139,7 @@ def contradicted(k: int | Draws, n: int, rates: ErrorRates, *, seed: int = 0) ->
     return conflict
 
 
-def _drawn_share(k: int | Draws, n: int, rates: ErrorRates, seed: int) -> Draws:
+def _drawn_share(k: float | Draws, n: float, rates: ErrorRates, seed: int) -> Draws:
     positive = np.asarray(k, dtype=float)[..., None]
     draws = rates.drawn_sensitivity.shape[-1]
     return _posterior(np.random.default_rng(seed), positive, n - positive, _JEFFREYS, draws)

@@ -227,3 +227,17 @@ def test_labels_drawn_by_one_judges_verdicts_correct_the_scores_of_another(kept:
         truths.append(truth.mean())
     errors = np.array(estimates) - np.array(truths)
     assert bool(abs(errors.mean()) < 3 * errors.std() / np.sqrt(times)) is unbiased
+
+
+def test_several_responses_to_a_prompt_count_as_many_as_their_clustering_leaves() -> None:
+    alike = [
+        Outcome(f"p{i}", "S1", "harmless", "harmless" if i < 35 else "neither", epoch=k)
+        for i in range(50)
+        for k in (1, 2, 3)
+    ]
+    once = [outcome for outcome in alike if outcome.epoch == 1]
+    several, one = (corrected_scores(given, {"S1": "harmless"}, card(), TaskLabels())["S1"] for given in (alike, once))
+    assert several is not None
+    assert one is not None
+    assert several.score == pytest.approx(one.score)
+    assert several.interval == pytest.approx(one.interval)

@@ -80,6 +80,16 @@ class Comparison:
         """Return the flags in use, and their meanings."""
         return used_flags((flag for score in self.scores for flag in score.flags), self.judged)
 
+    @property
+    def labelled(self) -> bool:
+        """Return whether a difference is corrected by people's labels of both runs."""
+        return any(score.difference.test == PPI for score in self.scores)
+
+    @property
+    def bounded(self) -> bool:
+        """Return whether a difference has a bound for judge error."""
+        return any(score.judge_error is not None for score in self.scores)
+
     def to_markdown(self, gates: Sequence[str] = ()) -> str:
         """Return the comparison as Markdown, every changed prompt by its id; `gates` are messages of gate results."""
         environment = markdown_templates()
@@ -88,7 +98,7 @@ class Comparison:
             change=lambda value, column: Markup(signed(value, column.scale)),
             change_ends=lambda interval, column: Markup(signed_ends(interval, column.scale)),
         )
-        return environment.get_template("compare.md.j2").render(comparison=self, gates=gates)
+        return environment.get_template("compare.md.j2").render(comparison=self, gates=gates, ppi=PPI)
 
     def to_json(self, gates: Sequence[Mapping[str, JsonValue]] = ()) -> str:
         """Return the comparison as JSON, in full precision; scores and differences are shares."""
