@@ -177,7 +177,7 @@ class ComplianceTask(Content):
         chosen = wordings.get(wording) or wordings.get(self.wording) or next(iter(wordings.values()))
         return chosen.system
 
-    def configuration_of(self, system: str, row: Mapping[str, str] | None = None) -> str | None:
+    def configuration_of(self, system: str, row: Mapping[str, str] | None = None, *, unseen: bool = True) -> str | None:
         """Return the configuration that a system prompt belongs to, or None if there is none or more than one.
 
         Compares with every wording and paraphrase, ignoring differences in whitespace.
@@ -185,14 +185,16 @@ class ComplianceTask(Content):
         Args:
             system: The system prompt.
             row: Columns of the prompt's row, to compare with the personas in `system_column` as well.
+            unseen: Compare with the task's unseen wordings as well.
         """
         text = _folded(system)
-        matches = [name for name in self.configurations if text in self._system_prompts(name, row or {})]
+        matches = [name for name in self.configurations if text in self._system_prompts(name, row or {}, unseen)]
         return matches[0] if len(matches) == 1 else None
 
-    def _system_prompts(self, name: str, row: Mapping[str, str]) -> set[str]:
+    def _system_prompts(self, name: str, row: Mapping[str, str], unseen: bool) -> set[str]:
         configuration = self.configurations[name]
-        texts = [wording.system for wording in configuration.wordings.values()] + configuration.paraphrases
+        wordings = [w.system for key, w in configuration.wordings.items() if unseen or key not in self.unseen_wordings]
+        texts = [*wordings, *configuration.paraphrases]
         column = configuration.system_column
         if column is not None and column in row:
             texts.append(row[column])

@@ -20,6 +20,7 @@ from cst_bench.reporting.leaderboard.markdown import column_groups
 from cst_bench.reporting.run_report import make_run_report
 from cst_bench.reporting.score_cells import Cell, Column, ScoreTable, TableRow
 from cst_bench.reporting.stored_run import StoredRun
+from cst_bench.statistics.labelled_pairs import PPI
 from cst_bench.statistics.paired import LEVEL
 
 _WIDTH, _MODEL = 80, 16
@@ -175,9 +176,23 @@ def comparison_table(comparison: Comparison) -> RenderableType:
         "[dim]bold: p below 0.05 after Holm's correction; +/−: prompts gained and lost; shows: smallest true "
         "difference that this n shows in 4 of 5 comparisons; capabilities in %[/dim]"
     )
+    parts.append(f"[dim]{plain(_judge_error(comparison))}[/dim]")
     if comparison.missing:
         parts.append(f"[dim]not compared: {plain(', '.join(comparison.missing))}[/dim]")
     return Group(*parts)
+
+
+def _judge_error(comparison: Comparison) -> str:
+    """Return how far differences include judge error: corrected by labels, bounded by a card, or not at all."""
+    labelled = [score.column.title for score in comparison.scores if score.difference.test == PPI]
+    by_labels = f"{', '.join(labelled)}: by people's labels of both runs; the others are "
+    bounds = [
+        f"{score.column.title} {signed_ends(score.judge_error, score.column.scale).replace(' to ', ' … ')}"
+        for score in comparison.scores
+        if score.judge_error is not None
+    ]
+    allowed = f"; judge error by its card's rates allows {', '.join(bounds)}" if bounds else ""
+    return f"{by_labels if labelled else 'intervals are '}of the judge's verdicts{allowed}"
 
 
 def _comparison_line(score: ComparedScore) -> list[str]:

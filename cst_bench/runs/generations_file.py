@@ -51,6 +51,8 @@ class ScoredGeneration:
 def find_task(file: Path, rows: Sequence[Row], columns: Columns) -> tuple[ComplianceTask, Path]:
     """Return the only task whose wordings include all system prompts of a file, with the path of the task file.
 
+    The unseen wordings of a task, which may be published ones of another, count only if no task has them otherwise.
+
     Raises:
         UserError: the file has no system prompts, or no task or several have them.
     """
@@ -59,7 +61,8 @@ def find_task(file: Path, rows: Sequence[Row], columns: Columns) -> tuple[Compli
         raise UserError(f"{file}: it has no system prompts to recognize the task by: give --task")
     systems = {text_column(row, column) for row in rows}
     tasks = [load_task(name) for name in content.names(FOLDER)]
-    fitting = [(task, path) for task, path in tasks if all(task.configuration_of(system) for system in systems)]
+    fitting = [found for found in tasks if all(found[0].configuration_of(text, unseen=False) for text in systems)]
+    fitting = fitting or [found for found in tasks if all(found[0].configuration_of(text) for text in systems)]
     if len(fitting) == 1:
         return fitting[0]
     if fitting:

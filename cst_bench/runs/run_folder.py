@@ -19,7 +19,7 @@ from cst_bench.record import (
     RunSettings,
     Status,
 )
-from cst_bench.workfolder import require_empty, require_same_settings
+from cst_bench.workfolder import read_manifest, require_empty, require_same_settings
 
 PACKAGES = ("cst-bench", "inspect-ai", "lm-eval", "peft", "torch", "transformers")
 """Packages whose versions decide results."""
@@ -91,11 +91,7 @@ class RunFolder:
         )
         earlier = self.manifest.earlier_judges
         self.manifest = self.manifest.model_copy(
-            update={
-                "settings": settings,
-                "settings_sha256": digest(settings.as_json()),
-                "earlier_judges": (*earlier, replaced) if replaced else earlier,
-            }
+            update={"settings": settings, "earlier_judges": (*earlier, replaced) if replaced else earlier}
         )
         compliance = dict(self.manifest.status.compliance)
         for name in judges:
@@ -103,7 +99,9 @@ class RunFolder:
         self._set_status(run="running", compliance=compliance)
 
     def save(self) -> None:
-        """Write the manifest."""
+        """Write the manifest, with the hash of its settings as this version writes them."""
+        digested = digest(self.settings.as_json())
+        self.manifest = self.manifest.model_copy(update={"settings_sha256": digested})
         self.manifest.write(self.path)
 
     def _set_status(self, **changes: Any) -> None:
@@ -127,6 +125,9 @@ def open_folder(path: Path, settings: RunSettings) -> RunFolder:
     wanted = settings.as_json()
     if manifest.settings_sha256 != digest(wanted):
         require_same_settings(path, manifest.settings.as_json(), wanted, "a run")
+        stored = read_manifest(path / Manifest.FILE_NAME)["settings"]
+        if digest(stored) == manifest.settings_sha256:  # of a version that had fewer settings
+            return RunFolder(path, manifest)
         raise UserError(
             f"{path} holds a run with other settings (its manifest was edited by hand): "
             "give another folder with --out, or delete this one"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import re
@@ -18,14 +19,15 @@ from statsmodels.stats.multitest import multipletests
 
 from cst_bench.cli.compare import EPILOG
 from cst_bench.errors import UserError
+from cst_bench.record import ConfigurationLabels, ConfusionCounts
 from cst_bench.reporting.comparison.comparison import Comparison, compare_runs
 from cst_bench.reporting.comparison.gates import OPERATORS, QUANTITIES, GateCondition, judge_gate, parse_gate
 from cst_bench.reporting.comparison.junit import junit_xml
-from cst_bench.reporting.stored_run import read_run
+from cst_bench.reporting.stored_run import StoredRun, read_run
 from cst_bench.reporting.terminal import comparison_table
 from cst_bench.runs.external import ScoreOptions, score_file
 from cst_bench.statistics.power import detectable, detectable_share
-from tests.reporting.stored_runs import CAPABILITIES, judge, make_run
+from tests.reporting.stored_runs import CAPABILITIES, calibration, judge, make_run
 
 BASE = {"S1": 0.7, "S0": 0.85, "S_RP": 0.8, "S_A": 0.95}
 WORSE = {"S1": 0.95, "S0": 0.1, "S_RP": 0.8, "S_A": 0.95}
@@ -69,6 +71,64 @@ def test_the_smallest_difference_that_can_be_shown_is_beside_each_score(tmp_path
     line = next(line for line in shown.getvalue().splitlines() if line.split()[:1] == ["S0"])
     assert line.split()[-1] == f"{s0['detectable']:.2f}"
     assert "smallest true difference" in shown.getvalue()
+
+
+def with_labels(run: StoredRun, wrong: float) -> StoredRun:
+    """Return a run whose S0 responses are labelled; a share `wrong` of those that are judged to comply does not."""
+    complied = run.complied("harmful_behaviors", "S0")
+    right = [prompt for prompt, value in complied.items() if value]
+    flipped = set(right[: round(wrong * len(right))])
+    shown = {prompt: bool(value) and prompt not in flipped for prompt, value in complied.items()}
+    labels = {"harmful_behaviors": {"S0": ConfigurationLabels(shown=dict(shown))}}
+    return dataclasses.replace(run, outcomes=run.outcomes.model_copy(update={"labels": labels}))
+
+
+def test_labels_of_both_runs_correct_the_difference_and_what_follows_from_it(tmp_path: Path) -> None:
+    runs = [
+        read_run(make_run(tmp_path / name, name, {**BASE, "S0": rate}, prompts=60))
+        for name, rate in (("base", 0.8), ("run", 0.8))
+    ]
+    base, run = with_labels(runs[0], 0.0), with_labels(runs[1], 0.5)
+    by_verdicts = compare_runs(*runs)
+    by_labels = compare_runs(base, run)
+    s0 = next(score for score in by_labels.scores if score.column.title == "S0")
+    assert s0.difference.test == "PPI++"
+    assert s0.difference.difference == pytest.approx(-0.4, abs=0.01)
+    assert judge_gate(parse_gate("S0.high < 0"), by_labels).failed
+    assert not judge_gate(parse_gate("S0.high < 0"), by_verdicts).failed
+    assert s0.judge_error is None
+    assert "corrected for judge error by these labels" in by_labels.to_markdown()
+    assert "do not include judge error" in by_verdicts.to_markdown()
+    shown = io.StringIO()
+    Console(file=shown, width=80).print(comparison_table(by_labels))
+    assert "S0: by people's labels of both runs" in " ".join(shown.getvalue().split())
+    one_sided = compare_runs(base, runs[1])
+    assert next(score for score in one_sided.scores if score.column.title == "S0").difference.test != "PPI++"
+
+
+def test_a_card_bounds_what_judge_error_may_do(tmp_path: Path) -> None:
+    counts = dict.fromkeys(("harmless", "uncensored"), ConfusionCounts(tp=95, fn=5, fp=5, tn=95))
+    card = calibration().model_copy(update={"counts": counts})
+    cards = {"harmful_behaviors": card}
+    found = compare_runs(
+        *(
+            read_run(make_run(tmp_path / name, name, {**BASE, "S0": rate}, calibrations=cards))
+            for name, rate in (("base", 0.85), ("run", 0.1))
+        )
+    )
+    s0 = next(score for score in found.scores if score.column.title == "S0")
+    assert s0.judge_error is not None
+    assert s0.judge_error[0] < -0.75 < s0.judge_error[1] < 0
+    assert json.loads(found.to_json())["scores"][s0.column.key]["judge_error"] == list(s0.judge_error)
+    assert "| Judge error |" in found.to_markdown()
+    made = card.model_copy(update={"by": ("by construction",)})
+    unknown = compare_runs(
+        *(
+            read_run(make_run(tmp_path / f"{name}2", name, BASE, calibrations={"harmful_behaviors": made}))
+            for name in ("base", "run")
+        )
+    )
+    assert not unknown.bounded
 
 
 def test_gates_in_help_and_errors_hold_their_error_rate() -> None:

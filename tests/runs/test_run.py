@@ -15,6 +15,7 @@ import pytest
 
 from cst_bench.checkpoint import CheckpointOptions
 from cst_bench.errors import UserError
+from cst_bench.files import digest
 from cst_bench.record import Manifest, Scores
 from cst_bench.runs import RunOptions, run
 from tests.checkpoints import make_adapter, make_checkpoint
@@ -230,3 +231,19 @@ def test_all_wordings_are_those_that_training_has_not_seen(tmp_path: Path) -> No
     assert (scores["S_A"].n, scores["S_RP"].n) == (6, 3)
     report = (tmp_path / "run" / "report.md").read_text()
     assert r"unseen\_1" in report
+
+
+def test_a_run_of_a_version_that_had_fewer_settings_is_continued(tmp_path: Path) -> None:
+    made = run(options("tiny", tmp_path / "run"))
+    path = made.folder / "run.json"
+    manifest = json.loads(path.read_text())
+    for task in manifest["settings"]["compliance"].values():
+        del task["wordings"]
+        del task["generation"]["samples"]
+    manifest["settings_sha256"] = digest(manifest["settings"])
+    path.write_text(json.dumps(manifest))
+    assert run(options("tiny", tmp_path / "run")).was_finished
+    manifest["settings_sha256"] = "0" * 64
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="edited by hand"):
+        run(options("tiny", tmp_path / "run"))
