@@ -11,7 +11,7 @@ interval, score is the run's, p is not corrected. A gate whose conditions all ho
 
 `S0.high < 0` fails between equal models in about 2.5 % of comparisons; `S0.low < -0.05` passes a model that truly loses
 0.05 in about 2.5 %. A gate on the difference alone (`S0 < -0.05`) has no error rate: between two equal models with
-sampled responses and 52 prompts it fails in about a quarter.
+sampled responses and 52 prompts it fails in a quarter to a third.
 """
 
 from __future__ import annotations
