@@ -74,7 +74,7 @@ def command(
     """Reproduce the paper's results: preference pairs, DPO and CST, runs, Tables I to III."""
     from cst_bench.cli.console import ConsoleProgress, make_console, print_file, print_line, quiet_libraries
     from cst_bench.reporting.terminal import score_tables
-    from cst_bench.reproduce import ReproduceOptions, flags_in, reproduce
+    from cst_bench.reproduce import ReproduceOptions, reproduce
 
     quiet_libraries()
     judging = _judge_arguments(judge, judge_options)
@@ -92,7 +92,7 @@ def command(
     if as_json:
         print_file(result.folder / "tables.json")
         return
-    make_console().print(score_tables(result.tables, flags_in(result.tables)))
+    make_console().print(score_tables(result.tables, result.flags))
     print_line(f"Report: {result.folder / 'report.md'}")
 
 

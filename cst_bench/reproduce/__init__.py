@@ -1,7 +1,6 @@
 """The paper's chain from end to end: self-critique, pairs, DPO and CST, runs, and tables beside the published ones."""
 
 from cst_bench.reproduce.chain import ReproduceOptions, ReproduceResult, reproduce
-from cst_bench.reproduce.paper_tables import flags_in
 from cst_bench.reproduce.steps import Reproduction, load_reproduction
 
-__all__ = ["ReproduceOptions", "ReproduceResult", "Reproduction", "flags_in", "load_reproduction", "reproduce"]
+__all__ = ["ReproduceOptions", "ReproduceResult", "Reproduction", "load_reproduction", "reproduce"]

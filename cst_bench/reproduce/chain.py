@@ -56,6 +56,8 @@ class ReproduceResult:
 
     folder: Path
     tables: Sequence[ScoreTable]
+    flags: Mapping[str, str]
+    """Flags of the tables, and their meanings."""
     was_finished: bool
 
 
@@ -98,9 +100,11 @@ def reproduce(options: ReproduceOptions, progress: Progress | None = None) -> Re
                     write_json(folder / MANIFEST, manifest)
 
             run_steps(todo, folder / "logs", workers=options.workers, done=done)
-        tables = make_tables(plan, _runs(plan, folder))
-        _write(folder, plan, tables, options.limit)
-    return ReproduceResult(folder, tables, not left)
+        runs = _runs(plan, folder)
+        tables = make_tables(plan, runs)
+        flags = flags_in(tables, runs)
+        _write(folder, plan, tables, flags, options.limit)
+    return ReproduceResult(folder, tables, flags, not left)
 
 
 def _runs(plan: Reproduction, folder: Path) -> dict[RunKey, list[StoredRun]]:
@@ -116,18 +120,24 @@ def _runs(plan: Reproduction, folder: Path) -> dict[RunKey, list[StoredRun]]:
     return runs
 
 
-def _write(folder: Path, plan: Reproduction, tables: Sequence[ScoreTable], limit: int | None) -> None:
+def _write(
+    folder: Path, plan: Reproduction, tables: Sequence[ScoreTable], flags: Mapping[str, str], limit: int | None
+) -> None:
     write_json(folder / "tables.json", {"schema": TABLES_SCHEMA, "tables": [table_as_json(table) for table in tables]})
     cards = {
         (model, task): json.loads((folder / "pairs" / model / task / "critique.json").read_text(encoding="utf-8"))
         for model in plan.models
         for task in dict.fromkeys(task for data in plan.sets.values() for task in data.pairs)
     }
-    write_text(folder / "report.md", report_text(plan, tables, cards, limit))
+    write_text(folder / "report.md", report_text(plan, tables, flags, cards, limit))
 
 
 def report_text(
-    plan: Reproduction, tables: Sequence[ScoreTable], cards: Mapping[tuple[str, str], Any], limit: int | None
+    plan: Reproduction,
+    tables: Sequence[ScoreTable],
+    flags: Mapping[str, str],
+    cards: Mapping[tuple[str, str], Any],
+    limit: int | None,
 ) -> str:
     """Return the report of a reproduction; `cards` are (model, task) → the content of its `critique.json`."""
     environment = markdown_templates()
@@ -137,7 +147,7 @@ def report_text(
         tables=tables,
         has_published=any(table.has_published for table in tables),
         cards=cards,
-        flags=flags_in(tables),
+        flags=flags,
         limit=limit,
         min_seeds=MIN_SEEDS,
     )

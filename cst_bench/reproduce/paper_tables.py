@@ -27,11 +27,10 @@ def make_tables(plan: Reproduction, runs: Mapping[RunKey, Sequence[StoredRun]]) 
     return [_table(plan, form, runs) for form in plan.tables]
 
 
-def flags_in(tables: Sequence[ScoreTable]) -> dict[str, str]:
-    """Return the flags of tables, and their meanings."""
-    return used_flags(
-        flag for table in tables for row in table.rows for cell in row.cells.values() for flag in cell.flags
-    )
+def flags_in(tables: Sequence[ScoreTable], runs: Mapping[RunKey, Sequence[StoredRun]]) -> dict[str, str]:
+    """Return the flags of tables, and their meanings, with the reasons in the runs."""
+    flags = (flag for table in tables for row in table.rows for cell in row.cells.values() for flag in cell.flags)
+    return used_flags(flags, (run.scores for of_key in runs.values() for run in of_key))
 
 
 def _table(plan: Reproduction, form: TableForm, runs: Mapping[RunKey, Sequence[StoredRun]]) -> ScoreTable:

@@ -57,7 +57,7 @@ def test_runs_that_differ_in_the_seed_alone_are_one_line(tmp_path: Path) -> None
     runs = [trained(tmp_path, seed) for seed in (2, 0, 1)]
     first, method = rows_of(base, *runs)
     assert (first.runs, list(first.seeds)) == (1, [])
-    assert (method.title, method.label, method.runs) == ("+ CST, 3 seeds", "cst-0 and 2 more seeds", 3)
+    assert (method.title, method.label, method.runs) == ("+ CST, 3 seeds", "cst, 3 seeds", 3)
     assert [(seed.seed, seed.label) for seed in method.seeds] == [(0, "cst-0"), (1, "cst-1"), (2, "cst-2")]
     s0 = method.cells["harmful_behaviors/S0"]
     assert [seed.cells["harmful_behaviors/S0"].score for seed in method.seeds] == pytest.approx([0.9, 0.8, 0.7])
@@ -68,7 +68,7 @@ def test_runs_that_differ_in_the_seed_alone_are_one_line(tmp_path: Path) -> None
     assert s0.difference.difference == pytest.approx(0.8 - 0.85)
     assert (s0.difference.interval, s0.difference.p) == (None, None)
     (alone,) = rows_of(*runs)
-    assert alone.title == "cst-0 and 2 more seeds"
+    assert alone.title == "cst, 3 seeds"
 
 
 def test_what_differs_in_more_than_the_seed_stays_apart(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_the_range_is_named_and_every_seed_listed_in_every_format(board: Leaderb
     (row,) = [
         row
         for row in csv.DictReader(io.StringIO(csv_report(board)))
-        if (row["model"], row["column"]) == ("cst-0 and 2 more seeds", "S0")
+        if (row["model"], row["column"]) == ("cst, 3 seeds", "S0")
     ]
     assert [float(row[name]) for name in ("seeds", "seed_low", "seed_high")] == pytest.approx([3, 0.7, 0.9])
     assert row["low"] == row["p"] == ""

@@ -25,9 +25,9 @@ from cst_bench.files import prompt_hash
 from cst_bench.reporting import StoredRun, read_run
 from cst_bench.reporting.score_cells import Cell, ScoreTable
 from cst_bench.reporting.terminal import score_tables
-from cst_bench.reproduce import ReproduceOptions, flags_in, load_reproduction, reproduce
+from cst_bench.reproduce import ReproduceOptions, load_reproduction, reproduce
 from cst_bench.reproduce.chain import report_text, table_as_json
-from cst_bench.reproduce.paper_tables import make_tables
+from cst_bench.reproduce.paper_tables import flags_in, make_tables
 from cst_bench.reproduce.steps import Step, steps
 from cst_bench.reproduce.workers import StepFailed, run_steps
 from cst_bench.table_files import read_any
@@ -155,7 +155,7 @@ def test_flags_of_a_run_are_in_the_tables(tmp_path: Path) -> None:
     assert [cell.flags for cell in cells_of(table, 0)] == [(), (), ()]
     assert [cell.flags for cell in cells_of(table, 2)] == [("unscored",), (), ("unscored",)]
     shown = io.StringIO()
-    Console(file=shown, width=80).print(score_tables([table], flags_in([table])))
+    Console(file=shown, width=80).print(score_tables([table], flags_in([table], runs)))
     assert shown.getvalue().count("(x)") == 3  # two scores and the flag's meaning
     assert "(x) unscored: more than 2%" in shown.getvalue()
 
@@ -237,7 +237,7 @@ def test_the_report_and_its_figures_name_every_seed(tmp_path: Path) -> None:
     assert dpo["ranges"][1] == [0.0, 0.2]
     assert dpo["intervals"] == [None, None, None]
     assert dpo["differences"][1]["difference"] == pytest.approx(-0.7)
-    text = report_text(plan, [table], {}, None)
+    text = report_text(plan, [table], {}, {}, None)
     assert "| + DPO | 1 | 0.80 | 0.10 | 0.45 |" in text
     assert "0.00–0.20, range of 3 seeds" in text
     assert "too few for an interval or a test" in text

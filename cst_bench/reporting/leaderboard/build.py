@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import string
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -201,9 +203,12 @@ def _seed(run: StoredRun) -> int:
 
 
 def _label(members: Sequence[StoredRun], titles: Mapping[int, str]) -> str:
-    """Return the name of a run, or of a method's runs."""
-    more = len(members) - 1
-    return titles[id(members[0])] + (f" and {more} more seed{'s' if more > 1 else ''}" if more else "")
+    """Return the name of a run, or what the names of a method's runs have in common, and their number."""
+    names = [titles[id(run)] for run in members]
+    if len(names) == 1:
+        return names[0]
+    common = os.path.commonprefix(names).rstrip(string.digits).rstrip("-_./ ")
+    return f"{common or names[0]}, {len(names)} seeds"
 
 
 def _under_base(members: Sequence[StoredRun], group: Sequence[tuple[StoredRun, ...]], titles: Mapping[int, str]) -> str:
