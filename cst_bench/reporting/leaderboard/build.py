@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import string
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import takewhile
 
 from cst_bench.files import digest
 from cst_bench.reporting.comparable import common_tasks, differing, differing_tasks
@@ -207,7 +207,8 @@ def _label(members: Sequence[StoredRun], titles: Mapping[int, str]) -> str:
     names = [titles[id(run)] for run in members]
     if len(names) == 1:
         return names[0]
-    common = os.path.commonprefix(names).rstrip(string.digits).rstrip("-_./ ")
+    characters = takewhile(lambda at: len(set(at)) == 1, zip(*names, strict=False))
+    common = "".join(first for first, *_ in characters).rstrip(string.digits).rstrip("-_./ ")
     return f"{common or names[0]}, {len(names)} seeds"
 
 
