@@ -130,7 +130,7 @@ def test_an_inspect_model_refuses_the_options_that_its_provider_would_not_get(na
 
 
 def test_all_options_that_do_not_apply_are_named_in_one_message() -> None:
-    with pytest.raises(UserError, match="^--dtype, --system-as: not possible") as raised:
+    with pytest.raises(UserError, match=r"^--dtype, --system-as: not possible") as raised:
         EvaluatedModel(CheckpointOptions("google/gemma", dtype="float16", system_as="user-prefix"), Silent())
     assert str(raised.value).endswith("for the Hub checkpoint of that name use hf/google/gemma")
 

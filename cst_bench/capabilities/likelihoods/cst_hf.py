@@ -55,8 +55,7 @@ class CstHFLM(HFLM):  # type: ignore[misc]
             kwargs: As for `hf`.
         """
         super().__init__(pretrained, *args, **kwargs)
-        if self.softmax_dtype is None:
-            self.softmax_dtype = torch.promote_types(self.model.dtype, torch.float32)
+        self.softmax_dtype = self.softmax_dtype or torch.promote_types(self.model.dtype, torch.float32)
         self.fallback_reason: str | None = None
         """Reason why requests were left to stock; None if none were."""
         self._token_budget = token_budget

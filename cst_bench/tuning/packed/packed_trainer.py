@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 _PER_TOKEN = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
 """Per-token results of TRL's fused head, in the order of `TargetLogProbs`."""
 _COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""Type of the hidden states under each kind of mixed precision."""
 _CHECKED = 2
 """Rows computed both ways at the start: the longest ones, since a sliding window changes nothing in short ones."""
 
@@ -128,20 +130,35 @@ class PackedDPOTrainer(TokenizedDPOTrainer):
             for prompt, chosen, rejected in zip(*(dataset[name] for name in _COLUMNS), strict=True)
         ]
         longest = sorted(range(len(lengths)), key=lambda index: -lengths[index])[:_CHECKED]
-        batch = self._prepare_inputs(self._packing_collator()([dataset[index] for index in longest]))
+        rows = [dataset[index] for index in longest]
+        batch = self._prepare_inputs(self._packing_collator()(rows))
         pack: PairPack = batch["cst_pack"]
         try:
-            ours = torch.stack(self.compute_ref_log_probs(model, batch))
+            ours = self._token_log_probs(model, batch)
         except UnsupportedAttentionError as error:
             raise CannotPack(str(error)) from None
         layers = layer_count(model)
         if pack.calls != layers:
             raise CannotPack(f"{pack.calls} of its {layers} layers call the registered attention")
-        padded = {name: value for name, value in batch.items() if name != "cst_pack"}
-        theirs = torch.stack(self.compute_ref_log_probs(model, padded))
-        reason = difference(ours, theirs, tokens=len(pack.targets), dtype=base_model(model).dtype)
+        theirs = self._token_log_probs(model, {**batch, "cst_pack": None})
+        pairs = [self._prepare_inputs({**self._packing_collator()([row]), "cst_pack": None}) for row in rows]
+        chosen, rejected = zip(*(self._token_log_probs(model, pair) for pair in pairs), strict=True)
+        dtype = _AUTOCAST.get(self.accelerator.mixed_precision, base_model(model).dtype)
+        reason = difference(ours, theirs, (*chosen, *rejected), dtype)
         if reason is not None:
             raise CannotPack(reason)
+
+    def _token_log_probs(self, model: PreTrainedModel, batch: dict[str, Any]) -> list[torch.Tensor]:
+        """Compute the log-probabilities [tokens] of each sequence's response, as TRL does for the reference."""
+        outputs: list[FusedCausalLMOutput] = []
+
+        def forward(**options: Any) -> FusedCausalLMOutput:
+            outputs.append(model(**options))
+            return outputs[-1]
+
+        self.compute_ref_log_probs(forward, batch)
+        in_response = batch["completion_mask"][:, 1:].bool()
+        return [values[mask] for values, mask in zip(outputs[0].log_probs, in_response, strict=True)]
 
 
 def pack_forward(model: PreTrainedModel) -> None:

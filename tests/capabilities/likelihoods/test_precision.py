@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def score(model: PreTrainedModel, requests: list[Request], **rest: object) -> tuple[CstHFLM, list[Scored]]:
+def score(model: PreTrainedModel, requests: list[Request], **rest: Any) -> tuple[CstHFLM, list[Scored]]:
     lm = CstHFLM(model, tokenizer=family_tokenizer("llama"), max_length=100, batch_size=4, **rest)
     return lm, lm._loglikelihood_tokens(requests, disable_tqdm=True)
 
