@@ -16,6 +16,7 @@ from cst_bench.checkpoint.chat import Chat
 from cst_bench.checkpoint.checkpoint_files import CheckpointFiles
 from cst_bench.checkpoint.inspection import empty_cache
 from cst_bench.checkpoint.loading import placement
+from cst_bench.checkpoint.model_class import auto_class
 from cst_bench.errors import UserError
 from cst_bench.tuning.dataset import TokenizedRows
 from cst_bench.tuning.recipe import Options, Recipe
@@ -125,7 +126,7 @@ def _load(recipe: Recipe, files: CheckpointFiles, chat: Chat) -> PreTrainedModel
 
 def _load_quantized(quantization: Options, files: CheckpointFiles) -> PreTrainedModel:
     import torch
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers import BitsAndBytesConfig
 
     device, dtype = placement(files.options)
     if find_spec("bitsandbytes") is None:
@@ -138,14 +139,15 @@ def _load_quantized(quantization: Options, files: CheckpointFiles) -> PreTrained
         if isinstance(options.get(name), str):
             options[name] = getattr(torch, options[name], options[name])
     try:
-        return AutoModelForCausalLM.from_pretrained(
+        model = auto_class(files.folder, trust_remote_code=files.options.trust_remote_code).from_pretrained(
             files.folder,
             quantization_config=BitsAndBytesConfig(**options),
             dtype=dtype,
             device_map={"": device},
             use_safetensors=True,
             trust_remote_code=files.options.trust_remote_code,
-        ).eval()
+        )
+        return model.eval()
     except (ValueError, RuntimeError, ImportError) as error:
         raise UserError(f"{files.folder}: could not load it quantized: {_line(error)}") from error
 
