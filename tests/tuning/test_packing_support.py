@@ -14,6 +14,7 @@ from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu
 from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOConfig
 
@@ -21,7 +22,7 @@ from cst_bench.tuning import TrainOptions, train
 from cst_bench.tuning import trainer as making
 from cst_bench.tuning.packed import PackedDPOTrainer, unsupported
 from cst_bench.tuning.packed.packing_support import difference
-from tests.checkpoints import make_checkpoint, make_model
+from tests.checkpoints import family_tokenizer, make_checkpoint, make_model
 from tests.tuning.conftest import write_recipe, write_rows
 from tests.tuning.test_equality import make_rows
 
@@ -97,21 +98,38 @@ def test_falling_back_holds_one_model_at_a_time(tmp_path: Path, llama: Path, mon
     assert alive == [[], []]
 
 
-@pytest.mark.parametrize("architecture", ["llama", "mistral"])
+@pytest.mark.parametrize("architecture", ["llama", "mistral", "gpt_neox"])
+@pytest.mark.parametrize("equal", [True, False], ids=["equal lengths", "other lengths"])
 @pytest.mark.parametrize(
     ("dtype", "options"),
     [(torch.bfloat16, {"bf16": False}), (torch.float32, {"bf16": True})],
     ids=["bf16 weights", "bf16 autocast"],
 )
 def test_models_in_bf16_pass_the_check(
-    architecture: str, dtype: torch.dtype, options: dict[str, Any], tmp_path: Path
+    architecture: str, equal: bool, dtype: torch.dtype, options: dict[str, Any], tmp_path: Path
 ) -> None:
-    folder = make_checkpoint(tmp_path / architecture, architecture)
+    """With equal lengths TRL's batches of one and of several pairs have the same shapes, and so the same rounding."""
+    folder = make_checkpoint(tmp_path / architecture, architecture, num_hidden_layers=12)
+    same = {"prompt_ids": [*range(10, 40)], "chosen_ids": [*range(50, 90)], "rejected_ids": [*range(90, 130)]}
     trainer = PackedDPOTrainer(
         AutoModelForCausalLM.from_pretrained(folder, dtype=dtype),
         args=DPOConfig(str(tmp_path / "work"), use_cpu=True, report_to="none", **options),
-        train_dataset=Dataset.from_list(make_rows(8)),
+        train_dataset=Dataset.from_list([same] * 3 if equal else make_rows(8)),
         processing_class=AutoTokenizer.from_pretrained(folder),
+    )
+    assert trainer._checked
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_the_check_needs_no_more_positions_than_the_model_has(architecture: str, tmp_path: Path) -> None:
+    model = make_model(architecture, max_position_embeddings=40)
+    row = {"prompt_ids": [*range(10, 30)], "chosen_ids": [*range(30, 50)], "rejected_ids": [7]}
+    trainer = PackedDPOTrainer(
+        model,
+        args=DPOConfig(str(tmp_path / "work"), use_cpu=True, bf16=False, report_to="none"),
+        train_dataset=Dataset.from_list([row]),
+        processing_class=family_tokenizer("llama"),
+        peft_config=LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear"),
     )
     assert trainer._checked
 
