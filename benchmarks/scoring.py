@@ -288,8 +288,9 @@ def measure(options: argparse.Namespace, folder: Path) -> Result:
         else random_model(options.shape, writer, options.device)
     )
     sizes: list[int | str] = [1, 8, "auto"] if options.auto else [1, 8]
-    models = {f"hf batch {size}": HFLM(model, tokenizer=tokenizer, batch_size=size) for size in sizes}
-    models[OURS] = CstHFLM(model, tokenizer=tokenizer, batch_size=8)
+    arguments = {"tokenizer": tokenizer, "softmax_dtype": "float32"}
+    models = {f"hf batch {size}": HFLM(model, batch_size=size, **arguments) for size in sizes}
+    models[OURS] = CstHFLM(model, batch_size=8, **arguments)
     for scorer in models.values():  # warms up, and lets ours run its self-check
         scorer._loglikelihood_tokens([(None, [1, 2, 3], [4, 5])], disable_tqdm=True)
     tasks = measure_forward(models, manager, options.repeat, clock)

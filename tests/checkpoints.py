@@ -243,6 +243,68 @@ def make_checkpoint(folder: Path, architecture: str = "llama", *, seed: int = 1,
     return folder
 
 
+_MROPE = {"rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4}}
+IMAGE_TEXT: dict[str, dict[str, Any]] = {
+    "mistral3": {"model_type": "mistral"},
+    "gemma3": {"model_type": "gemma3_text", "sliding_window": 8},
+    "qwen2_5_vl": _MROPE,
+    "llava": {"model_type": "llama"},
+    "llama4": {"num_local_experts": 2, "intermediate_size_mlp": 64},
+    "paligemma": {"model_type": "gemma"},
+    "blip-2": {"model_type": "opt"},
+}
+"""Image-text architectures that `make_image_text_checkpoint` knows → config of the text model, over small defaults."""
+
+
+def make_image_text_checkpoint(
+    folder: Path, architecture: str, *, seed: int = 1, generation_config: bool = True
+) -> Path:
+    """Writes a checkpoint of an image-text model, with one small layer for images, and returns its folder.
+
+    Args:
+        folder: Made if it isn't there.
+        architecture: One of `IMAGE_TEXT`.
+        seed: Of the weights.
+        generation_config: Write generation_config.json, and not only the end token in the text model's config.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig
+
+    family = FAMILIES["llama"]
+    tokenizer = family_tokenizer("llama")
+    ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": 0}
+    text = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "max_position_embeddings": 512,
+        "initializer_range": 0.2,
+        **ids,
+        **IMAGE_TEXT[architecture],
+    }
+    # sizes by their names in the different configs
+    vision = dict.fromkeys(("hidden_size", "embed_dim", "out_hidden_size", "vision_output_dim"), 32)
+    vision |= dict.fromkeys(("num_hidden_layers", "depth"), 1) | dict.fromkeys(("num_attention_heads", "num_heads"), 2)
+    vision |= {"intermediate_size": 64, "head_dim": 16, "image_size": 16, "patch_size": 8}
+    vision |= {"projector_input_dim": 32, "projector_output_dim": 32}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        config = AutoConfig.for_model(architecture, text_config=text, vision_config=vision)
+        model = AutoModelForImageTextToText.from_config(config).eval()
+    with torch.no_grad():
+        model.get_output_embeddings().weight[tokenizer.convert_tokens_to_ids(family.eos)] *= 2
+    model.generation_config = GenerationConfig(**ids)
+    model.save_pretrained(folder)
+    if not generation_config:
+        (folder / "generation_config.json").unlink()
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 def make_thinking_checkpoint(
     folder: Path,
     *,
@@ -295,9 +357,10 @@ def make_adapter(folder: Path, base: Path, *, seed: int = 1, base_name: str | No
     """
     import torch
     from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(base)
+    from cst_bench.checkpoint.model_class import auto_class
+
+    model = auto_class(base, trust_remote_code=False).from_pretrained(base)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         config = LoraConfig(

@@ -1,10 +1,11 @@
 """Capabilities measured with lm-eval's own task definitions and metrics, on a checkpoint that is already loaded."""
 
 from cst_bench.capabilities.capability_task import CapabilityTask, load_capability
-from cst_bench.capabilities.evaluation import evaluate_capability
+from cst_bench.capabilities.evaluation import SOFTMAX_DTYPE, evaluate_capability
 from cst_bench.capabilities.results import CapabilityResult, document_scores, load, save
 
 __all__ = [
+    "SOFTMAX_DTYPE",
     "CapabilityResult",
     "CapabilityTask",
     "document_scores",

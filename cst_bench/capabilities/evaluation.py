@@ -27,6 +27,8 @@ _RANDOM_SEED, _SEED = 0, 1234
 """lm-eval's own default seeds, so that its command line gives the same numbers."""
 _BATCH = 8
 """Batch size of stock `hf`: its `auto` is slower, and picks a size, and so last digits, by the memory in use."""
+SOFTMAX_DTYPE = "float32"
+"""Type of the softmax over the vocabulary, for every model and dtype, scored packed or by stock `hf`."""
 
 Report = Callable[[int, int], None]
 """Receiver of the number of finished log-likelihoods and the total."""
@@ -100,7 +102,7 @@ def _evaluate(
 
 
 def scoring_model(checkpoint: Checkpoint, progress: Report | None = None) -> CstHFLM:
-    """Make the lm-eval model of a loaded checkpoint: `cst-hf`, whose numbers are those of `hf`."""
+    """Make the lm-eval model of a loaded checkpoint: `cst-hf`, with the numbers of `hf` at this softmax dtype."""
     from cst_bench.capabilities.likelihoods import CstHFLM
 
     class Counting(CstHFLM):
@@ -121,6 +123,7 @@ def scoring_model(checkpoint: Checkpoint, progress: Report | None = None) -> Cst
         tokenizer=checkpoint.tokenizer,
         batch_size=checkpoint.options.batch_size or _BATCH,
         max_length=checkpoint.context_length,
+        softmax_dtype=SOFTMAX_DTYPE,
     )
 
 

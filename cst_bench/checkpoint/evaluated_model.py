@@ -9,7 +9,7 @@ from cst_bench.checkpoint.api import api_model
 from cst_bench.checkpoint.checkpoint_files import find_checkpoint
 from cst_bench.checkpoint.gate import require, run_gate
 from cst_bench.checkpoint.loading import load_chat, load_weights, placement
-from cst_bench.checkpoint.options import CheckpointOptions, resolve
+from cst_bench.checkpoint.options import CheckpointOptions, hub_hint, require_applicable, resolve
 from cst_bench.checkpoint.thoughts import DEFAULT_THINK_TOKENS, Thinking, as_think_tokens
 from cst_bench.errors import UserError
 from cst_bench.progress import Progress
@@ -32,11 +32,12 @@ class EvaluatedModel:
         """Find the checkpoint's files; load nothing yet.
 
         Raises:
-            UserError: there is no such checkpoint.
+            UserError: there is no such checkpoint, or an option does not apply to it.
         """
         self._options = options
         self._progress = progress
         self._source = resolve(options.name)
+        require_applicable(options, self._source)
         self._files = None if self._source.kind == "inspect" else find_checkpoint(options, self._source)
         self._model: Model | None = None
 
@@ -121,8 +122,7 @@ class EvaluatedModel:
         try:
             return api_model(name)
         except UserError as error:
-            hint = "" if name.count("/") != 1 else f"; for the Hub checkpoint of that name use hf/{name}"
-            raise UserError(f"{error}{hint}") from None
+            raise UserError(f"{error}{hub_hint(name)}") from None
 
     def close(self) -> None:
         """Stop the generation thread, if there is one."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from cst_bench.checkpoint.chat import Chat
 from cst_bench.checkpoint.checkpoint_files import CheckpointFiles, find_checkpoint
 from cst_bench.checkpoint.inspection import context_length, out_of_memory
+from cst_bench.checkpoint.model_class import auto_class
 from cst_bench.checkpoint.options import CheckpointOptions
 from cst_bench.checkpoint.thoughts import as_think_tokens, find_think_tokens
 from cst_bench.errors import UserError
@@ -28,7 +29,7 @@ class Checkpoint:
     label: str
     options: CheckpointOptions
     model: PreTrainedModel
-    """A `transformers` causal LM, or a `peft.PeftModel` around one, in eval mode."""
+    """A `transformers` model that continues text, or a `peft.PeftModel` around one, in eval mode."""
     chat: Chat
     identity: CheckpointIdentity
     context_length: int
@@ -100,13 +101,15 @@ def load_weights(files: CheckpointFiles, chat: Chat) -> Checkpoint:
 
 
 def _configured_stops(folder: Path, options: CheckpointOptions) -> set[int | None]:
-    """Return the end tokens of generation_config.json, or else of config.json."""
+    """Return the end tokens of generation_config.json, or else of config.json (its own, or its text model's)."""
     from transformers import AutoConfig, GenerationConfig
 
     if (folder / "generation_config.json").is_file():
         eos = GenerationConfig.from_pretrained(folder).eos_token_id
     else:
-        eos = AutoConfig.from_pretrained(folder, trust_remote_code=options.trust_remote_code).eos_token_id
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=options.trust_remote_code)
+        own = getattr(config, "eos_token_id", None)
+        eos = getattr(config.get_text_config(), "eos_token_id", None) if own is None else own
     return set(eos) if isinstance(eos, (list, tuple)) else {eos}
 
 
@@ -155,10 +158,8 @@ def placement(options: CheckpointOptions) -> tuple[str, torch.dtype | Literal["a
 def _load_model(
     folder: Path, options: CheckpointOptions, device: str, dtype: torch.dtype | Literal["auto"]
 ) -> PreTrainedModel:
-    from transformers import AutoModelForCausalLM
-
     quantization = {"quantization_config": _four_bit()} if options.load_in_4bit else {}
-    model, info = AutoModelForCausalLM.from_pretrained(
+    model, info = auto_class(folder, trust_remote_code=options.trust_remote_code).from_pretrained(
         folder,
         dtype=dtype,
         device_map={"": device},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -13,6 +13,8 @@ from cst_bench.errors import UserError, did_you_mean
 EMBEDDED = "tiny"
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 SystemAs = Literal["system", "user-prefix"]
+_FOR_INSPECT_MODELS = ("name", "think_tokens", "max_think_tokens")
+"""Options that apply where Inspect's provider loads the weights and renders the chat template."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,34 @@ def resolve(name: str) -> CheckpointSource:
     if prefix in inspect_providers():
         return CheckpointSource("inspect", name, name)
     return CheckpointSource("hub", name, name)
+
+
+def require_applicable(options: CheckpointOptions, source: CheckpointSource) -> None:
+    """Check that every option that was given applies to this kind of checkpoint.
+
+    Raises:
+        UserError: options for loading weights or for the chat template were given for an Inspect model name.
+    """
+    if source.kind != "inspect":
+        return
+    given = [
+        f"--{field.name.replace('_', '-')}"
+        for field in fields(options)
+        if field.name not in _FOR_INSPECT_MODELS and getattr(options, field.name) != field.default
+    ]
+    if not given:
+        return
+    applicable = " and ".join(f"--{name.replace('_', '-')}" for name in _FOR_INSPECT_MODELS[1:])
+    raise UserError(
+        f"{', '.join(given)}: not possible for the Inspect model {source.name}, whose provider loads the weights and "
+        f"renders the chat template; of the checkpoint options only {applicable} apply to it. "
+        f"For the others, give a local folder or a Hub id{hub_hint(source.name)}"
+    )
+
+
+def hub_hint(name: str) -> str:
+    """Return the end of a message on an Inspect model name that may have been meant for the Hub."""
+    return f"; for the Hub checkpoint of that name use hf/{name}" if name.count("/") == 1 else ""
 
 
 def inspect_providers() -> set[str]:

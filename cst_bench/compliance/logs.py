@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from cst_bench.judging import Judge
 
+_ATTEMPT_TIMEOUT = 600
+"""Seconds after which a request to an API is sent again."""
+
 
 def generate(task: Task, model: Model, folder: Path, count: Callable[[int], None]) -> Path:
     """Generate all responses of a task into an Inspect log in `folder`, and return its path.
@@ -35,6 +38,7 @@ def generate(task: Task, model: Model, folder: Path, count: Callable[[int], None
     """
     from inspect_ai import eval_set
 
+    from cst_bench.checkpoint.provider import CstModelAPI
     from cst_bench.compliance.inspect_task import on_sample
 
     count(_finished(folder))
@@ -56,7 +60,8 @@ def generate(task: Task, model: Model, folder: Path, count: Callable[[int], None
             log_realtime=False,
             log_model_api=False,
             max_retries=5,
-            attempt_timeout=600,
+            # a request to our own provider waits for its place in a batch, and to send it again only adds work
+            attempt_timeout=None if isinstance(model.api, CstModelAPI) else _ATTEMPT_TIMEOUT,
             max_samples=2 * connections,
         )
     finally:

@@ -71,6 +71,8 @@ class CapabilitySettings(Record):
     """SHA-256 of the task's own lm-eval definitions; None for lm-eval's stock ones."""
     data_sha256: str | None
     """SHA-256 of local data; None for the data set on the Hub."""
+    softmax_dtype: str | None = None
+    """Type of the softmax over the vocabulary; None in runs from before it was recorded."""
 
 
 class RunSettings(Record):

@@ -53,6 +53,7 @@ def _facts(run: StoredRun, spent: bool) -> Iterator[tuple[str, object]]:
     for task, capability in settings.capabilities.items():
         result = run.outcomes.capabilities.get(task)
         yield task, f"version {capability.version}, {run.scores.capabilities[task].metric or 'no result'}"
+        yield f"{task}, softmax in", capability.softmax_dtype
         yield f"{task}, local data, SHA-256", capability.data_sha256
         yield f"{task}, documents SHA-256", None if result is None else result.documents_sha256
     yield "seed", settings.seed

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cst_bench import content
-from cst_bench.capabilities import CapabilityTask, load_capability
+from cst_bench.capabilities import SOFTMAX_DTYPE, CapabilityTask, load_capability
 from cst_bench.checkpoint import CheckpointOptions
 from cst_bench.compliance.compliance_task import (
     ALL_WORDINGS,
@@ -120,6 +120,7 @@ class PlannedCapability:
             sha256=digest(self.spec.model_dump(mode="json")),
             definitions_sha256=_folder_digest(definitions),
             data_sha256=_folder_digest(self.data),
+            softmax_dtype=SOFTMAX_DTYPE,
         )
 
 

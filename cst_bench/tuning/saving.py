@@ -76,9 +76,10 @@ def _merge(folder: Path, model: PeftModel, recipe: Recipe, files: CheckpointFile
     else:
         import torch
         from peft import PeftModel
-        from transformers import AutoModelForCausalLM
 
-        base = AutoModelForCausalLM.from_pretrained(
+        from cst_bench.checkpoint.model_class import auto_class
+
+        base = auto_class(files.folder, trust_remote_code=files.options.trust_remote_code).from_pretrained(
             files.folder,
             dtype=torch.bfloat16,
             use_safetensors=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -13,7 +14,9 @@ from cst_bench import __version__
 from cst_bench.checkpoint import load_weights
 from cst_bench.checkpoint.chat import Chat
 from cst_bench.checkpoint.checkpoint_files import CheckpointFiles
+from cst_bench.checkpoint.inspection import empty_cache
 from cst_bench.checkpoint.loading import placement
+from cst_bench.checkpoint.model_class import auto_class
 from cst_bench.errors import UserError
 from cst_bench.tuning.dataset import TokenizedRows
 from cst_bench.tuning.recipe import Options, Recipe
@@ -64,24 +67,49 @@ def make_trainer(
     Raises:
         UserError: a library rejects the settings, or the recipe says `fast: on` and packed training is not possible.
     """
-    from cst_bench.tuning.packed import CannotPack, PackedDPOTrainer, TokenizedDPOTrainer, unsupported
+    from cst_bench.tuning.packed import TokenizedDPOTrainer, unsupported
 
     model = _load(recipe, files, chat)
     wanted = recipe.fast != "off" and not stock
     why_not = unsupported(model, recipe.trl, recipe.lora, rows.longest) if wanted else None
+    replaced = False
     if wanted and why_not is None:
-        arguments = _arguments(recipe, model, seed, work, packed=True)
-        reference = _reference_cache(recipe, files, model, arguments, cache)
-        try:
-            trainer = _make(PackedDPOTrainer, recipe, model, arguments, chat, rows, cache=reference)
-            return Prepared(trainer, True, None)
-        except CannotPack as error:
-            why_not = str(error)
-            model = _load(recipe, files, chat)  # its forward pass has been replaced
+        packed = _make_packed(recipe, files, model, chat, rows, seed=seed, work=work, cache=cache)
+        if not isinstance(packed, str):
+            return Prepared(packed, True, None)
+        why_not, replaced = packed, True
     if why_not is not None and recipe.fast == "on":
         raise UserError(f"{files.label} cannot be trained packed: {why_not}; use fast: auto or fast: off in the recipe")
+    if replaced:
+        device = model.device
+        del model  # its forward pass has been replaced
+        gc.collect()  # it and its trainer refer to each other, and two models may not fit in memory
+        empty_cache(device)
+        model = _load(recipe, files, chat)
     arguments = _arguments(recipe, model, seed, work, packed=False)
     return Prepared(_make(TokenizedDPOTrainer, recipe, model, arguments, chat, rows), False, why_not)
+
+
+def _make_packed(
+    recipe: Recipe,
+    files: CheckpointFiles,
+    model: PreTrainedModel,
+    chat: Chat,
+    rows: TokenizedRows,
+    *,
+    seed: int,
+    work: Path,
+    cache: Path,
+) -> TokenizedDPOTrainer | str:
+    """Make the packed trainer, or return why its numbers would not be TRL's; the model is of no use then."""
+    from cst_bench.tuning.packed import CannotPack, PackedDPOTrainer
+
+    arguments = _arguments(recipe, model, seed, work, packed=True)
+    reference = _reference_cache(recipe, files, model, arguments, cache)
+    try:
+        return _make(PackedDPOTrainer, recipe, model, arguments, chat, rows, cache=reference)
+    except CannotPack as error:
+        return str(error)
 
 
 def _load(recipe: Recipe, files: CheckpointFiles, chat: Chat) -> PreTrainedModel:
@@ -98,7 +126,7 @@ def _load(recipe: Recipe, files: CheckpointFiles, chat: Chat) -> PreTrainedModel
 
 def _load_quantized(quantization: Options, files: CheckpointFiles) -> PreTrainedModel:
     import torch
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers import BitsAndBytesConfig
 
     device, dtype = placement(files.options)
     if find_spec("bitsandbytes") is None:
@@ -111,14 +139,15 @@ def _load_quantized(quantization: Options, files: CheckpointFiles) -> PreTrained
         if isinstance(options.get(name), str):
             options[name] = getattr(torch, options[name], options[name])
     try:
-        return AutoModelForCausalLM.from_pretrained(
+        model = auto_class(files.folder, trust_remote_code=files.options.trust_remote_code).from_pretrained(
             files.folder,
             quantization_config=BitsAndBytesConfig(**options),
             dtype=dtype,
             device_map={"": device},
             use_safetensors=True,
             trust_remote_code=files.options.trust_remote_code,
-        ).eval()
+        )
+        return model.eval()
     except (ValueError, RuntimeError, ImportError) as error:
         raise UserError(f"{files.folder}: could not load it quantized: {_line(error)}") from error
 

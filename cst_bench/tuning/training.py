@@ -71,7 +71,7 @@ def train(options: TrainOptions, progress: TrainingProgress | None = None) -> Tr
         UserError: the recipe, the data or an option is wrong, the folder holds something else, or memory ran out.
         GateError: the base's chat template would make training and evaluation differ.
     """
-    from accelerate import PartialState  # type: ignore[import-untyped]
+    from accelerate import PartialState
 
     state = PartialState(**_cpu_only(options))
     if progress is None or not state.is_main_process:

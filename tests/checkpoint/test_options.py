@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
 from cst_bench.checkpoint import CheckpointOptions, CheckpointSource, find_checkpoint, resolve
+from cst_bench.checkpoint.evaluated_model import EvaluatedModel
 from cst_bench.checkpoint.options import embedded_folder, inspect_providers
 from cst_bench.errors import UserError
+from cst_bench.progress import Silent
 
 Kind = Literal["local", "hub", "inspect"]
 
@@ -96,3 +99,42 @@ def test_an_impossible_hub_id_is_told_as_such(name: str) -> None:
 def test_options_that_mean_nothing_are_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=re.escape(message)):
         CheckpointOptions(**wrong)
+
+
+APPLICABLE: dict[str, Any] = {"think_tokens": ("<a>", "</a>"), "max_think_tokens": 5}
+OTHERS: dict[str, Any] = {
+    "revision": "main",
+    "base": "org/base",
+    "dtype": "bfloat16",
+    "device": "cuda:1",
+    "batch_size": 2,
+    "load_in_4bit": True,
+    "trust_remote_code": True,
+    "system_as": "user-prefix",
+    "chat_template": "mine.jinja",
+    "stop_token": ("</s>",),
+}
+
+
+def test_every_option_is_known_to_apply_to_inspect_models_or_not_to() -> None:
+    assert {field.name for field in fields(CheckpointOptions)} == {"name", *APPLICABLE, *OTHERS}
+
+
+@pytest.mark.parametrize("name", ["vllm/org/model", "openai/gpt-4", "mockllm/model", "cst/tiny"])
+@pytest.mark.parametrize("option", OTHERS)
+def test_an_inspect_model_refuses_the_options_that_its_provider_would_not_get(name: str, option: str) -> None:
+    flag = f"--{option.replace('_', '-')}"
+    with pytest.raises(UserError, match=f"^{flag}: not possible for the Inspect model {name}") as raised:
+        EvaluatedModel(CheckpointOptions(name, **{option: OTHERS[option]}), Silent())
+    assert "only --think-tokens and --max-think-tokens apply" in str(raised.value)
+
+
+def test_all_options_that_do_not_apply_are_named_in_one_message() -> None:
+    with pytest.raises(UserError, match=r"^--dtype, --system-as: not possible") as raised:
+        EvaluatedModel(CheckpointOptions("google/gemma", dtype="float16", system_as="user-prefix"), Silent())
+    assert str(raised.value).endswith("for the Hub checkpoint of that name use hf/google/gemma")
+
+
+def test_an_inspect_model_takes_the_options_that_apply() -> None:
+    model = EvaluatedModel(CheckpointOptions("mockllm/model", **APPLICABLE), Silent())
+    assert (model.identity.think_tokens, model.identity.max_think_tokens) == (("<a>", "</a>"), 5)

@@ -75,6 +75,12 @@ def test_unknown_command(cli: Cli) -> None:
     refused(cli("rnu"), "unknown command 'rnu'", "did you mean run")
 
 
+def test_options_that_an_api_model_would_not_get(cli: Cli) -> None:
+    outcome = cli("run", "vllm/org/model", "--system-as", "user-prefix", "--stop-token", "</s>", "--out", "run")
+    refused(outcome, "--system-as, --stop-token: not possible for the Inspect model vllm/org/model", "--think-tokens")
+    assert not Path("run").exists()
+
+
 def test_unknown_option(cli: Cli) -> None:
     refused(cli("run", "--limt", "3"), "No such option", "--limit")
 

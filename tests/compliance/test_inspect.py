@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from inspect_ai import eval as inspect_eval
 from inspect_ai.log import read_eval_log
-from inspect_ai.model import Model
+from inspect_ai.model import Model, get_model
 from pydantic import JsonValue
 
 from cst_bench.compliance.compliance_scores import summarise
@@ -161,6 +161,15 @@ def test_failed_samples_interrupt_and_only_they_are_tried_again(tmp_path: Path) 
     after = {s.id: s.uuid for s in read_eval_log(str(log)).samples or []}
     assert {name: after[name] for name in before} == before
     assert list(tmp_path.glob("*.eval")) == [log]
+
+
+@pytest.mark.parametrize(("name", "seconds"), [("cst/tiny", None), ("mockllm/model", 600)])
+def test_only_a_request_to_an_api_is_sent_again_after_a_time(name: str, seconds: int | None, tmp_path: Path) -> None:
+    asked = get_model(name, memoize=False) if name == "cst/tiny" else talker(lambda _: REFUSAL)
+    log = generate(compliance("tiny_sealed", prompts=1), asked, tmp_path, lambda _: None)
+    header = read_eval_log(str(log), header_only=True)
+    assert header.status == "success"
+    assert header.plan.config.attempt_timeout == seconds
 
 
 def test_another_judge_can_judge_the_same_responses(tmp_path: Path) -> None:

@@ -88,6 +88,11 @@ def test_the_folder_holds_manifest_scores_report_logs_and_samples(finished: Path
         assert (finished / "capabilities" / f"{name}.samples.jsonl").is_file()
 
 
+def test_the_manifest_names_the_precision_of_the_softmax(finished: Path) -> None:
+    capabilities = Manifest.read(finished).settings.capabilities
+    assert {task.softmax_dtype for task in capabilities.values()} == {"float32"}
+
+
 def test_scores_have_n_unscored_and_interval_everywhere(finished: Path) -> None:
     scores = Scores.read(finished)
     assert set(scores.compliance) == {"tiny_sealed", "tiny_village", "tiny_ordinary"}

@@ -126,6 +126,7 @@ CASES: list[Any] = [
     ("mistral", True, {"loss_type": ["ipo"], "precompute_ref_log_probs": True}),  # a window shorter than the rows
     ("qwen2", True, {"loss_type": ["sigmoid", "sft"], "gradient_checkpointing": True}),
     ("gpt_neox", True, {"loss_type": ["sigmoid"], "max_length": 33}),
+    ("llama", True, {"pad_to_multiple_of": 64, "precompute_ref_log_probs": True}),
     *(
         pytest.param(architecture, lora, {"loss_type": loss, "precompute_ref_log_probs": early}, marks=SLOW)
         for architecture in ("llama", "mistral", "qwen2", "gpt_neox", "gemma")
@@ -167,11 +168,13 @@ def test_it_can_tell_a_difference(tmp_path: Path) -> None:
 ids = st.lists(st.integers(0, 99), min_size=1, max_size=9)
 
 
-@given(st.lists(st.tuples(ids, ids, ids), min_size=1, max_size=4))
+@given(st.lists(st.tuples(ids, ids, ids), min_size=1, max_size=4), st.integers(0, 8))
 @settings(max_examples=60, deadline=None)
-def test_a_pack_has_each_prompt_once_and_each_target_in_its_place(pairs: list[tuple[list[int], ...]]) -> None:
-    pack = make_pack([(prompt, chosen, rejected) for prompt, chosen, rejected in pairs])
-    length = max(len(p) + max(len(c), len(r)) for p, c, r in pairs)
+def test_a_pack_has_each_prompt_once_and_each_target_in_its_place(
+    pairs: list[tuple[list[int], ...]], padding: int
+) -> None:
+    length = max(len(p) + max(len(c), len(r)) for p, c, r in pairs) + padding
+    pack = make_pack([(prompt, chosen, rejected) for prompt, chosen, rejected in pairs], length)
     padded = torch.full((2 * len(pairs), length - 1), -1)
     padded.view(-1)[pack.places] = pack.targets
     assert len(set(pack.places.tolist())) == len(pack.places)

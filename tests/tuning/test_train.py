@@ -19,7 +19,7 @@ from cst_bench.checkpoint.chat import conversation
 from cst_bench.cli.train import command
 from cst_bench.errors import GateError, UserError
 from cst_bench.tuning import TrainOptions, TrainResult, train
-from tests.checkpoints import make_adapter, make_checkpoint
+from tests.checkpoints import make_adapter, make_checkpoint, make_image_text_checkpoint
 from tests.numerics import assert_as_exact
 from tests.tuning.conftest import cst_rows, row, write_recipe, write_rows
 
@@ -210,6 +210,13 @@ def test_what_cannot_be_packed_is_trained_by_trl_with_the_reason(
     assert (reason or "truncation_mode") in result.training["why_not_packed"]
     with pytest.raises(UserError, match="cannot be trained packed"):
         run(tmp_path, base, "other", {**recipe, "fast": "on"})
+
+
+def test_an_image_text_model_is_trained_by_trl_on_text(tmp_path: Path) -> None:
+    result = run(tmp_path, make_image_text_checkpoint(tmp_path / "base", "mistral3"))
+    assert result.training["why_not_packed"] == "it is a multimodal model"
+    checkpoint = load_checkpoint(CheckpointOptions(name=str(tmp_path / "out")))
+    assert checkpoint.model.get_base_model().config.model_type == "mistral3"
 
 
 def test_a_model_whose_numbers_differ_is_trained_by_trl(

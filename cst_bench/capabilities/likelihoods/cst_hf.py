@@ -36,11 +36,12 @@ class CstHFLM(HFLM):  # type: ignore[misc]
     """lm-eval's `hf`, several times faster on log-likelihoods that share contexts. Takes the same arguments.
 
     The first scoring call checks it against stock on a few requests. Whatever it cannot score exactly is left to
-    stock, and `fallback_reason` says why. In half precision its softmax is in fp32 unless `softmax_dtype` is set.
+    stock, and `fallback_reason` says why. Unless `softmax_dtype` is set, the softmax of both is in fp32 or the model's
+    wider dtype; that of `hf` is in the dtype of the logits.
     """
 
     batch_size_per_gpu: int | str
-    softmax_dtype: torch.dtype | None
+    softmax_dtype: torch.dtype
 
     def __init__(
         self, pretrained: str | PreTrainedModel, *args: object, token_budget: int | None = None, **kwargs: object
@@ -54,6 +55,7 @@ class CstHFLM(HFLM):  # type: ignore[misc]
             kwargs: As for `hf`.
         """
         super().__init__(pretrained, *args, **kwargs)
+        self.softmax_dtype = self.softmax_dtype or torch.promote_types(self.model.dtype, torch.float32)
         self.fallback_reason: str | None = None
         """Reason why requests were left to stock; None if none were."""
         self._token_budget = token_budget
@@ -158,12 +160,11 @@ class CstHFLM(HFLM):  # type: ignore[misc]
             tokens: list[TokenRequest] = [
                 (None, list(context), list(continuation)) for context, continuation in requests
             ]
-            dtype, size = self.softmax_dtype, self.batch_size_per_gpu
-            self.softmax_dtype, self.batch_size_per_gpu = dtype or torch.float32, 4
+            size, self.batch_size_per_gpu = self.batch_size_per_gpu, 4
             try:
                 return self._stock(tokens, True, None)
             finally:
-                self.softmax_dtype, self.batch_size_per_gpu = dtype, size
+                self.batch_size_per_gpu = size
 
         try:
             vocabulary = min(self.tokenizer.vocab_size, self.model.config.get_text_config().vocab_size)

@@ -41,8 +41,7 @@ class Scorer:
     budget: int
     """Tokens of one forward pass; halved for good when memory runs out."""
     kernel: KernelName
-    softmax_dtype: torch.dtype | None = None
-    """By default fp32, or the model's own dtype if that is wider."""
+    softmax_dtype: torch.dtype = torch.float32
     autocast_dtype: torch.dtype | None = None
     tokens: int = field(default=0, init=False)
     """Tokens forwarded so far."""
@@ -116,12 +115,11 @@ class Scorer:
         rows = [row for answer in pack.answers for row in answer.logits]
         targets = [token for answer in pack.answers for token in answer.tokens]
         order = sorted(range(len(rows)), key=rows.__getitem__)
-        dtype = self.softmax_dtype or torch.promote_types(logits.dtype, torch.float32)
         likelihoods: list[float] = [0.0] * len(rows)
         greedy: list[bool] = [False] * len(rows)
         at = 0
         for start in range(0, len(logits), _SOFTMAX_ROWS):
-            block = torch.log_softmax(logits[start : start + _SOFTMAX_ROWS], dim=-1, dtype=dtype)
+            block = torch.log_softmax(logits[start : start + _SOFTMAX_ROWS], dim=-1, dtype=self.softmax_dtype)
             here = []
             while at < len(order) and rows[order[at]] < start + _SOFTMAX_ROWS:
                 here.append(order[at])

@@ -8,6 +8,7 @@ LoRA layers, except plain ones on a CPU (`preference_head.py`, `fused_lora.py`).
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from types import MethodType
 from typing import TYPE_CHECKING, Any
@@ -16,11 +17,11 @@ import torch
 from trl import DPOTrainer
 from trl.trainer.utils import FusedCausalLMOutput
 
-from cst_bench.checkpoint.inspection import base_model, layer_count
+from cst_bench.checkpoint.inspection import base_model, batch_invariant_length, context_length, layer_count
 from cst_bench.tuning.packed.fused_lora import fuse_lora
 from cst_bench.tuning.packed.packed_attention import NAME, UnsupportedAttentionError
 from cst_bench.tuning.packed.packing_support import CannotPack, difference
-from cst_bench.tuning.packed.pair_packing import PackingCollator, PairPack
+from cst_bench.tuning.packed.pair_packing import PackingCollator, PairPack, TokenizedPair
 from cst_bench.tuning.packed.preference_head import TargetLogProbs, fits, has_plain_head
 from cst_bench.tuning.packed.reference_cache import LogProbs, ReferenceCache, row_keys
 
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 _PER_TOKEN = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
 """Per-token results of TRL's fused head, in the order of `TargetLogProbs`."""
 _COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""Type of the hidden states under each kind of mixed precision."""
+_MORE_PADDING = 64
+"""Tokens of padding that make SDPA and matrix products take other blocks."""
 _CHECKED = 2
 """Rows computed both ways at the start: the longest ones, since a sliding window changes nothing in short ones."""
 
@@ -128,20 +133,43 @@ class PackedDPOTrainer(TokenizedDPOTrainer):
             for prompt, chosen, rejected in zip(*(dataset[name] for name in _COLUMNS), strict=True)
         ]
         longest = sorted(range(len(lengths)), key=lambda index: -lengths[index])[:_CHECKED]
-        batch = self._prepare_inputs(self._packing_collator()([dataset[index] for index in longest]))
+        rows = [dataset[index] for index in longest]
+        batch = self._prepare_inputs(self._packing_collator()(rows))
         pack: PairPack = batch["cst_pack"]
         try:
-            ours = torch.stack(self.compute_ref_log_probs(model, batch))
+            ours = self._token_log_probs(model, batch)
         except UnsupportedAttentionError as error:
             raise CannotPack(str(error)) from None
         layers = layer_count(model)
         if pack.calls != layers:
             raise CannotPack(f"{pack.calls} of its {layers} layers call the registered attention")
-        padded = {name: value for name, value in batch.items() if name != "cst_pack"}
-        theirs = torch.stack(self.compute_ref_log_probs(model, padded))
-        reason = difference(ours, theirs, tokens=len(pack.targets), dtype=base_model(model).dtype)
+        theirs = self._token_log_probs(model, {**batch, "cst_pack": None})
+        chosen, rejected = zip(*(self._token_log_probs(model, self._alone(model, row)) for row in rows), strict=True)
+        dtype = _AUTOCAST.get(self.accelerator.mixed_precision, base_model(model).dtype)
+        reason = difference(ours, theirs, (*chosen, *rejected), dtype)
         if reason is not None:
             raise CannotPack(reason)
+
+    def _alone(self, model: PreTrainedModel, row: TokenizedPair) -> dict[str, Any]:
+        """Return TRL's batch of one pair, with more padding: where shapes are the same, so is the rounding."""
+        batch = self._prepare_inputs(self._packing_collator()([row]))
+        invariant = batch_invariant_length(base_model(model).config)
+        longest = min(context_length(model, self.processing_class), invariant or sys.maxsize)
+        more = max(0, min(_MORE_PADDING, longest - batch["input_ids"].shape[1]))
+        names = ("input_ids", "attention_mask", "completion_mask")
+        return {**{name: torch.nn.functional.pad(batch[name], (0, more)) for name in names}, "cst_pack": None}
+
+    def _token_log_probs(self, model: PreTrainedModel, batch: dict[str, Any]) -> list[torch.Tensor]:
+        """Compute the log-probabilities [tokens] of each sequence's response, as TRL does for the reference."""
+        outputs: list[FusedCausalLMOutput] = []
+
+        def forward(**options: Any) -> FusedCausalLMOutput:
+            outputs.append(model(**options))
+            return outputs[-1]
+
+        self.compute_ref_log_probs(forward, batch)
+        in_response = batch["completion_mask"][:, 1:].bool()
+        return [values[mask] for values, mask in zip(outputs[0].log_probs, in_response, strict=True)]
 
 
 def pack_forward(model: PreTrainedModel) -> None:

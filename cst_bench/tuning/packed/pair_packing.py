@@ -62,9 +62,13 @@ class PairPack:
     """Number of attention calls over this pack."""
 
 
-def make_pack(examples: Sequence[tuple[Sequence[int], Sequence[int], Sequence[int]]]) -> PairPack:
-    """Make the pack of prompts with their chosen and rejected responses, none of which is empty."""
-    length = max(len(prompt) + max(len(chosen), len(rejected)) for prompt, chosen, rejected in examples)
+def make_pack(examples: Sequence[tuple[Sequence[int], Sequence[int], Sequence[int]]], length: int) -> PairPack:
+    """Make the pack of prompts with their chosen and rejected responses, none of which is empty.
+
+    Args:
+        examples: Token ids of prompt, chosen and rejected.
+        length: Tokens of a row of TRL's padded batch.
+    """
     width = length - 1
     pairs: list[PackedPair] = []
     ids: list[int] = []
@@ -102,10 +106,10 @@ class PackingCollator(DataCollatorForPreference):  # type: ignore[misc]
 
     def torch_call(self, examples: list[TokenizedPair]) -> Batch:
         """Return TRL's padded batch, with the pack as `cst_pack`."""
-        batch: Batch = super().torch_call(examples)
+        batch: dict[str, torch.Tensor] = super().torch_call(examples)
         cut = []
         for example in examples:
             prompt = example["prompt_ids"]
             end = None if self.max_length is None else self.max_length - len(prompt)
             cut.append((prompt, example["chosen_ids"][:end], example["rejected_ids"][:end]))
-        return {**batch, "cst_pack": make_pack(cut)}
+        return {**batch, "cst_pack": make_pack(cut, batch["input_ids"].shape[1])}
