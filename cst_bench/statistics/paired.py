@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cst_bench.statistics.bootstrap import RESAMPLES, percentile_interval, resampled_means
+from cst_bench.statistics.bootstrap import RESAMPLES, few_clusters_factor, percentile_interval, resampled_means
 from cst_bench.statistics.intervals import Interval, newcombe, unseen_share
 
 MCNEMAR, PERMUTATION = "mid-p McNemar", "permutation"
@@ -99,9 +99,10 @@ def bootstrap_difference(parts: Sequence[tuple[Mapping[str, float], Mapping[str,
         most = float(np.mean(unseen_share(size)))
         return Difference(0.0, (-most, most), 1.0, len(keys), PERMUTATION)
     p = sign_change_p(weights, draw)
-    interval = percentile_interval(resampled_means(values, present, draw, RESAMPLES))
+    resampled = resampled_means(values, present, draw, RESAMPLES)
+    interval = percentile_interval(difference + few_clusters_factor(int(size.min())) * (resampled - difference))
     if interval is not None:  # rounding can put an end past the difference itself
-        interval = min(interval[0], difference), max(interval[1], difference)
+        interval = max(-1.0, min(interval[0], difference)), min(1.0, max(interval[1], difference))
     return Difference(difference, interval, p, len(keys), PERMUTATION)
 
 

@@ -17,7 +17,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cst_bench.statistics.bootstrap import RESAMPLES, Floats, percentile_interval, resampled_part_means
+from cst_bench.statistics.bootstrap import (
+    RESAMPLES,
+    Floats,
+    few_clusters_factor,
+    percentile_interval,
+    resampled_part_means,
+)
 from cst_bench.statistics.intervals import Interval
 from cst_bench.statistics.paired import Difference, as_arrays, bootstrap_difference
 
@@ -107,13 +113,10 @@ def _resampled(sides: Sequence[Sequence[RunParts]]) -> list[Floats]:
 
 def _seed_weights(seeds: int, draw: np.random.Generator) -> Floats:
     """Return the resampled weight of each seed, spread for their small number, shape (resamples, seeds)."""
-    from scipy.stats import norm, t
-
     if seeds == 1:
         return np.ones((RESAMPLES, 1))
-    spread = math.sqrt(seeds / (seeds - 1)) * t.ppf(0.975, seeds - 1) / norm.ppf(0.975)
     times = draw.multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES)
-    weights: Floats = (1 + spread * (times - 1)) / seeds
+    weights: Floats = (1 + few_clusters_factor(seeds) * (times - 1)) / seeds
     return weights
 
 

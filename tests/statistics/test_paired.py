@@ -158,3 +158,16 @@ def test_the_same_runs_give_the_same_difference() -> None:
 @given(st.lists(st.floats(0, 1), max_size=12))
 def test_holm_is_that_of_statsmodels(ps: list[float]) -> None:
     assert holm(ps) == pytest.approx(list(multipletests(ps, method="holm")[1]) if ps else [])
+
+
+@pytest.mark.parametrize("n", [8, 20])
+def test_intervals_of_few_pairs_cover_the_difference(n: int) -> None:
+    draw = np.random.default_rng(2)
+    held = 0
+    for _ in range(400):
+        ours, theirs = (draw.beta(2, 1, n) for _ in range(2))
+        pairs = [{str(at): float(score) for at, score in enumerate(side)} for side in (ours, theirs)]
+        interval = bootstrap_difference([(pairs[0], pairs[1])]).interval
+        assert interval is not None
+        held += interval[0] <= 0 <= interval[1]
+    assert held >= 0.925 * 400
