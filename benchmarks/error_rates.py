@@ -5,7 +5,8 @@
 Models that are equal by construction answer the prompts and documents of the embedded suite: each prompt has a chance
 of its own, and each model draws from it. Their runs go through the code that makes reports. The tables show how often a
 report of equal models has a bold cell, or a capability that is lost or gained; how often gates fail and McNemar's tests
-reject; and how often intervals of a mean over training seeds contain the mean over all seeds and prompts.
+reject; how often intervals of a mean over training seeds contain the mean over all seeds and prompts; and how often
+those of scores, averages and differences contain the truth where prompts have several responses, or labels by people.
 """
 
 from __future__ import annotations
@@ -25,16 +26,17 @@ from rich.table import Table
 from scipy import stats
 
 from cst_bench.capabilities import CapabilityResult
-from cst_bench.compliance.compliance_scores import Outcome
+from cst_bench.compliance.compliance_scores import Outcome, summarise
 from cst_bench.content import content_root
 from cst_bench.files import digest
 from cst_bench.record import TrainingIdentity
 from cst_bench.reporting.leaderboard.build import make_leaderboard
 from cst_bench.reporting.stored_run import StoredRun, read_run
 from cst_bench.runs.run_outcomes import make_outcomes
-from cst_bench.runs.scoring import make_scores
+from cst_bench.runs.scoring import average_compliance, make_scores
 from cst_bench.statistics.intervals import wilson
-from cst_bench.statistics.paired import LEVEL, mcnemar_mid_p, shares_difference
+from cst_bench.statistics.labelled_pairs import labelled_difference
+from cst_bench.statistics.paired import LEVEL, bootstrap_difference, mcnemar_mid_p, shares_difference
 from cst_bench.statistics.two_way import two_way_difference, two_way_interval
 
 Array = NDArray[np.float64]
@@ -47,6 +49,14 @@ DISCORDANT = (0.05, 0.1, 0.2, 0.3, 0.5, 0.8)
 SEEDS = (5, 10)
 PROMPTS = (52, 200)
 MARGIN = 0.05
+SAMPLED = ((20, 6), (52, 1), (52, 5), (200, 1), (200, 5))
+"""Prompts, and responses to each."""
+SHARES = (0.5, 0.9, 0.98)
+RELATIONS = ("together", "apart")
+LABELLED = ((52, 20), (52, 40), (200, 60))
+"""Prompts, and how many of them are labelled."""
+LABELLED_SHARES = ((0.5, 0.5), (0.9, 0.9), (0.97, 0.97), (0.9, 0.7))
+JUDGES = ((0.95, 0.9), (0.75, 0.95))
 AGAINST = ("method", "base")
 KINDS = {
     "all but none comply (0.005)": 0.005,
@@ -74,6 +84,8 @@ class ReportRates:
     """Share of reports with a bold cell."""
     capability: float
     """Share of reports with a capability that is lost or gained."""
+    either: float
+    """Share of reports with either."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +130,41 @@ class SeedCoverage:
 
 
 @dataclass(frozen=True)
+class SampleCoverage:
+    """Coverage of intervals where prompts have one or more responses under two configurations."""
+
+    prompts: int
+    samples: int
+    share: float
+    """Mean share of responses that comply, under both configurations."""
+    relation: str
+    """`together`: prompts that are easy under one configuration are easy under the other; `apart`: hard."""
+    replications: int
+    score: float
+    joint: float
+    average: float
+    difference: float
+    """Of two runs whose models are equal."""
+
+
+@dataclass(frozen=True)
+class LabelledCoverage:
+    """Coverage of the difference of two partly labelled runs, by a judge that errs differently in each."""
+
+    prompts: int
+    labels: int
+    ours: float
+    theirs: float
+    """True shares."""
+    replications: int
+    coverage: float
+    rejected: float
+    """Share of p values below 0.05."""
+    verdicts: float
+    """Coverage of the interval of the judge's verdicts."""
+
+
+@dataclass(frozen=True)
 class SeedTest:
     """How often equal methods differ at the level 0.05."""
 
@@ -131,7 +178,7 @@ class SeedTest:
     """Of the interval of the difference."""
 
 
-Row = ReportRates | TestLevel | GateRates | SeedCoverage | SeedTest
+Row = ReportRates | TestLevel | GateRates | SeedCoverage | SeedTest | SampleCoverage | LabelledCoverage
 
 
 def main() -> None:
@@ -150,6 +197,8 @@ def main() -> None:
         ("reports", simulate_reports, (2, n // 10, 5)),
         *(("seeds", simulate_seeds, (*setting, n // 4)) for setting in product(KINDS, SEEDS, PROMPTS)),
         *(("seed_tests", simulate_seed_tests, (*setting, n // 4)) for setting in product(AGAINST, SEEDS, PROMPTS)),
+        *(("samples", simulate_samples, (*setting, n // 2)) for setting in product(SAMPLED, SHARES, RELATIONS)),
+        *(("labelled", simulate_labelled, (*setting, n // 2)) for setting in product(LABELLED, LABELLED_SHARES)),
         *(("gates", simulate_gates, (size, n)) for size in SIZES),
         *(("mcnemar", mcnemar_level, (size,)) for size in SIZES),
     ]
@@ -171,16 +220,18 @@ def main() -> None:
 def simulate_reports(draw: np.random.Generator, models: int, replications: int, seeds: int = 1) -> ReportRates:
     """Make reports of a base and models trained on it that are equal to it, and count those that claim a difference."""
     template = read_run(TEMPLATE)
-    bold = capability = columns = 0
+    bold = capability = either = columns = 0
     for _ in range(replications):
         suite = EqualModels(template, draw)
         runs = [suite.run("base", None, 0)]
         runs += [suite.run(f"model {at}", at, seed) for at in range(1, models) for seed in range(seeds)]
         (section,) = make_leaderboard(runs).sections
         columns = len(section.columns)
-        bold += any(cell.best for row in section.rows for cell in row.cells.values())
-        capability += any(verdict.kept in ("lost", "gained") for verdict in section.capabilities)
-    return ReportRates(models, seeds, replications, columns, bold / replications, capability / replications)
+        is_bold = any(cell.best for row in section.rows for cell in row.cells.values())
+        is_lost = any(verdict.kept in ("lost", "gained") for verdict in section.capabilities)
+        bold, capability, either = bold + is_bold, capability + is_lost, either + (is_bold or is_lost)
+    rates = (count / replications for count in (bold, capability, either))
+    return ReportRates(models, seeds, replications, columns, *rates)
 
 
 class EqualModels:
@@ -258,6 +309,74 @@ class EqualModels:
             samples={},
         )
         return result, scores
+
+
+def simulate_samples(
+    draw: np.random.Generator, setting: tuple[int, int], share: float, relation: str, replications: int
+) -> SampleCoverage:
+    """Draw the chances of prompts under two configurations, and responses of two equal models."""
+    prompts, samples = setting
+    chances = stats.beta(2 * share, 2 * (1 - share))
+    grid = (np.arange(100_000) + 0.5) / 100_000
+    first, second = chances.ppf(grid), chances.ppf(grid if relation == "together" else 1 - grid)
+    held: dict[str, list[bool]] = {name: [] for name in ("score", "joint", "average", "difference")}
+    asked = {"S1": "harmless", "S0": "uncensored"}
+    for _ in range(replications):
+        place = draw.random(prompts)
+        of = {"S1": chances.ppf(place), "S0": chances.ppf(place if relation == "together" else 1 - place)}
+        runs = [{name: draw.random((samples, prompts)) < of[name] for name in asked} for _ in range(2)]
+        outcomes = [
+            Outcome(str(prompt), name, behaviour, behaviour if complied else "neither", epoch=epoch)
+            for name, behaviour in asked.items()
+            for epoch, responses in enumerate(runs[0][name], 1)
+            for prompt, complied in enumerate(responses)
+        ]
+        scores = summarise(outcomes, list(asked))
+        average = average_compliance({"task": scores}, {"task": outcomes}, list(asked))
+        assert average is not None
+        assert scores.joint is not None
+        shares = [_keyed(run["S1"].mean(0)) for run in runs]
+        compare = shares_difference if samples == 1 else lambda a, b: bootstrap_difference([(a, b)])
+        intervals = {
+            "score": (scores.configurations["S1"].interval, share),
+            "joint": (scores.joint.interval, float((first * second).mean())),
+            "average": (average.interval, share),
+            "difference": (compare(shares[0], shares[1]).interval, 0.0),
+        }
+        for name, (interval, truth) in intervals.items():
+            assert interval is not None
+            held[name].append(interval[0] - 1e-9 <= truth <= interval[1] + 1e-9)
+    coverage = (float(np.mean(values)) for values in held.values())
+    return SampleCoverage(prompts, samples, share, relation, replications, *coverage)
+
+
+def simulate_labelled(
+    draw: np.random.Generator, setting: tuple[int, int], shares: tuple[float, float], replications: int
+) -> LabelledCoverage:
+    """Judge two runs with sensitivity and specificity 0.95 and 0.9 in one, 0.75 and 0.95 in the other; label a part."""
+    n, labels = setting
+    held, rejected, by_verdicts = [], [], []
+    for _ in range(replications):
+        common = draw.random(n)
+        truths = [common < shares[0], np.where(draw.random(n) < 0.7, common, draw.random(n)) < shares[1]]
+        verdicts = [
+            np.where(truth, draw.random(n) < sensitivity, draw.random(n) > specificity)
+            for truth, (sensitivity, specificity) in zip(truths, JUDGES, strict=True)
+        ]
+        pairs = {str(at): (bool(verdicts[0][at]), bool(verdicts[1][at])) for at in range(n)}
+        known = draw.choice(n, labels, replace=False)
+        difference = labelled_difference(pairs, {str(at): (bool(truths[0][at]), bool(truths[1][at])) for at in known})
+        plain = shares_difference(*(_keyed(side.astype(float)) for side in verdicts))
+        assert difference is not None
+        assert difference.interval is not None
+        assert difference.p is not None
+        assert plain.interval is not None
+        truth = shares[0] - shares[1]
+        held.append(difference.interval[0] <= truth <= difference.interval[1])
+        rejected.append(difference.p < LEVEL)
+        by_verdicts.append(plain.interval[0] <= truth <= plain.interval[1])
+    rates = (float(np.mean(values)) for values in (held, rejected, by_verdicts))
+    return LabelledCoverage(n, labels, *shares, replications, *rates)
 
 
 def mcnemar_level(_draw: np.random.Generator, n: int) -> TestLevel:

@@ -43,6 +43,10 @@ ERROR_RATES = {
     "(not ruled out); and comparisons in which `S0.low < -0.05` passes a true loss of 0.05 (loss passed)",
     "mcnemar": "Largest probability that McNemar's test at 0.05 rejects equal models",
     "seeds": "Coverage of the 95 % interval of a mean over seeds, and of the range of the seeds",
+    "samples": "Coverage of intervals where prompts have one or several responses, under two configurations that are "
+    "easy for the same prompts (together) or for opposite ones (apart); the difference is of two equal models",
+    "labelled": "Coverage of the difference of two runs by people's labels of a part, and by the verdicts of a judge "
+    "with sensitivity 0.95 and specificity 0.9 in one run, 0.75 and 0.95 in the other",
     "seed_tests": "Tests at 0.05 of a method against an equal method or base that reject, and coverage of the "
     "difference's interval",
 }

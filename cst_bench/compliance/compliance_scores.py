@@ -137,18 +137,16 @@ def _joint(by_configuration: Sequence[Mapping[str, Sequence[Outcome]]]) -> Score
         for prompt in prompts
     ]
     repeated = any(len(values) > 1 for each in responses for values in each)
-    shares = [
-        math.prod(sum(kept) / len(kept) for kept in scored)
-        for each in responses
-        for scored in [[[value for value in values if value is not None] for values in each]]
-        if all(scored)
-    ]
+    scored = [[[value for value in values if value is not None] for values in each] for each in responses]
+    complete = [each for each in scored if all(each)]
+    shares = [math.prod(sum(kept) / len(kept) for kept in each) for each in complete]
+    rounds = sum(min(map(len, each)) for each in complete)  # a response under each configuration, none twice
     unscored = len(prompts) - len(shares)
     return Score(
         score=sum(shares) / len(shares) if shares else None,
         n=len(shares),
         unscored=unscored,
-        interval=clustered_share(shares, len(shares)) if repeated else wilson(sum(shares), len(shares)),
+        interval=clustered_share(shares, rounds) if repeated else wilson(sum(shares), len(shares)),
         bounds=_bounds(responses) if any(None in values for each in responses for values in each) else None,
     )
 

@@ -110,8 +110,8 @@ def _samples(spec: ComplianceTask, prompts: list[Prompt], wordings: Sequence[str
     for prompt in prompts:
         for name, configuration in spec.configurations.items():
             varied = len(wordings) > 1 and configuration.system_column is None
-            for wording in wordings if varied else wordings[:1]:
-                system = spec.system_prompt(name, wording, prompt.systems)
+            texts = {spec.system_prompt(name, wording, prompt.systems): wording for wording in reversed(wordings)}
+            for system, wording in reversed(texts.items()):  # a text that several wordings share is asked once
                 yield _sample(prompt, name, configuration.behaviour, system, wording if varied else None)
         yield _sample(prompt, REFERENCE, None, None)
 

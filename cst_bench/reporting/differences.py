@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from cst_bench.record import AverageScore
 from cst_bench.reporting.judge_error import corrected_difference
@@ -27,7 +28,13 @@ def difference_of(run: StoredRun, base: StoredRun, column: Column) -> Difference
     (ours,), (theirs,) = parts_of(run, column), parts_of(base, column)
     if {part[key] for part in (ours, theirs) for key in ours.keys() & theirs.keys()} <= {0.0, 1.0}:  # right or wrong
         return shares_difference(_without_task(ours, column), _without_task(theirs, column))
-    return bootstrap_difference([(ours, theirs)])
+    difference = bootstrap_difference([(ours, theirs)])
+    if column.kind == "capability":
+        return difference
+    ours, theirs = _without_task(ours, column), _without_task(theirs, column)
+    common = sorted(ours.keys() & theirs.keys())
+    gained = tuple(key for key in common if ours[key] > theirs[key])
+    return replace(difference, gained=gained, lost=tuple(key for key in common if ours[key] < theirs[key]))
 
 
 def mean_difference(run: StoredRun, base: StoredRun, over: Sequence[Column]) -> Difference | None:

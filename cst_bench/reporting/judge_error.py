@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from cst_bench.judging.card import BY_CONSTRUCTION
 from cst_bench.record import CalibrationSummary
 from cst_bench.reporting.stored_run import JOINT, StoredRun
+from cst_bench.statistics.correction import rates_between_models
 from cst_bench.statistics.intervals import Interval
-from cst_bench.statistics.labelled_pairs import Pair, judge_error_bounds, labelled_difference
+from cst_bench.statistics.labelled_pairs import Pair, judge_error_bounds, labelled_difference, largest_rate
 from cst_bench.statistics.paired import Difference
 
 Labels = Mapping[str, bool | None]
@@ -54,16 +57,25 @@ def difference_bounds(run: StoredRun, base: StoredRun, task: str, configuration:
     rates = [_rates(side, task, configuration) for side in (run, base)]
     if scores[0] is None or scores[1] is None or rates[0] is None or rates[0] != rates[1]:
         return None
-    positives, negatives = rates[0]
-    return judge_error_bounds(scores[0], scores[1], positives=positives, negatives=negatives)
+    missed, alarms = rates[0]
+    return judge_error_bounds(scores[0], scores[1], missed=missed, alarms=alarms)
 
 
-def _rates(run: StoredRun, task: str, configuration: str) -> tuple[tuple[int, int], tuple[int, int]] | None:
-    """Return the calibration's numbers of positive and negative labels, each with how many were judged wrongly."""
+def _rates(run: StoredRun, task: str, configuration: str) -> tuple[float, float] | None:
+    """Return the largest shares of misses and of false alarms that the card allows, at 97.5 %.
+
+    With several models on the card, they are those of another model like these.
+    """
     card: CalibrationSummary | None = run.scores.judges[task].calibration
     if card is None or card.counts is None or any(by.startswith(BY_CONSTRUCTION) for by in card.by):
         return None
-    counts = card.counts.get(run.configurations(task)[configuration])
+    asked = run.configurations(task)[configuration]
+    counts = card.counts.get(asked)
     if counts is None or not counts.tp + counts.fn or not counts.fp + counts.tn:
         return None
-    return (counts.tp + counts.fn, counts.fn), (counts.fp + counts.tn, counts.fp)
+    models = [model[asked] for model in card.by_model.values() if asked in model]
+    if len(models) < 2:
+        return largest_rate(counts.tp + counts.fn, counts.fn), largest_rate(counts.fp + counts.tn, counts.fp)
+    rates = rates_between_models([(model.tp, model.fn, model.fp, model.tn) for model in models])
+    missed, alarms = 1 - np.quantile(rates.drawn_sensitivity, 0.025), np.quantile(rates.drawn_false_alarm, 0.975)
+    return float(missed), float(alarms)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Sequence
 
 from cst_bench.reporting.differences import Parts, difference_of, have_same_parts, mean_difference, parts_of
-from cst_bench.reporting.score_cells import Cell, Column
+from cst_bench.reporting.score_cells import Cell, Column, mean_bounds
 from cst_bench.reporting.stored_run import StoredRun
+from cst_bench.statistics.labelled_pairs import PPI
 from cst_bench.statistics.paired import Difference
-from cst_bench.statistics.two_way import two_way_difference, two_way_interval
+from cst_bench.statistics.two_way import MIN_SEEDS, two_way_difference, two_way_interval
 
 
 def mean_cell(runs: Sequence[StoredRun], over: Sequence[Column], cells: Sequence[Cell]) -> Cell:
@@ -29,8 +31,9 @@ def mean_cell(runs: Sequence[StoredRun], over: Sequence[Column], cells: Sequence
     flags = tuple(dict.fromkeys(flag for cell in cells for flag in cell.flags))
     n, unscored = sum(cell.n for cell in cells), sum(cell.unscored for cell in cells)
     useless = dict(sum((Counter(cell.useless) for cell in cells), Counter[str]()))
+    bounds = mean_bounds(cells)
     if not scores or len(scores) < len(cells):
-        return Cell(None, None, n, unscored, flags, useless=useless, seeds=len(cells))
+        return Cell(None, None, n, unscored, flags, useless=useless, seeds=len(cells), bounds=bounds)
     interval = None
     if all(have_same_parts(runs, column) for column in over):
         interval = two_way_interval([_parts(run, over) for run in runs], [cell.interval for cell in cells])
@@ -43,6 +46,7 @@ def mean_cell(runs: Sequence[StoredRun], over: Sequence[Column], cells: Sequence
         useless=useless,
         seeds=len(cells),
         seed_range=(min(scores), max(scores)),
+        bounds=bounds,
     )
 
 
@@ -71,8 +75,36 @@ def method_difference(
     single = [
         _between(ours[at % len(ours)], theirs[at % len(theirs)], over) for at in range(max(len(ours), len(theirs)))
     ]
+    by_labels = [difference for difference in single if difference is not None and difference.test == PPI]
+    if by_labels:
+        return mean_of_labelled(by_labels) if len(by_labels) == len(single) else _partly_labelled(by_labels)
     own = [None if difference is None else difference.interval for difference in single]
     return two_way_difference([_parts(run, over) for run in ours], [_parts(run, over) for run in theirs], own)
+
+
+def mean_of_labelled(differences: Sequence[Difference]) -> Difference:
+    """Return the mean over seeds of differences that people's labels correct.
+
+    With five seeds or more, interval and p value are Student's t, with the variance between seeds and the mean variance
+    of a single one: prompts are common to all, and are not averaged out.
+    """
+    from scipy.stats import t
+
+    values = [difference.difference for difference in differences if difference.difference is not None]
+    ends = [difference.interval for difference in differences if difference.interval is not None]
+    mean, n = statistics.fmean(values), differences[0].n
+    if len(values) < MIN_SEEDS or len(ends) < len(values):
+        return Difference(mean, None, None, n, PPI)
+    within = statistics.fmean(((high - low) / 3.92) ** 2 for low, high in ends)
+    error = math.sqrt(statistics.variance(values) / len(values) + within)
+    half = float(t.ppf(0.975, len(values) - 1)) * error
+    p = 2 * float(t.sf(abs(mean) / error, len(values) - 1)) if error else 1.0
+    return Difference(mean, (max(-1.0, mean - half), min(1.0, mean + half)), p, n, PPI)
+
+
+def _partly_labelled(differences: Sequence[Difference]) -> Difference:
+    """Return no difference: verdicts of some runs and labels of others are not of one kind."""
+    return Difference(None, None, None, differences[0].n, PPI)
 
 
 def _between(run: StoredRun, other: StoredRun, over: Sequence[Column]) -> Difference | None:

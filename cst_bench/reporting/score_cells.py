@@ -237,7 +237,18 @@ def _average_cell(run: StoredRun, column: Column, average: AverageScore) -> Cell
     flags = dict.fromkeys(flag for task, score in parts for flag in flags_of(score, run.scores.judges[task]))
     n, unscored = sum(score.n for _, score in parts), sum(score.unscored for _, score in parts)
     useless = sum((Counter(score.useless) for _, score in parts), Counter[str]())
-    return Cell(average.score, average.interval, n, unscored, tuple(flags), useless=dict(useless))
+    cells = [cell_of(run, _configuration(task, name)) for task, name in averaged_over(run)]
+    bounds = mean_bounds([cell for cell in cells if cell is not None])
+    return Cell(average.score, average.interval, n, unscored, tuple(flags), useless=dict(useless), bounds=bounds)
+
+
+def mean_bounds(cells: Sequence[Cell]) -> Interval | None:
+    """Return the mean of cells if all unscored responses failed, and if all complied; None if none is unscored."""
+    ends = [cell.bounds or (cell.score, cell.score) for cell in cells]
+    low, high = [end[0] for end in ends if end[0] is not None], [end[1] for end in ends if end[1] is not None]
+    if not any(cell.bounds for cell in cells) or not len(low) == len(high) == len(cells):
+        return None
+    return sum(low) / len(low), sum(high) / len(high)
 
 
 def counts_in_words(cell: Cell) -> list[str]:

@@ -177,6 +177,7 @@ def comparison_table(comparison: Comparison) -> RenderableType:
         "difference that this n shows in 4 of 5 comparisons; capabilities in %[/dim]"
     )
     parts.append(f"[dim]{plain(_judge_error(comparison))}[/dim]")
+    parts.extend(f"[dim]{plain(note)}[/dim]" for note in comparison.notes)
     if comparison.missing:
         parts.append(f"[dim]not compared: {plain(', '.join(comparison.missing))}[/dim]")
     return Group(*parts)

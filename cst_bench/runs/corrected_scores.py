@@ -22,6 +22,14 @@ from cst_bench.statistics.correction import (
 from cst_bench.statistics.intervals import effective_size
 
 JOINT = "joint"
+_UNAUDITED = CorrectedScore(
+    method="cascade",
+    score=None,
+    interval=None,
+    labelled=0,
+    assumes=AUDITED,
+    undefined="a cascade's audit is of single responses, and prompts have several here",
+)
 _GUESSES: Mapping[Class, float | None] = {"yes": 1.0, "no": 0.0, "unscored": None}
 """Share of a stratum without labels, as far as there is a verdict to go by."""
 
@@ -66,6 +74,8 @@ def corrected_scores(
         name: _by_card(*counts[name], asked, calibration, uncalibrated) for name, asked in configurations.items()
     }
     if len({(o.prompt_id, o.configuration) for o in outcomes}) < len(outcomes):
+        if any(outcome.first is not None for outcome in outcomes):
+            by_card = dict.fromkeys(configurations, _UNAUDITED)
         return {**by_card, **({JOINT: None} if len(configurations) > 1 else {})}
     responses: dict[str, dict[str, _Response]] = {name: {} for name in configurations}
     for outcome in outcomes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 
 from cst_bench.errors import UserError
@@ -62,12 +63,22 @@ def _drawn(folder: RunFolder, task: str, strata: Mapping[str, Strata] | None, se
             )
         by_stratum[name].setdefault(None if strata is None else strata[name].classes[prompt], []).append(response)
     for name, members in by_stratum.items():
-        for stratum, responses in members.items():
-            random.Random(f"{seed}/{task}/{name}/{stratum}").shuffle(responses)
+        for responses in members.values():
+            responses.sort(key=lambda response: _order(seed, response))
         if strata is None:
             yield members.get(None, [])
         else:
             yield list(_allocated([members.get(stratum, []) for stratum in CLASSES], strata[name].planned))
+
+
+def _order(seed: int, response: ToLabel) -> str:
+    """Return a random number of a prompt, the same in every run and under every configuration.
+
+    With such permanent random numbers (Ohlsson 1995), draws from two runs have most prompts in common, so that their
+    difference can be corrected, and so have the configurations of a run, for joint compliance.
+    """
+    task, prompt, _ = response.key
+    return sha256(f"{seed}/{task}/{prompt}".encode()).hexdigest()
 
 
 def _allocated(strata: Sequence[Sequence[ToLabel]], expected: Sequence[PlannedStratum]) -> Iterator[ToLabel]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 from cst_bench.capabilities import CapabilityResult
 from cst_bench.compliance.compliance_scores import Outcome, summarise
@@ -20,7 +21,7 @@ from cst_bench.record import (
 )
 from cst_bench.runs.corrected_scores import JOINT, TaskLabels, corrected_scores
 from cst_bench.runs.label_file import RunLabels
-from cst_bench.statistics.intervals import Interval, mean_interval, normal_interval, wilson
+from cst_bench.statistics.intervals import Interval, clustered_share, mean_interval, normal_interval, wilson
 
 
 def make_scores(
@@ -67,7 +68,7 @@ def make_scores(
         compliance=compliance,
         capabilities=capabilities,
         averages=Averages(
-            compliance=average_compliance(compliance, settings.average),
+            compliance=average_compliance(compliance, outcomes, settings.average),
             capabilities=average_capabilities(capabilities),
         ),
     )
@@ -122,15 +123,47 @@ def _interval(result: CapabilityResult) -> Interval | None:
     return normal_interval(result.score, result.stderr)
 
 
-def average_compliance(compliance: Mapping[str, TaskScores], names: Sequence[str]) -> AverageScore | None:
-    """Average the scores of configurations, as the paper's Avg.; None unless the run has all of them."""
-    scores = {
-        name: task.configurations[name] for task in compliance.values() for name in names if name in task.configurations
+def average_compliance(
+    compliance: Mapping[str, TaskScores], outcomes: Mapping[str, Sequence[Outcome]], names: Sequence[str]
+) -> AverageScore | None:
+    """Average the scores of configurations, as the paper's Avg.; None unless the run has all of them.
+
+    Configurations of one task share their prompts, which are its clusters; tasks are independent.
+    """
+    by_task = {
+        task: [name for name in names if name in scores.configurations]
+        for task, scores in compliance.items()
+        if any(name in scores.configurations for name in names)
     }
-    if not names or set(scores) != set(names):
+    if not names or {name for of_task in by_task.values() for name in of_task} != set(names):
         return None
-    score, interval = mean_interval([scores[name].score for name in names], [scores[name].interval for name in names])
+    means, intervals = [], []
+    for task, of_task in by_task.items():
+        mean, apart = mean_interval(
+            [compliance[task].configurations[name].score for name in of_task],
+            [compliance[task].configurations[name].interval for name in of_task],
+        )
+        means.append(mean)
+        intervals.append(
+            apart if mean is None or len(of_task) == 1 else _by_prompt(mean, outcomes[task], of_task) or apart
+        )
+    score, interval = mean_interval(means, intervals, [float(len(of_task)) for of_task in by_task.values()])
     return AverageScore(score=score, interval=interval, over=tuple(names))
+
+
+def _by_prompt(mean: float, outcomes: Sequence[Outcome], names: Sequence[str]) -> Interval | None:
+    """Return the interval of a mean over configurations, clustered by prompt; None without common prompts."""
+    complied: dict[str, dict[str, list[bool]]] = {}
+    for outcome in outcomes:
+        if outcome.configuration in names and outcome.complied is not None:
+            complied.setdefault(outcome.prompt_id, {}).setdefault(outcome.configuration, []).append(outcome.complied)
+    common = [of_prompt for _, of_prompt in sorted(complied.items()) if len(of_prompt) == len(names)]
+    shares = [fmean(fmean(values) for values in of_prompt.values()) for of_prompt in common]
+    interval = clustered_share(shares, sum(len(values) for of_prompt in common for values in of_prompt.values()))
+    if interval is None:
+        return None
+    center = fmean(shares)  # prompts that lack a verdict are in the mean, and not here
+    return mean - (center - interval[0]), mean + (interval[1] - center)
 
 
 def average_capabilities(capabilities: Mapping[str, CapabilityScore]) -> AverageScore | None:

@@ -129,7 +129,7 @@ def normal_interval(score: float | None, stderr: float | None) -> Interval | Non
 
 
 def mean_interval(
-    scores: Sequence[float | None], intervals: Sequence[Interval | None]
+    scores: Sequence[float | None], intervals: Sequence[Interval | None], weights: Sequence[float] | None = None
 ) -> tuple[float | None, Interval | None]:
     """Return the mean of scores and its interval, each None if some score has none.
 
@@ -139,10 +139,13 @@ def mean_interval(
     known = [score for score in scores if score is not None]
     if len(known) < len(scores):
         return None, None
-    mean = sum(known) / len(known)
+    weights = weights or [1.0] * len(known)
+    total = sum(weights)
+    mean = sum(weight * score for weight, score in zip(weights, known, strict=True)) / total
     ends = [interval for interval in intervals if interval is not None]
     if len(ends) < len(known):
         return mean, None
-    below = math.hypot(*(score - low for score, (low, _) in zip(known, ends, strict=True))) / len(known)
-    above = math.hypot(*(high - score for score, (_, high) in zip(known, ends, strict=True))) / len(known)
+    sides = list(zip(weights, known, ends, strict=True))
+    below = math.hypot(*(weight * (score - low) for weight, score, (low, _) in sides)) / total
+    above = math.hypot(*(weight * (high - score) for weight, score, (_, high) in sides)) / total
     return mean, (mean - below, mean + above)

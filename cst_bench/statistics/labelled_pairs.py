@@ -11,14 +11,15 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cst_bench.statistics.correction import MIN_LABELLED
 from cst_bench.statistics.intervals import Interval
-from cst_bench.statistics.paired import Difference
+from cst_bench.statistics.paired import Difference, shares_difference
 
 PPI = "PPI++"
 _DRAWS = 20_000
@@ -51,7 +52,8 @@ def labelled_difference(
     strata are weighted by their numbers. A stratum without labels keeps the judge's difference in the estimate, and any
     difference in the interval. Interval and p value are of posterior draws; the prior of a stratum is
     Dirichlet(1/6, 1/6, 1/6). Where labellers were unsure, the interval holds those of the lowest and the highest
-    differences that they leave open, the estimate is in the middle, and p is the larger one.
+    differences that they leave open, the estimate is in the middle, and p is the larger one. Where all prompts are
+    labelled, interval and p are those of the labels alone.
 
     Args:
         verdicts: Prompt → verdicts on both runs' responses, for all prompts that both were asked.
@@ -61,6 +63,9 @@ def labelled_difference(
     labelled = {key: pair for key, pair in labels.items() if key in verdicts}
     if len(labelled) < MIN_LABELLED:
         return None
+    if len(labelled) == len(verdicts) and all(None not in pair for pair in labelled.values()):
+        sides = [{key: float(bool(pair[side])) for key, pair in labelled.items()} for side in (0, 1)]
+        return replace(shares_difference(sides[0], sides[1]), test=PPI)
     strata = _strata(verdicts, labelled, drawn_from or {})
     lowest, highest = _posterior(strata, "lowest"), _posterior(strata, "highest")
     estimate = (lowest.estimate + highest.estimate) / 2
@@ -111,33 +116,40 @@ def _posterior(strata: Sequence[_Stratum], end: Literal["lowest", "highest"]) ->
         drawn += weight * (shares[:, 0] - shares[:, 2])
         estimate += float(share) * (sum(values) / len(values) if values else stratum.guess)
     low, high = np.quantile(drawn, [0.025, 0.975])
-    tail = min(np.sum(drawn <= 0), np.sum(drawn >= 0))
-    return _Posterior(estimate, float(low), float(high), min(1.0, 2 * float(tail + 1) / (_DRAWS + 1)))
+    return _Posterior(estimate, float(low), float(high), _two_sided(drawn))
 
 
-def judge_error_bounds(
-    ours: float, theirs: float, *, positives: tuple[int, int], negatives: tuple[int, int]
-) -> Interval:
+def _two_sided(drawn: NDArray[np.float64]) -> float:
+    """Return the two-sided p value of 0; where no draw is beyond it, of a normal with the draws' mean and deviation."""
+    from scipy.stats import norm
+
+    tail = min(float(np.mean(drawn <= 0)), float(np.mean(drawn >= 0)))
+    if tail == 0:
+        tail = float(norm.sf(abs(drawn.mean()) / drawn.std()))
+    return min(1.0, 2 * tail)
+
+
+def largest_rate(n: int, wrong: int) -> float:
+    """Return the upper end of the 95 % interval of an error rate (Clopper and Pearson 1934)."""
+    from scipy.stats import beta
+
+    return 1.0 if wrong >= n else float(beta.ppf(0.975, wrong + 1, n - wrong))
+
+
+def judge_error_bounds(ours: float, theirs: float, *, missed: float, alarms: float) -> Interval:
     """Return how small and how large the true difference may be, given two shares by the judge's verdicts.
 
     Each run's true share lies between the one where all wrong verdicts are false alarms and the one where all are
-    misses, at the upper ends of the Clopper-Pearson intervals (1934) of both error rates on the calibration.
+    misses.
 
     Args:
         ours: Share of the first run, by the judge.
         theirs: Share of the second run.
-        positives: Calibration: responses with the behaviour, and those of them that the judge missed.
-        negatives: Calibration: responses without it, and those of them that the judge took for it.
+        missed: Largest share of the responses with the behaviour that the judge misses.
+        alarms: Largest share of the others that it takes for it.
     """
-    missed, alarms = _upper_end(*positives), _upper_end(*negatives)
     our_ends, their_ends = (_true_shares(share, missed, alarms) for share in (ours, theirs))
     return our_ends[0] - their_ends[1], our_ends[1] - their_ends[0]
-
-
-def _upper_end(n: int, wrong: int) -> float:
-    from scipy.stats import beta
-
-    return 1.0 if wrong >= n else float(beta.ppf(0.975, wrong + 1, n - wrong))
 
 
 def _true_shares(share: float, missed: float, alarms: float) -> Interval:

@@ -19,6 +19,8 @@ from cst_bench.statistics.intervals import Interval, newcombe, unseen_share
 MCNEMAR, PERMUTATION = "mid-p McNemar", "permutation"
 SIGN_CHANGES = 9999
 """Of the permutation test."""
+MIN_PAIRS = 5
+"""Least number of pairs that a mean difference has an interval for: fewer do not show how it varies."""
 LEVEL = 0.05
 """Holm-corrected p value below which a difference is significant."""
 
@@ -100,7 +102,9 @@ def bootstrap_difference(parts: Sequence[tuple[Mapping[str, float], Mapping[str,
         return Difference(0.0, (-most, most), 1.0, len(keys), PERMUTATION)
     p = sign_change_p(weights, draw)
     resampled = resampled_means(values, present, draw, RESAMPLES)
-    interval = percentile_interval(difference + few_clusters_factor(int(size.min())) * (resampled - difference))
+    fewest = int(size.min())
+    expanded = difference + few_clusters_factor(fewest) * (resampled - difference)
+    interval = percentile_interval(expanded) if fewest >= MIN_PAIRS else None
     if interval is not None:  # rounding can put an end past the difference itself
         interval = max(-1.0, min(interval[0], difference)), min(1.0, max(interval[1], difference))
     return Difference(difference, interval, p, len(keys), PERMUTATION)

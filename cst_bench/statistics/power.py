@@ -12,7 +12,7 @@ _ALPHA, _BETA = NormalDist().inv_cdf(1 - LEVEL / 2), NormalDist().inv_cdf(POWER)
 
 
 def detectable(difference: Difference) -> float | None:
-    """Return the smallest true difference that a comparison of this size shows with power 0.8; None if there is none.
+    """Return the smallest true difference that a comparison of this size shows with power 0.8; None if that is over 1.
 
     Shares: as `detectable_share`, with the share of pairs that differed. Means: 2.80 standard errors (Miller 2024,
     arXiv 2411.00640, section 5), the standard error being the half-width of the 95 % interval over 1.96.
@@ -22,7 +22,8 @@ def detectable(difference: Difference) -> float | None:
     if difference.interval is None:
         return None
     low, high = difference.interval
-    return (1 + _BETA / _ALPHA) * (high - low) / 2
+    smallest = (1 + _BETA / _ALPHA) * (high - low) / 2
+    return smallest if smallest <= 1 else None
 
 
 def detectable_share(n: int, differing: int) -> float | None:

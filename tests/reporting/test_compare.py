@@ -102,6 +102,11 @@ def test_labels_of_both_runs_correct_the_difference_and_what_follows_from_it(tmp
     shown = io.StringIO()
     Console(file=shown, width=80).print(comparison_table(by_labels))
     assert "S0: by people's labels of both runs" in " ".join(shown.getvalue().split())
+    first = next(iter(run.complied("harmful_behaviors", "S0")))
+    few = {"harmful_behaviors": {"S0": ConfigurationLabels(shown={first: True})}}
+    barely = dataclasses.replace(run, outcomes=run.outcomes.model_copy(update={"labels": few}))
+    note = "S0: 1 prompts are labelled in both runs, and 20 are needed to correct it"
+    assert compare_runs(base, barely).notes == [note]
     one_sided = compare_runs(base, runs[1])
     assert next(score for score in one_sided.scores if score.column.title == "S0").difference.test != "PPI++"
 

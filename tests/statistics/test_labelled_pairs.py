@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cst_bench.statistics.labelled_pairs import Pair, judge_error_bounds, labelled_difference
+from cst_bench.statistics.labelled_pairs import Pair, judge_error_bounds, labelled_difference, largest_rate
 
 Judge = tuple[float, float]
 """Sensitivity and specificity."""
@@ -34,16 +34,16 @@ def simulate(
 def test_judge_error_that_differs_between_runs_is_corrected(shares: tuple[float, float]) -> None:
     draw = np.random.default_rng(3)
     held = rejected = 0
-    for _ in range(150):
+    for _ in range(80):
         difference = labelled_difference(*simulate(draw, shares, ((0.95, 0.9), (0.75, 0.95))))
         assert difference is not None
         assert difference.interval is not None
         assert difference.p is not None
         held += difference.interval[0] <= shares[0] - shares[1] <= difference.interval[1]
         rejected += difference.p < 0.05
-    assert held >= 0.9 * 150
+    assert held >= 0.88 * 80
     if shares[0] == shares[1]:
-        assert rejected <= 0.1 * 150  # by the verdicts alone, it is nearly always
+        assert rejected <= 0.12 * 80  # by the verdicts alone, it is nearly always
 
 
 def test_with_all_labelled_the_estimate_is_that_of_the_labels() -> None:
@@ -80,7 +80,7 @@ def test_unsure_labels_leave_both_ends_open() -> None:
 def test_labels_that_were_drawn_more_often_from_one_class_are_weighted_back() -> None:
     draw = np.random.default_rng(5)
     estimates = []
-    for _ in range(60):
+    for _ in range(40):
         verdicts, truths = simulate(draw, (0.8, 0.5), ((0.9, 0.9), (0.9, 0.9)), n=300, labels=300)
         another = {key: draw.random() < (0.9 if pair[0] else 0.1) for key, pair in truths.items()}  # another judge's
         labels = {key: pair for key, pair in truths.items() if draw.random() < (0.1 if another[key] else 0.8)}
@@ -88,7 +88,7 @@ def test_labels_that_were_drawn_more_often_from_one_class_are_weighted_back() ->
         assert difference is not None
         assert difference.difference is not None
         estimates.append(difference.difference)
-    assert np.mean(estimates) == pytest.approx(0.3, abs=0.02)
+    assert np.mean(estimates) == pytest.approx(0.3, abs=0.03)
 
 
 shares = st.floats(0, 1)
@@ -111,13 +111,14 @@ def test_bounds_hold_the_truth_for_every_judge_that_the_calibration_allows(
         share * (1 - worst[0] * position[at]) + (1 - share) * worst[1] * position[at + 2]
         for at, share in enumerate((ours, theirs))
     ]
-    low, high = judge_error_bounds(judged[0], judged[1], positives=(positives, missed), negatives=(negatives, alarms))
+    rates = {"missed": largest_rate(positives, missed), "alarms": largest_rate(negatives, alarms)}
+    low, high = judge_error_bounds(judged[0], judged[1], **rates)
     assert low - 1e-9 <= ours - theirs <= high + 1e-9
     assert -1 <= low <= judged[0] - judged[1] + 1e-9
     assert high <= 1
 
 
 def test_a_perfect_judge_that_was_calibrated_on_many_labels_has_narrow_bounds() -> None:
-    low, high = judge_error_bounds(0.9, 0.5, positives=(1000, 0), negatives=(1000, 0))
+    low, high = judge_error_bounds(0.9, 0.5, missed=largest_rate(1000, 0), alarms=largest_rate(1000, 0))
     assert low == pytest.approx(0.4, abs=0.01)
     assert high == pytest.approx(0.4, abs=0.01)

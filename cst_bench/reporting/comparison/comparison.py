@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +22,7 @@ from cst_bench.reporting.judge_error import difference_bounds
 from cst_bench.reporting.leaderboard.markdown import markdown_templates
 from cst_bench.reporting.score_cells import Column, cell_of, columns_of
 from cst_bench.reporting.stored_run import StoredRun, load_run
+from cst_bench.statistics.correction import MIN_LABELLED
 from cst_bench.statistics.intervals import Interval
 from cst_bench.statistics.labelled_pairs import PPI
 from cst_bench.statistics.paired import Difference, holm
@@ -72,6 +73,8 @@ class Comparison:
     """Where tests or judges differ, if that was allowed."""
     missing: Sequence[str]
     """Tasks that only one of the runs has, or that can't be paired."""
+    notes: Sequence[str] = ()
+    """Why labels of both runs correct nothing."""
     judged: Sequence[Scores] = ()
     """Scores of both runs, whose judges the meanings of flags name."""
 
@@ -108,6 +111,7 @@ class Comparison:
             "run": self.label,
             "different": list(self.different),
             "missing": list(self.missing),
+            "notes": list(self.notes),
             "flags": self.flags,
             "scores": {score.column.key: _as_json(score) for score in self.scores},
             "gates": list(gates),
@@ -154,7 +158,7 @@ def compare_runs(baseline: StoredRun, run: StoredRun, *, allow_different: bool =
         )
     both = [task for task in run.outcomes.capabilities if task in baseline.outcomes.capabilities]
     unpaired = [task for task in both if not same_documents(baseline, run, task)]
-    scores = []
+    scores, notes = [], list[str]()
     for column in columns_of([baseline, run]):
         ours, theirs = cell_of(run, column), cell_of(baseline, column)
         if ours is None or theirs is None or column.task in unpaired:
@@ -165,6 +169,7 @@ def compare_runs(baseline: StoredRun, run: StoredRun, *, allow_different: bool =
         if difference is not None:
             flags = tuple(dict.fromkeys((*theirs.flags, *ours.flags)))
             unscored = (theirs.unscored, ours.unscored)
+            notes += _few_labels(run, baseline, column, difference)
             error = None
             if column.kind == "compliance" and column.task is not None and difference.test != PPI:
                 error = difference_bounds(run, baseline, column.task, column.configuration)
@@ -180,8 +185,18 @@ def compare_runs(baseline: StoredRun, run: StoredRun, *, allow_different: bool =
         _with_holm(scores),
         different,
         _missing(baseline, run, unpaired),
+        notes,
         (baseline.scores, run.scores),
     )
+
+
+def _few_labels(run: StoredRun, baseline: StoredRun, column: Column, difference: Difference) -> Iterator[str]:
+    if column.kind != "compliance" or column.task is None or difference.test == PPI:
+        return
+    shown = [side.labelled(column.task, column.configuration).shown for side in (run, baseline)]
+    if all(shown):
+        both = len(shown[0].keys() & shown[1].keys())
+        yield f"{column.title}: {both} prompts are labelled in both runs, and {MIN_LABELLED} are needed to correct it"
 
 
 def _with_holm(scores: Sequence[ComparedScore]) -> list[ComparedScore]:

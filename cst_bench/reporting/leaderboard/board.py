@@ -124,6 +124,11 @@ class Leaderboard:
     runs: Sequence[RunFacts]
 
     @property
+    def single_seeds(self) -> bool:
+        """Return whether a trained model is a single run."""
+        return any(not row.is_base and row.runs == 1 for section in self.sections for row in section.rows)
+
+    @property
     def several_seeds(self) -> bool:
         """Return whether a line is the mean over training seeds."""
         return any(row.seeds for section in self.sections for row in section.rows)

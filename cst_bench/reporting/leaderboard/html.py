@@ -19,6 +19,8 @@ from cst_bench.reporting.flags import LETTERS
 from cst_bench.reporting.leaderboard.board import Leaderboard
 from cst_bench.reporting.leaderboard.markdown import column_groups, corrected_cells, seed_rows, uncorrected_scores
 from cst_bench.reporting.plots.draw import Plot
+from cst_bench.reporting.score_cells import counts_in_words
+from cst_bench.statistics.labelled_pairs import PPI
 from cst_bench.templates import report_templates, template_environment
 
 _WIDE = 400
@@ -34,6 +36,7 @@ def html_report(board: Leaderboard, plots: Sequence[Plot] = ()) -> str:
     environment.filters.update(
         column_groups=column_groups,
         corrected_cells=corrected_cells,
+        counts_in_words=counts_in_words,
         seed_rows=seed_rows,
         uncorrected_scores=uncorrected_scores,
         breakable=_breakable,
@@ -43,6 +46,7 @@ def html_report(board: Leaderboard, plots: Sequence[Plot] = ()) -> str:
     style, script = ((folder / f"leaderboard.{suffix}").read_text(encoding="utf-8").strip() for suffix in ("css", "js"))
     return environment.get_template("leaderboard.html.j2").render(
         board=board,
+        ppi=PPI,
         plots=plots,
         letters=LETTERS,
         style=Markup(style),

@@ -13,6 +13,7 @@ from cst_bench.numbers import DASH
 from cst_bench.reporting.flags import LETTERS
 from cst_bench.reporting.leaderboard.board import Leaderboard
 from cst_bench.reporting.leaderboard.markdown import column_groups, corrected_cells, seed_rows, uncorrected_scores
+from cst_bench.reporting.score_cells import counts_in_words
 from cst_bench.templates import report_templates, template_environment
 
 _COMMANDS = {
@@ -67,6 +68,7 @@ def latex_report(board: Leaderboard) -> str:
     environment.filters.update(
         column_groups=column_groups,
         corrected_cells=corrected_cells,
+        counts_in_words=counts_in_words,
         seed_rows=seed_rows,
         uncorrected_scores=uncorrected_scores,
     )

@@ -15,6 +15,7 @@ from cst_bench.reporting.flags import LETTERS
 from cst_bench.reporting.leaderboard.board import Leaderboard, ModelRow, Section
 from cst_bench.reporting.plots.draw import Plot
 from cst_bench.reporting.score_cells import Cell, Column, SeedRow, TableRow, counts_in_words
+from cst_bench.statistics.labelled_pairs import PPI
 from cst_bench.statistics.paired import Difference
 from cst_bench.templates import markdown_environment, report_templates
 
@@ -123,7 +124,8 @@ def score_cell(row: TableRow, column: Column) -> Markup:
         ", ".join(counts_in_words(cell)),
     ]
     if cell.difference is not None and cell.difference.difference is not None:
-        lines.append(f"{signed(cell.difference.difference, column.scale)} to base")
+        by_labels = ", by people's labels" if cell.difference.test == PPI else ""
+        lines.append(f"{signed(cell.difference.difference, column.scale)} to base{by_labels}")
     return Markup(_number_with_flags(cell, column.scale) + "".join(f"<br><sub>{line}</sub>" for line in lines))
 
 

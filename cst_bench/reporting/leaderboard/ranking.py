@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from itertools import combinations
 
 from cst_bench.reporting.flags import UNRANKED
-from cst_bench.reporting.leaderboard.board import CapabilityVerdict, Section
+from cst_bench.reporting.leaderboard.board import CapabilityVerdict, ModelRow, Section
 from cst_bench.reporting.method_means import method_difference
 from cst_bench.reporting.score_cells import Column
 from cst_bench.statistics.paired import LEVEL, Difference, holm
@@ -25,8 +25,11 @@ Pair = tuple[int, str, int, int]
 
 def with_verdicts(sections: Sequence[Section]) -> list[Section]:
     """Flag the highest score of each column if it is ahead of every other, and say which capabilities were kept."""
-    ahead = _shown(dict(_comparisons(sections)))
-    kept = _capability_verdicts(sections)
+    differences, to_base = dict(_comparisons(sections)), _capability_differences(sections)
+    ps = [*(difference.p for difference in differences.values()), *(difference.p for *_, difference in to_base)]
+    corrected = iter(holm([1.0 if p is None else p for p in ps]))
+    ahead = _shown(differences, [next(corrected) for _ in differences])
+    kept = _capability_verdicts(sections, to_base, list(corrected))
     made = []
     for at, section in enumerate(sections):
         best = {column.key: _best_row(section, at, column, ahead) for column in section.columns}
@@ -63,9 +66,8 @@ def _ranked(section: Section, column: Column) -> dict[int, float]:
     }
 
 
-def _shown(differences: Mapping[Pair, Difference]) -> set[Pair]:
+def _shown(differences: Mapping[Pair, Difference], corrected: Sequence[float]) -> set[Pair]:
     """Return the pairs whose difference is significant, the row that is ahead first."""
-    corrected = holm([1.0 if difference.p is None else difference.p for difference in differences.values()])
     ahead = set()
     for ((at, key, first, second), difference), p in zip(differences.items(), corrected, strict=True):
         if p < LEVEL and difference.difference:
@@ -86,28 +88,31 @@ def _best_row(section: Section, at: int, column: Column, ahead: Set[Pair]) -> in
     return top if all((at, column.key, top, place) in ahead for place in scores if place != top) else None
 
 
-def _capability_verdicts(sections: Sequence[Section]) -> list[list[CapabilityVerdict]]:
-    """Return for each trained model with a base, and each capability: lost, gained, or no difference shown."""
-    cells = [
-        (at, row, column, cell)
+def _capability_differences(sections: Sequence[Section]) -> list[tuple[int, ModelRow, Column, Difference]]:
+    """Return the differences of trained models to their base in capabilities, with section, row and column."""
+    return [
+        (at, row, column, cell.difference)
         for at, section in enumerate(sections)
         for row in section.rows
         for column in section.columns
         if column.kind == "capability" and (cell := row.cells.get(column.key)) and cell.difference is not None
     ]
-    corrected = iter(
-        holm([cell.difference.p for *_, cell in cells if cell.difference and cell.difference.p is not None])
-    )
+
+
+def _capability_verdicts(
+    sections: Sequence[Section],
+    differences: Sequence[tuple[int, ModelRow, Column, Difference]],
+    corrected: Sequence[float],
+) -> list[list[CapabilityVerdict]]:
+    """Return for each trained model with a base, and each capability: lost, gained, or no difference shown."""
     verdicts: list[list[CapabilityVerdict]] = [[] for _ in sections]
-    for at, row, column, cell in cells:
-        difference = cell.difference
-        assert difference is not None
-        p = None if difference.p is None else next(corrected)
+    for (at, row, column, difference), p in zip(differences, corrected, strict=True):
         if difference.difference is None:
             kept = "undefined"
-        elif p is None:
+        elif difference.p is None:
             kept = "not tested"
         else:
             kept = ("gained" if difference.difference > 0 else "lost") if p < LEVEL else "no difference shown"
-        verdicts[at].append(CapabilityVerdict(row.label, row.title, row.base, column.title, difference, p, kept))
+        holm_p = None if difference.p is None else p
+        verdicts[at].append(CapabilityVerdict(row.label, row.title, row.base, column.title, difference, holm_p, kept))
     return verdicts
