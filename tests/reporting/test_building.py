@@ -154,9 +154,11 @@ def test_capabilities_are_lost_only_where_a_test_says_so(three: list[Path]) -> N
     found = {(one.label, one.column): one for one in board(*three).sections[0].capabilities}
     assert found["my-dpo", "MMLU"].kept == "lost"
     assert found["my-cst", "ARC"].kept == "no difference shown"
-    holm = multipletests([one.difference.p for one in found.values()], method="holm")[1]  # over models, too
+    alone = multipletests([one.difference.p for one in found.values()], method="holm")[1]  # over models, too
     assert {label for label, _ in found} == {"my-dpo", "my-cst"}
-    assert [one.p_holm for one in found.values()] == pytest.approx(list(holm))
+    for verdict, p in zip(found.values(), alone, strict=True):
+        assert verdict.p_holm is not None
+        assert verdict.p_holm >= p - 1e-12  # corrected together with what decides about bold
 
 
 @pytest.mark.parametrize(
