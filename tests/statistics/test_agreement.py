@@ -140,6 +140,7 @@ def test_few_raters_who_agree_are_not_sure_to_agree_always() -> None:
     assert result.pairs[0].kappa.interval[0] < 0.65
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.5, 0.15])
 def test_intervals_beyond_chance_cover(share: float) -> None:
     """Three raters who see the truth with probability 0.9; alpha of many rows is the truth."""

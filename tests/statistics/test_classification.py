@@ -85,6 +85,7 @@ SLOW: dict[str, Callable[[list[str], list[str]], float]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("per_prompt", [1, 4])
 def test_intervals_of_many_labels_are_those_of_a_plain_bootstrap_over_prompts(per_prompt: int) -> None:
     labels, verdicts, prompts = rows(1600, per_prompt)

@@ -108,6 +108,7 @@ def test_a_difference_of_seeds_that_vary_is_students() -> None:
     assert difference.interval == pytest.approx(tuple(test.confidence_interval() - np.float64(0.5)), abs=0.05)
 
 
+@pytest.mark.slow
 def test_equal_methods_are_seldom_different() -> None:
     """Check the false alarms between two methods of five seeds, and between one and a single run."""
     draw = np.random.default_rng(3)
