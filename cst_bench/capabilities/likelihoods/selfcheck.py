@@ -63,8 +63,9 @@ def _chosen(groups: list[Group], draw: random.Random) -> Iterator[PlannedDocumen
             shared.append(range(start, start + len(group.documents)))
         start += len(group.documents)
     together = draw.sample(draw.choice(shared), 2) if shared else []
-    others = [index for index in range(len(documents)) if index not in (*longest, *together)]
-    chosen = {*longest, *together, *draw.sample(others, min(_RANDOM - len(together), len(others)))}
+    chosen = {*longest, *together}
+    others = [index for index in range(len(documents)) if index not in chosen]
+    chosen.update(draw.sample(others, min(_LONGEST + _RANDOM - len(chosen), len(others))))
     yield from (documents[index] for index in sorted(chosen))
 
 
