@@ -7,6 +7,7 @@ row is removed, and so are columns that are padding for every remaining row.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from cst_bench.checkpoint.decoding_modes import StaticMode
@@ -188,13 +189,14 @@ def decode_static(
 ) -> None:
     """Decode rows with `model.generate`, for models or rows that `DecodeBatch` does not support.
 
-    A logits processor chooses the tokens by the same rule as there.
+    Rows go on after the tokens that they have already generated. A logits processor chooses by the same rule as there.
     """
     if mode == "padded":
         _decode_padded(model, rows, stop_ids, choose)
     elif mode == "equal":
-        for length in sorted({len(row.prompt) for row in rows}):
-            _decode_padded(model, [row for row in rows if len(row.prompt) == length], stop_ids, choose)
+        by_length = sorted(rows, key=_length)
+        for part in [list(part) for _, part in groupby(by_length, key=_length)]:  # before any row grows
+            _decode_padded(model, part, stop_ids, choose)
     else:
         for row in rows:
             _decode_padded(model, [row], stop_ids, choose)
@@ -206,9 +208,10 @@ def _decode_padded(
     import torch
     from transformers import GenerationConfig, LogitsProcessorList
 
-    width = max(len(row.prompt) for row in rows)
-    ids = torch.tensor([[0] * (width - len(row.prompt)) + row.prompt for row in rows], device=model.device)
-    mask = torch.tensor([[0] * (width - len(row.prompt)) + [1] * len(row.prompt) for row in rows], device=model.device)
+    width = max(_length(row) for row in rows)
+    tokens = [row.prompt + row.generated for row in rows]
+    ids = torch.tensor([[0] * (width - len(row)) + row for row in tokens], device=model.device)
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in tokens], device=model.device)
 
     def only_chosen(_: Tensor, scores: Tensor) -> Tensor:
         chosen = torch.tensor(choose(scores, rows), device=scores.device)[:, None]
@@ -216,7 +219,7 @@ def _decode_padded(
 
     config = GenerationConfig(
         do_sample=False,
-        max_new_tokens=max(row.limit for row in rows),
+        max_new_tokens=max(row.limit - len(row.generated) for row in rows),
         eos_token_id=sorted(stop_ids) or None,
         pad_token_id=0,
     )
@@ -232,8 +235,8 @@ def _decode_padded(
             )
     finally:
         model.generation_config = original
-    for row, tokens in zip(rows, output[:, width:].tolist()):
-        for token in tokens:
+    for row, generated in zip(rows, output[:, width:].tolist()):
+        for token in generated:
             row.append(token)
             if row.ended(stop_ids):
                 break

@@ -11,6 +11,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from cst_bench.checkpoint.decoding import DecodeBatch, can_compact, decode_static
@@ -50,39 +51,45 @@ def length_limit(model: PreTrainedModel) -> int | None:
     return batch_invariant_length(base_model(model).config.get_text_config())
 
 
-def checked_mode(checkpoint: Checkpoint, rows: Sequence[SamplingRow]) -> Mode:
+def checked_mode(checkpoint: Checkpoint, rows: Sequence[SamplingRow], capacity: int) -> Mode:
     """Return the fastest way to decode rows that gives the tokens of `generate`; check it, unless that is done.
 
-    The result is kept on the checkpoint. A check is repeated only for rows over twice as long, up to a limit.
+    The result is kept on the checkpoint. A check is repeated only for longer rows, at most once for each doubling.
 
     Args:
         checkpoint: The loaded model.
         rows: Rows that are about to be decoded, none longer than `length_limit`.
+        capacity: Tokens whose keys and values fit in memory.
     """
     modes, model = checkpoint.modes, checkpoint.model
-    room = min(checkpoint.context_length, length_limit(model) or checkpoint.context_length) - _STEPS
-    length = min(_needed_length(rows, checkpoint.device.type), max(room, 1))
-    for mode in _candidates(model):
-        if mode == "alone" or (mode not in modes.refused and modes.lengths.get(mode, 0) >= length):
-            return mode
+    most = min(checkpoint.context_length, length_limit(model) or checkpoint.context_length)
+    room = max(1, min(most - _STEPS, capacity // 3))  # the probe has three rows
+    length = min(_needed_length(rows, checkpoint.device.type), room)
+    candidates = _candidates(model)
+    for mode, slower in pairwise(candidates):
         if mode in modes.refused:
             continue
-        reason = _disagreement(model, mode, _probe([row.prompt for row in rows], length, max(room, 1)))
+        if modes.lengths.get(mode, 0) >= length:
+            return mode
+        reason = _disagreement(model, mode, _probe([row.prompt for row in rows], length, room))
         if reason is None:
             modes.lengths[mode] = length
             return mode
         modes.refused.add(mode)
-        left = next(other for other in _candidates(model) if other not in modes.refused)
-        note_fallback(checkpoint, left, reason)
-    raise AssertionError("rows can always be decoded alone")
+        modes.slower["check"] = f"{_HOW[slower]}: {reason}"
+        _log.warning(modes.slower["check"])
+    return candidates[-1]
 
 
-def note_fallback(checkpoint: Checkpoint, mode: Mode, reason: str) -> None:
-    """Record on the checkpoint that rows are decoded in a slower mode, and log each new message once."""
-    message = f"{_HOW[mode]}: {reason}"
-    if checkpoint.modes.fallback != message:
-        _log.warning(message)
-        checkpoint.modes.fallback = message
+def note_long_rows(checkpoint: Checkpoint) -> None:
+    """Record on the checkpoint that rows beyond `length_limit` are decoded alone, and log it the first time."""
+    if "length" not in checkpoint.modes.slower:
+        limit = length_limit(checkpoint.model)
+        checkpoint.modes.slower["length"] = (
+            f"prompts with more than {limit} tokens, response included, are decoded one at a time: beyond that, rope "
+            "depends on the batch"
+        )
+        _log.warning(checkpoint.modes.slower["length"])
 
 
 def _candidates(model: PreTrainedModel) -> tuple[Mode, ...]:

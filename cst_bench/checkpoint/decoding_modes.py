@@ -19,5 +19,10 @@ class CheckedModes:
     """Mode → longest row for which it gave the tokens of `generate`."""
     refused: set[Mode] = field(default_factory=set)
     """Modes that did not."""
-    fallback: str | None = None
-    """How rows were decoded that could not be decoded in the fastest mode, and why; None if there were none."""
+    slower: dict[Literal["check", "length"], str] = field(default_factory=dict)
+    """What made rows be decoded in a slower mode → a message that says how, and why."""
+
+    @property
+    def fallback(self) -> str | None:
+        """Return how rows were decoded that could not share a running batch, and why; None if there were none."""
+        return "; ".join(self.slower.values()) or None

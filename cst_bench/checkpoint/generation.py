@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from cst_bench.checkpoint.decoding import DecodeBatch, decode_static
-from cst_bench.checkpoint.decoding_check import checked_mode, length_limit, note_fallback
+from cst_bench.checkpoint.decoding_check import checked_mode, length_limit, note_long_rows
 from cst_bench.checkpoint.inspection import empty_cache, free_memory, out_of_memory
 from cst_bench.checkpoint.loading import Checkpoint
 from cst_bench.checkpoint.sampling import Sampling, SamplingRow
@@ -144,13 +144,13 @@ class Generator:
         together = [row for row in admitted if self._limit is None or _final_length(row) <= self._limit]
         ended = [row for row in admitted if self._limit is not None and _final_length(row) > self._limit]
         if ended:
-            note_fallback(self._checkpoint, "alone", f"its rope depends on the batch beyond {self._limit} tokens")
+            note_long_rows(self._checkpoint)
             for row in ended:
                 _reset_rope(model)
                 decode_static(model, [row], stop_ids, "alone")
         if not together:
             return ended
-        mode = checked_mode(self._checkpoint, together)
+        mode = checked_mode(self._checkpoint, together, self._tokens) if self.rows > 1 else "alone"
         if mode == "compact":
             return [*ended, *batch.add(together)]
         decode_static(model, together, stop_ids, mode)

@@ -13,15 +13,20 @@ from transformers import PreTrainedModel
 
 from cst_bench.checkpoint import Checkpoint, CheckpointOptions
 from cst_bench.checkpoint.chat import Chat
+from cst_bench.checkpoint.decoding import DecodeBatch
 from cst_bench.checkpoint.decoding_modes import Mode
 from cst_bench.checkpoint.generation import GeneratedTokens, Generator
-from cst_bench.checkpoint.sampling import Sampling
+from cst_bench.checkpoint.sampling import Sampling, SamplingRow
 from cst_bench.record import CheckpointIdentity
 from tests.checkpoint.test_generation import GREEDY, by_transformers
 from tests.checkpoint.test_generation import prompts as chat_prompts
 from tests.checkpoints import VOCABULARY, family_tokenizer, make_model
 
 TOKENS = 14
+ALONE = (
+    "prompts with more than 64 tokens, response included, are decoded one at a time: "
+    "beyond that, rope depends on the batch"
+)
 LATENT = {
     "q_lora_rank": 16,
     "kv_lora_rank": 16,
@@ -103,9 +108,7 @@ def test_rope_that_depends_on_the_batch_is_that_of_each_row(architecture: str, o
         responses = generator.generate([asked[index] for index in order], Sampling(TOKENS))
         assert ids(responses) == [expected[index] for index in order]
         assert list(checkpoint.modes.lengths) == ["compact"]
-        assert checkpoint.modes.fallback == (
-            "responses are decoded one at a time: its rope depends on the batch beyond 64 tokens"
-        )
+        assert checkpoint.modes.fallback == ALONE
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -184,6 +187,45 @@ def test_a_check_is_kept_with_the_checkpoint_and_repeated_only_for_longer_rows(
     assert first > again[0] == again[1]
     assert passes(long) > again[0] == passes(long)
     assert checkpoint.modes.lengths == {"compact": 128}
+
+
+def test_a_check_fits_in_the_memory_and_one_row_at_a_time_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = checkpoint_of(make_model("llama", num_key_value_heads=2))
+    expected = [by_transformers(checkpoint, prompt, TOKENS) for prompt in prompts()]
+    monkeypatch.setattr("cst_bench.checkpoint.generation._token_capacity", lambda _: 90)
+    with Generator(checkpoint) as generator:
+        assert ids(generator.generate(prompts(), Sampling(TOKENS))) == expected
+    assert checkpoint.modes.lengths == {"compact": 30}
+    alone = checkpoint_of(checkpoint.model, rows=1)
+    with Generator(alone) as generator:
+        assert ids(generator.generate(prompts(), Sampling(TOKENS))) == expected
+    assert not alone.modes.lengths
+
+
+@pytest.mark.parametrize("refused", [{"compact"}, {"compact", "padded"}, {"compact", "padded", "equal"}])
+def test_rows_that_leave_a_running_batch_go_on_after_their_tokens(
+    refused: set[Mode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory runs out in a running batch, and the check of the next one fails."""
+    checkpoint = checkpoint_of(make_model("llama", num_key_value_heads=2))
+    sampling = Sampling(TOKENS, temperature=0.9, seed=3)
+    with Generator(checkpoint) as generator:
+        expected = generator.generate(prompts(), sampling)
+    step, calls = DecodeBatch.step, 0
+
+    def faulty(self: DecodeBatch) -> list[SamplingRow]:
+        nonlocal calls
+        calls += 1
+        if calls == 5:
+            checkpoint.modes.refused |= refused
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return step(self)
+
+    monkeypatch.setattr(DecodeBatch, "step", faulty)
+    with Generator(checkpoint) as generator:
+        assert generator.generate(prompts(), sampling) == expected
+        assert generator.rows == 2
+    assert calls == 5
 
 
 def test_running_out_of_memory_in_the_check_is_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,9 @@ _BATCH = 4
 _NOISE = 3
 """Largest difference, in multiples of stock's own between batches of one and of four."""
 _TOLERANCE = 1e-4
-"""Difference in nats per token that always passes in fp32; in lower precision, its epsilon."""
+"""Difference in nats per token that always passes in fp32."""
+_ROUNDINGS = 4
+"""The same in lower precision, in multiples of its epsilon."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def disagreement(scorer: Scorer, requests: Requests, stock: Stock) -> str | None
     lengths = [len(continuation) for _, continuation in compared]
     theirs = stock(compared, _BATCH)
     rounding = torch.finfo(scorer.softmax_dtype).eps
-    tolerance = max(_TOLERANCE, torch.finfo(scorer.autocast_dtype or scorer.model.dtype).eps)
+    tolerance = max(_TOLERANCE, _ROUNDINGS * torch.finfo(scorer.autocast_dtype or scorer.model.dtype).eps)
     scored = [_score(scorer, probe, budget) for budget in (scorer.budget, _smaller(scorer, probe))]
     noise = 0.0
     if any(_per_token(ours, theirs, lengths, rounding) > tolerance for ours, _ in scored):
