@@ -37,7 +37,7 @@ _TOLERANCE = 1e-3
 """Total variation distance that always passes in fp32."""
 _ROUNDINGS = 8
 """The same in lower precision, in multiples of its epsilon."""
-_NOISE, _MOST_NOISE = 3, 4
+_NOISE, _MOST_NOISE = 3, 2
 """A distance also passes up to this multiple of that of batches of equal length, at most to a multiple of the above."""
 _HOW: dict[Mode, str] = {
     "padded": "responses are decoded in batches that all end before the next begins",

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from cst_bench.checkpoint import Checkpoint, CheckpointOptions
 from cst_bench.checkpoint.chat import Chat
 from cst_bench.checkpoint.decoding import DecodeBatch
+from cst_bench.checkpoint.decoding_check import checked_mode
 from cst_bench.checkpoint.decoding_modes import Mode
 from cst_bench.checkpoint.generation import GeneratedTokens, Generator
 from cst_bench.checkpoint.sampling import Sampling, SamplingRow
@@ -93,6 +94,15 @@ def test_rows_that_change_beside_others_are_decoded_apart(architecture: str, cap
     assert reason in fallback
     assert {"padded": "end before", "equal": "equal length", "alone": "one at a time"}[mode] in fallback
     assert [record.getMessage() for record in caplog.records if "decoding_check" in record.name][-1] == fallback
+
+
+@pytest.mark.parametrize("architecture", ["rwkv", "glm_moe_dsa"])
+def test_faults_are_told_from_rounding_in_bf16(architecture: str) -> None:
+    mode, _, config = BESIDE_OTHERS[architecture]
+    model = make_model(architecture, **{"pad_token_id": 0, "initializer_range": 0.4, **config}).to(torch.bfloat16)
+    checkpoint = checkpoint_of(model)
+    rows = [SamplingRow(prompt, Sampling(TOKENS)) for prompt in prompts()]
+    assert checked_mode(checkpoint, rows, capacity=10_000) == mode
 
 
 @pytest.mark.parametrize("architecture", BY_LENGTH)
