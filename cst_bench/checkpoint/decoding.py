@@ -6,9 +6,11 @@ row is removed, and so are columns that are padding for every remaining row.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING
 
+from cst_bench.checkpoint.decoding_modes import StaticMode
 from cst_bench.checkpoint.inspection import has_prompt_learning, plain_attention_only
 from cst_bench.checkpoint.row_cache import row_cache
 from cst_bench.checkpoint.sampling import SamplingRow, choose
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
     from transformers.cache_utils import Cache
+
+Choose = Callable[["Tensor", Sequence[SamplingRow]], list[int]]
+"""Choice of each row's next token from logits [rows, vocabulary]."""
 
 _PASS_TOKENS = {"cpu": 2048, "cuda": 16384}
 """Most tokens of a prefill pass: more gains nothing, and takes memory."""
@@ -38,11 +43,12 @@ def can_compact(model: PreTrainedModel) -> bool:
 class DecodeBatch:
     """Rows that are decoded together. `add` prefills new ones, `step` decodes one more token for each row."""
 
-    def __init__(self, model: PreTrainedModel, stop_ids: frozenset[int]) -> None:
+    def __init__(self, model: PreTrainedModel, stop_ids: frozenset[int], choose: Choose = choose) -> None:
         """Start with no rows; `model` is a causal LM for which `can_compact` is true."""
         self.rows: list[SamplingRow] = []
         self._model = model
         self._stop_ids = stop_ids
+        self._choose = choose
         self._cache: Cache | None = None
         self._mask: Tensor | None = None
         """[rows, columns]"""
@@ -65,7 +71,7 @@ class DecodeBatch:
             ids = torch.tensor([[0] * (width - len(row)) + row for row in tokens], device=device)
             mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in tokens], device=device)
             cache = DynamicCache()
-            keep = self._append(choose(self._forward(ids, mask, cache), part), part)
+            keep = self._append(self._choose(self._forward(ids, mask, cache), part), part)
             self._merge(part, cache, mask, keep, places)
             ended += [row for index, row in enumerate(part) if index not in set(keep)]
         return ended
@@ -78,7 +84,7 @@ class DecodeBatch:
         ids = torch.tensor([[row.generated[-1]] for row in self.rows], device=self._model.device)
         self._mask = torch.cat([self._mask, self._mask.new_ones(len(self.rows), 1)], dim=1)
         logits = self._forward(ids, self._mask, self._cache)
-        keep = self._append(choose(logits, self.rows), self.rows)
+        keep = self._append(self._choose(logits, self.rows), self.rows)
         ended = [row for index, row in enumerate(self.rows) if index not in set(keep)]
         if ended:
             self._keep(keep)
@@ -174,25 +180,38 @@ def _length(row: SamplingRow) -> int:
     return len(row.prompt) + len(row.generated)
 
 
-def decode_static(model: PreTrainedModel, rows: Sequence[SamplingRow], stop_ids: frozenset[int]) -> None:
-    """Decode rows with `model.generate`, for models whose cache has no separable rows (state-space, linear attention).
+def decode_static(
+    model: PreTrainedModel,
+    rows: Sequence[SamplingRow],
+    stop_ids: frozenset[int],
+    mode: StaticMode,
+    choose: Choose = choose,
+) -> None:
+    """Decode rows with `model.generate`, for models or rows that `DecodeBatch` does not support.
 
-    A logits processor chooses the tokens by the same rule as in `DecodeBatch`.
+    Rows go on after the tokens that they have already generated. A logits processor chooses by the same rule as there.
     """
-    if not has_prompt_learning(model):
-        _decode_padded(model, rows, stop_ids)
-        return
-    for length in sorted({len(row.prompt) for row in rows}):  # peft counts padding as positions: avoid it
-        _decode_padded(model, [row for row in rows if len(row.prompt) == length], stop_ids)
+    if mode == "padded":
+        _decode_padded(model, rows, stop_ids, choose)
+    elif mode == "equal":
+        by_length = sorted(rows, key=_length)
+        for part in [list(part) for _, part in groupby(by_length, key=_length)]:  # before any row grows
+            _decode_padded(model, part, stop_ids, choose)
+    else:
+        for row in rows:
+            _decode_padded(model, [row], stop_ids, choose)
 
 
-def _decode_padded(model: PreTrainedModel, rows: Sequence[SamplingRow], stop_ids: frozenset[int]) -> None:
+def _decode_padded(
+    model: PreTrainedModel, rows: Sequence[SamplingRow], stop_ids: frozenset[int], choose: Choose
+) -> None:
     import torch
     from transformers import GenerationConfig, LogitsProcessorList
 
-    width = max(len(row.prompt) for row in rows)
-    ids = torch.tensor([[0] * (width - len(row.prompt)) + row.prompt for row in rows], device=model.device)
-    mask = torch.tensor([[0] * (width - len(row.prompt)) + [1] * len(row.prompt) for row in rows], device=model.device)
+    width = max(_length(row) for row in rows)
+    tokens = [row.prompt + row.generated for row in rows]
+    ids = torch.tensor([[0] * (width - len(row)) + row for row in tokens], device=model.device)
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in tokens], device=model.device)
 
     def only_chosen(_: Tensor, scores: Tensor) -> Tensor:
         chosen = torch.tensor(choose(scores, rows), device=scores.device)[:, None]
@@ -200,7 +219,7 @@ def _decode_padded(model: PreTrainedModel, rows: Sequence[SamplingRow], stop_ids
 
     config = GenerationConfig(
         do_sample=False,
-        max_new_tokens=max(row.limit for row in rows),
+        max_new_tokens=max(row.limit - len(row.generated) for row in rows),
         eos_token_id=sorted(stop_ids) or None,
         pad_token_id=0,
     )
@@ -216,8 +235,8 @@ def _decode_padded(model: PreTrainedModel, rows: Sequence[SamplingRow], stop_ids
             )
     finally:
         model.generation_config = original
-    for row, tokens in zip(rows, output[:, width:].tolist()):
-        for token in tokens:
+    for row, generated in zip(rows, output[:, width:].tolist()):
+        for token in generated:
             row.append(token)
             if row.ended(stop_ids):
                 break

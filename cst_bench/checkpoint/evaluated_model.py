@@ -117,6 +117,11 @@ class EvaluatedModel:
                 self._model = self._api_model()
         return self._model
 
+    @property
+    def decoding_fallback(self) -> str | None:
+        """Return how responses had to be decoded so far if not in one running batch, and why; None for an API model."""
+        return None if self._files is None or self.checkpoint is None else self.checkpoint.modes.fallback
+
     def _api_model(self) -> Model:
         name = self._source.name
         try:

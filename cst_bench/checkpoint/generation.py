@@ -8,12 +8,16 @@ from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from cst_bench.checkpoint.decoding import DecodeBatch, can_compact, decode_static
+from cst_bench.checkpoint.decoding import DecodeBatch, decode_static
+from cst_bench.checkpoint.decoding_check import checked_mode, length_limit, note_long_rows
 from cst_bench.checkpoint.inspection import empty_cache, free_memory, out_of_memory
 from cst_bench.checkpoint.loading import Checkpoint
 from cst_bench.checkpoint.sampling import Sampling, SamplingRow
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 StopReason = Literal["stop", "max_tokens", "model_length"]
 
@@ -48,7 +52,7 @@ class Generator:
     def __init__(self, checkpoint: Checkpoint) -> None:
         """Start the worker thread; it waits without polling until there is a request."""
         self._checkpoint = checkpoint
-        self._compact = can_compact(checkpoint.model)
+        self._limit = length_limit(checkpoint.model)
         kind = checkpoint.device.type
         self.rows = checkpoint.options.batch_size or _ROWS.get(kind, 64)
         self._tokens = _token_capacity(checkpoint)
@@ -130,12 +134,27 @@ class Generator:
         free = self.rows - len(batch.rows)
         if self._waiting and (not batch.rows or free >= max(1, self.rows // 4)):
             admitted = self._admit(batch, free)
-            if admitted and not self._compact:
-                decode_static(self._checkpoint.model, admitted, self._checkpoint.chat.stop_ids)
-                return admitted
             if admitted:
-                return batch.add(admitted)
+                return self._begin(batch, admitted)
         return batch.step() if batch.rows else []
+
+    def _begin(self, batch: DecodeBatch, admitted: list[SamplingRow]) -> list[SamplingRow]:
+        """Add admitted rows to the running batch, or decode those that cannot share one; return what has ended."""
+        model, stop_ids = self._checkpoint.model, self._checkpoint.chat.stop_ids
+        together = [row for row in admitted if self._limit is None or _final_length(row) <= self._limit]
+        ended = [row for row in admitted if self._limit is not None and _final_length(row) > self._limit]
+        if ended:
+            note_long_rows(self._checkpoint)
+            for row in ended:
+                _reset_rope(model)
+                decode_static(model, [row], stop_ids, "alone")
+        if not together:
+            return ended
+        mode = checked_mode(self._checkpoint, together, self._tokens) if self.rows > 1 else "alone"
+        if mode == "compact":
+            return [*ended, *batch.add(together)]
+        decode_static(model, together, stop_ids, mode)
+        return [*ended, *together]
 
     def _admit(self, batch: DecodeBatch, free: int) -> list[SamplingRow]:
         """Return the waiting rows that fit, in order, by places and by the tokens that the cache can hold."""
@@ -185,6 +204,14 @@ class Generator:
 
 def _final_length(row: SamplingRow) -> int:
     return len(row.prompt) + row.limit
+
+
+def _reset_rope(model: PreTrainedModel) -> None:
+    """Set dynamic rope back to its original frequencies; it would keep those of the longest input before."""
+    import torch
+
+    with torch.inference_mode():
+        model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=False)
 
 
 def _token_capacity(checkpoint: Checkpoint) -> int:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cst_bench.checkpoint.chat import Chat
 from cst_bench.checkpoint.checkpoint_files import CheckpointFiles, find_checkpoint
+from cst_bench.checkpoint.decoding_modes import CheckedModes
 from cst_bench.checkpoint.inspection import context_length, out_of_memory
 from cst_bench.checkpoint.model_class import auto_class
 from cst_bench.checkpoint.options import CheckpointOptions
@@ -34,6 +35,8 @@ class Checkpoint:
     identity: CheckpointIdentity
     context_length: int
     """Most tokens of prompt and response together."""
+    modes: CheckedModes = field(default_factory=CheckedModes)
+    """Ways of decoding that have been checked; filled by the first batches."""
 
     @property
     def device(self) -> torch.device:

@@ -115,6 +115,8 @@ class CompliancePart(Record):
     """Number of responses."""
     usage: Usage | None = None
     """Tokens of the responses."""
+    fallback: str | None = None
+    """How responses were decoded that could not share a running batch, and why; None if all could, or not known."""
     judging: Judging | None = None
     """What judging took."""
     calibration: CalibrationSummary | None = None

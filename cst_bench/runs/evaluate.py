@@ -118,6 +118,8 @@ def _generate(folder: RunFolder, task: PlannedCompliance, model: EvaluatedModel,
     started = time.monotonic()
     with progress.stage(f"{task.spec.title}: responses", responses) as count:
         log = generate(built, inspect_model, folder.path / "compliance" / name, count)
+    fallback = model.decoding_fallback
+    reported = {part.fallback for part in folder.manifest.status.compliance.values()}
     folder.set_compliance(
         name,
         state="generated",
@@ -125,7 +127,10 @@ def _generate(folder: RunFolder, task: PlannedCompliance, model: EvaluatedModel,
         seconds=round(time.monotonic() - started, 1),
         responses=responses,
         usage=usage(log),
+        fallback=fallback,
     )
+    if fallback not in {None, *reported}:
+        progress.note(f"{task.spec.title}: {fallback}")
 
 
 def _capability(

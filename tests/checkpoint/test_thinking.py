@@ -110,7 +110,7 @@ def test_static_batches_have_the_same_limits(loaded: dict[str, Checkpoint]) -> N
     with Generator(checkpoint) as generator:
         expected = [response.thought_tokens for response in generator.generate(prompts, sampling)]
     rows = [SamplingRow(prompt, sampling, markers=checkpoint.chat) for prompt in prompts]
-    decode_static(checkpoint.model, rows, checkpoint.chat.stop_ids)
+    decode_static(checkpoint.model, rows, checkpoint.chat.stop_ids, "padded")
     assert [row.thought_tokens for row in rows] == expected
     assert all(row.ended(checkpoint.chat.stop_ids) for row in rows)
 

@@ -16,6 +16,7 @@ import pytest
 from cst_bench.checkpoint import CheckpointOptions
 from cst_bench.errors import UserError
 from cst_bench.files import digest
+from cst_bench.progress import Silent
 from cst_bench.record import Manifest, Scores
 from cst_bench.runs import RunOptions, run
 from tests.checkpoints import make_adapter, make_checkpoint
@@ -165,6 +166,34 @@ def test_a_random_checkpoint_of_any_architecture_runs(architecture: str, tmp_pat
     assert str(result.scores.checkpoint.architecture).lower().startswith(architecture.replace("_", ""))
     s1 = result.scores.compliance["tiny_sealed"].configurations["S1"]
     assert s1.n + s1.unscored == 3
+
+
+class Notes(Silent):
+    """Progress that keeps the notes."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+
+def test_a_run_says_how_it_decoded_what_could_not_share_a_batch(tmp_path: Path) -> None:
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "factor": 32.0, "original_max_position_embeddings": 64}
+    factors = {"short_factor": [1.0] * 4, "long_factor": [3.0] * 4}
+    folder = make_checkpoint(tmp_path / "long", rope_parameters={**rope, **factors}, max_position_embeddings=2048)
+    progress = Notes()
+    run(options(folder, tmp_path / "run", tasks=("tiny_sealed",)), progress)
+    part = Manifest.read(tmp_path / "run").status.compliance["tiny_sealed"]
+    assert str(part.fallback).startswith(
+        "prompts with more than 64 tokens, response included, are decoded one at a time"
+    )
+    assert [note for note in progress.notes if str(part.fallback) in note] == [f"Sealed things: {part.fallback}"]
+
+
+def test_a_run_in_one_running_batch_has_nothing_to_say_of_it(finished: Path) -> None:
+    parts = Manifest.read(finished).status.compliance.values()
+    assert [part.fallback for part in parts] == [None] * len(parts)
 
 
 def test_a_template_without_system_role_runs_with_user_prefix(tmp_path: Path) -> None:

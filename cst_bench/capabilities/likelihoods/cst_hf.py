@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from cst_bench.capabilities.likelihoods.budget import token_budget
 from cst_bench.capabilities.likelihoods.eligibility import unsupported_model
-from cst_bench.capabilities.likelihoods.kernels import kernels_for
+from cst_bench.capabilities.likelihoods.kernels import KernelName, kernels_for
 from cst_bench.capabilities.likelihoods.preparation import EncodedTexts, encode_all, texts_of
 from cst_bench.capabilities.likelihoods.scorer import Requests, Scored, Scorer, UnsupportedModelError
 from cst_bench.capabilities.likelihoods.selfcheck import disagreement
@@ -31,16 +31,27 @@ TokenRequest = tuple[tuple[str, str] | None, list[int], list[int]]
 """lm-eval's request: its texts (None for a part of a rolling one), context ids, continuation ids."""
 
 
+_FAULTS = (UnsupportedModelError, RuntimeError, TypeError, NotImplementedError, IndexError)
+"""Faults of a kernel, or of a model with it: what it has not answered is scored in another way."""
+
+
+def _failure(error: Exception) -> str:
+    if isinstance(error, UnsupportedModelError):
+        return str(error)
+    return f"packed scoring fails on it: {' '.join(str(error).split())[:200]}"
+
+
 @register_model("cst-hf")
 class CstHFLM(HFLM):  # type: ignore[misc]
     """lm-eval's `hf`, several times faster on log-likelihoods that share contexts. Takes the same arguments.
 
-    The first scoring call checks it against stock on a few requests. Whatever it cannot score exactly is left to
-    stock, and `fallback_reason` says why. Unless `softmax_dtype` is set, the softmax of both is in fp32 or the model's
-    wider dtype; that of `hf` is in the dtype of the logits.
+    The first scoring call checks it against stock on a few of its documents. What it cannot score exactly is left to
+    stock, and so is what remains when it fails later; `fallback_reason` says why. Unless `softmax_dtype` is set, the
+    softmax of both is in fp32 or the model's wider dtype; that of `hf` is in the dtype of the logits.
     """
 
     batch_size_per_gpu: int | str
+    logits_cache: bool
     softmax_dtype: torch.dtype
 
     def __init__(
@@ -59,15 +70,18 @@ class CstHFLM(HFLM):  # type: ignore[misc]
         self.fallback_reason: str | None = None
         """Reason why requests were left to stock; None if none were."""
         self._token_budget = token_budget
+        self._kernels: list[KernelName] | None = None
+        """Kernels that have not failed, best first; None before the model has been looked at."""
         self._scorer: Scorer | None = None
-        self._checked = False
+        """Scorer with the first of them, checked."""
+        self._forwarded = 0
         self._encoded = EncodedTexts({})
         self._stock_batch: int | str | None = None
 
     @property
     def forwarded_tokens(self) -> int:
         """Return the number of tokens that packed scoring has forwarded."""
-        return self._scorer.tokens if self._scorer is not None else 0
+        return self._forwarded + (self._scorer.tokens if self._scorer is not None else 0)
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[Scored]:
         """Score as lm-eval does, with each distinct text encoded once."""
@@ -76,7 +90,7 @@ class CstHFLM(HFLM):  # type: ignore[misc]
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Score as lm-eval does, with the windows of all requests scored together."""
-        if self._ready() is None:
+        if not self._remaining_kernels():
             return super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm)  # type: ignore[no-any-return]
         self._stock_batch = self.batch_size_per_gpu
         self.batch_size_per_gpu = 2**31
@@ -95,20 +109,39 @@ class CstHFLM(HFLM):  # type: ignore[misc]
     def _loglikelihood_tokens(
         self, requests: Sequence[TokenRequest], disable_tqdm: bool = False, override_bs: int | None = None
     ) -> list[Scored]:
-        scorer = self._ready() if requests else None
-        if scorer is None or not self._all_exact(requests):
+        if not requests or not self._remaining_kernels() or not self._all_exact(requests):
             return self._stock(requests, disable_tqdm, override_bs)
+        answers: dict[int, Scored] = {}
         progress = tqdm(
             total=len(requests), disable=disable_tqdm or self.rank != 0, desc="Running loglikelihood requests"
         )
 
         def report(index: int, answer: Scored) -> None:
+            answers[index] = answer
             if requests[index][0] is not None:
                 self.cache_hook.add_partial("loglikelihood", requests[index][0], answer)
             progress.update(1)
 
         with progress:
-            return scorer.score([(context, continuation) for _, context, continuation in requests], report)
+            while (rest := [index for index in range(len(requests)) if index not in answers]) and self._score_packed(
+                [requests[index][1:] for index in rest], lambda number, answer: report(rest[number], answer)
+            ):
+                pass
+        if rest:
+            scored = self._stock([requests[index] for index in rest], disable_tqdm, override_bs)
+            answers.update(zip(rest, scored, strict=True))
+        return [answers[index] for index in range(len(requests))]
+
+    def _score_packed(self, requests: Requests, report: Callable[[int, Scored], None]) -> bool:
+        """Score requests with the best kernel that passes the check, until it fails; return False if none is left."""
+        scorer = self._ready(requests)
+        if scorer is None:
+            return False
+        try:
+            scorer.score(requests, report)
+        except _FAULTS as error:
+            self._refuse(_failure(error))
+        return True
 
     def _stock(self, requests: Sequence[TokenRequest], disable_tqdm: bool, override_bs: int | None) -> list[Scored]:
         size = self.batch_size_per_gpu
@@ -132,47 +165,59 @@ class CstHFLM(HFLM):  # type: ignore[misc]
             return False
         return all(context and 0 < len(continuation) <= self.max_length for _, context, continuation in requests)
 
-    def _ready(self) -> Scorer | None:
-        """Return the scorer, checked once; None if the model is left to stock."""
-        if not self._checked:
-            self._checked = True
-            self._scorer = self._checked_scorer()
+    def _remaining_kernels(self) -> list[KernelName]:
+        """Return the kernels that have not failed, best first; none if the model is left to stock."""
+        if self._kernels is None:
+            reason = unsupported_model(self.model) if self.backend == "causal" else "it is an encoder-decoder model"
+            self._kernels = kernels_for(self.device) if reason is None else []
+            if reason is not None:
+                self._fall_back(reason)
+        return self._kernels
+
+    def _ready(self, requests: Requests) -> Scorer | None:
+        """Return the scorer, checked on some of these requests if it is new; None if no kernel is left."""
+        while self._scorer is None and self._remaining_kernels():
+            scorer = Scorer(
+                self.model,
+                self.max_length,
+                self._token_budget or token_budget(self.model, self.device),
+                self._remaining_kernels()[0],
+                self.softmax_dtype,
+                self.mixed_precision_dtype,
+            )
+            try:
+                reason = disagreement(scorer, requests, self._stock_pairs)
+            except _FAULTS as error:
+                reason = _failure(error)
+            if reason is not None:
+                self._refuse(reason)
+                continue
+            scorer.tokens = 0
+            self._scorer = scorer
         return self._scorer
 
-    def _checked_scorer(self) -> Scorer | None:
-        reason = unsupported_model(self.model) if self.backend == "causal" else "it is an encoder-decoder model"
-        if reason is None:
-            budget = self._token_budget or token_budget(self.model, self.device)
-            for kernel in kernels_for(self.device):
-                scorer = Scorer(
-                    self.model, self.max_length, budget, kernel, self.softmax_dtype, self.mixed_precision_dtype
-                )
-                reason = self._disagreement(scorer)
-                if reason is None:
-                    scorer.tokens = 0
-                    return scorer
-        assert reason is not None
-        self._fall_back(reason)
-        return None
-
-    def _disagreement(self, scorer: Scorer) -> str | None:
-        def stock(requests: Requests) -> list[Scored]:
-            tokens: list[TokenRequest] = [
-                (None, list(context), list(continuation)) for context, continuation in requests
-            ]
-            size, self.batch_size_per_gpu = self.batch_size_per_gpu, 4
-            try:
-                return self._stock(tokens, True, None)
-            finally:
-                self.batch_size_per_gpu = size
-
+    def _stock_pairs(self, requests: Requests, batch_size: int) -> list[Scored]:
+        """Score requests without texts by stock, in batches of this size."""
+        tokens: list[TokenRequest] = [(None, list(context), list(continuation)) for context, continuation in requests]
+        before = self.batch_size_per_gpu, self._stock_batch, self.logits_cache
+        # stock's cache confuses requests that split the same tokens into context and continuation elsewhere
+        self.batch_size_per_gpu, self._stock_batch, self.logits_cache = batch_size, None, False
         try:
-            vocabulary = min(self.tokenizer.vocab_size, self.model.config.get_text_config().vocab_size)
-            return disagreement(scorer, stock, vocabulary)
-        except UnsupportedModelError as error:
-            return str(error)
-        except (RuntimeError, TypeError, NotImplementedError, IndexError) as error:
-            return f"packed scoring fails on it: {' '.join(str(error).split())[:200]}"
+            return self._stock(tokens, True, None)
+        finally:
+            self.batch_size_per_gpu, self._stock_batch, self.logits_cache = before
+
+    def _refuse(self, reason: str) -> None:
+        """Use the kernel in turn no more; the next one takes over, or else stock."""
+        kernels = self._remaining_kernels()
+        kernel = kernels.pop(0)
+        if self._scorer is not None:
+            self._forwarded += self._scorer.tokens
+            self._scorer = None
+        if kernels:
+            _log.warning("scoring with the kernel %r instead of %r: %s", kernels[0], kernel, reason)
+        else:
+            self._fall_back(reason)
 
     def _fall_back(self, reason: str) -> None:
         if self.fallback_reason is None:

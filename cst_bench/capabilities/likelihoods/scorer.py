@@ -45,6 +45,8 @@ class Scorer:
     autocast_dtype: torch.dtype | None = None
     tokens: int = field(default=0, init=False)
     """Tokens forwarded so far."""
+    margins: dict[int, float] | None = field(default=None, init=False)
+    """Request → least lead of one of its tokens over the best other one, in nats; recorded only if it is not None."""
 
     def score(self, requests: Requests, report: Callable[[int, Scored], None] | None = None) -> list[Scored]:
         """Score requests, in order.
@@ -117,6 +119,7 @@ class Scorer:
         order = sorted(range(len(rows)), key=rows.__getitem__)
         likelihoods: list[float] = [0.0] * len(rows)
         greedy: list[bool] = [False] * len(rows)
+        leads: list[float] = [0.0] * len(rows)
         at = 0
         for start in range(0, len(logits), _SOFTMAX_ROWS):
             block = torch.log_softmax(logits[start : start + _SOFTMAX_ROWS], dim=-1, dtype=self.softmax_dtype)
@@ -130,10 +133,16 @@ class Scorer:
             best = (block.argmax(dim=-1)[index] == token).tolist()
             for i, value, is_best in zip(here, values, best):
                 likelihoods[i], greedy[i] = value, is_best
+            if self.margins is not None:
+                top = block[index].double().topk(2).values.tolist()
+                for i, value, is_best, (first, second) in zip(here, values, best, top):
+                    leads[i] = value - (second if is_best else first)
         answers: dict[int, Scored] = {}
         at = 0
         for answer in pack.answers:
             stop = at + len(answer.logits)
             answers[answer.request] = (sum(likelihoods[at:stop]), all(greedy[at:stop]))
+            if self.margins is not None:
+                self.margins[answer.request] = min(leads[at:stop])
             at = stop
         return answers

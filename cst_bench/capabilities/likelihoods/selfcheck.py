@@ -1,55 +1,133 @@
-"""Check packed scoring against the stock scorer on a few random requests, before the real ones."""
+"""Check packed scoring against the stock scorer on a few of the documents that are about to be scored."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 
+from cst_bench.capabilities.likelihoods.planning import Group, PlannedDocument, make_plan
 from cst_bench.capabilities.likelihoods.scorer import Requests, Scored, Scorer
 
-_TOLERANCE = 1e-3
-"""Largest relative difference in fp32 and fp64."""
+Stock = Callable[[Requests, int], Sequence[Scored]]
+"""Stock scorer of requests, in batches of a size."""
+
+_LONGEST, _RANDOM = 2, 3
+"""Numbers of documents."""
+_COMPARED = 2
+"""Most requests of a document that stock scores as well, one pass each."""
+_BATCH = 4
+_NOISE = 3
+"""Largest difference, in multiples of stock's own between batches of one and of four."""
+_TOLERANCE = 1e-4
+"""Difference in nats per token that always passes in fp32."""
 _ROUNDINGS = 4
-"""Largest relative difference in lower precision, in multiples of its epsilon."""
+"""The same in lower precision, in multiples of its epsilon."""
 
 
-def probe_requests(vocabulary: int, max_length: int) -> Requests:
-    """Make requests of random tokens: a group with a prefix, single documents, nested and forked continuations."""
+@dataclass(frozen=True)
+class Probe:
+    """Requests of a few documents, all scored packed, some by stock."""
+
+    requests: Requests
+    compared: list[int]
+    """Indices into them."""
+
+
+def make_probe(requests: Requests, max_length: int) -> Probe:
+    """Choose the two longest documents and three random ones, of which two share a prefix if any do.
+
+    Args:
+        requests: As for `Scorer.score`.
+        max_length: As for `Scorer`.
+    """
     draw = random.Random(0)
-
-    def tokens(count: int) -> list[int]:
-        return [draw.randrange(vocabulary) for _ in range(count)]
-
-    room = max(1, max_length - 8)
-    prefix = tokens(min(40, max(0, room - 8)))
-    contexts = [prefix + tokens(min(length, room)) for length in (5, 8, 3)] + [tokens(min(n, room)) for n in (17, 1)]
-    requests = []
-    for context in contexts:
-        ending = tokens(4)
-        for continuation in (ending[:1], ending, [*ending[:2], *tokens(2)], tokens(3)):
-            requests.append((context[-max_length:], continuation[:max_length]))
-    return requests
+    documents = list(_chosen(make_plan(requests, max_length), draw))
+    indices = [target.request for document in documents for target in document.targets]
+    place = {index: number for number, index in enumerate(indices)}
+    compared = [
+        place[target.request]
+        for document in documents
+        for target in draw.sample(document.targets, min(_COMPARED, len(document.targets)))
+    ]
+    return Probe([requests[index] for index in indices], compared)
 
 
-def disagreement(scorer: Scorer, stock: Callable[[Requests], Sequence[Scored]], vocabulary: int) -> str | None:
-    """Return how packed scoring differs from the stock scorer on the probe requests; None if they agree.
+def _chosen(groups: list[Group], draw: random.Random) -> Iterator[PlannedDocument]:
+    """Yield the documents of a probe, each once."""
+    documents = [document for group in groups for document in group.documents]
+    longest = sorted(range(len(documents)), key=lambda index: documents[index].rows)[-_LONGEST:]
+    shared, start = [], 0
+    for group in groups:
+        if group.prefix:
+            shared.append(range(start, start + len(group.documents)))
+        start += len(group.documents)
+    together = draw.sample(draw.choice(shared), 2) if shared else []
+    chosen = {*longest, *together}
+    others = [index for index in range(len(documents)) if index not in chosen]
+    chosen.update(draw.sample(others, min(_LONGEST + _RANDOM - len(chosen), len(others))))
+    yield from (documents[index] for index in sorted(chosen))
+
+
+def disagreement(scorer: Scorer, requests: Requests, stock: Stock) -> str | None:
+    """Return how packed scoring differs from the stock scorer on some of these requests; None if it agrees.
+
+    They are scored in passes of the real size, and again in smaller ones, so that a prefix is kept between passes. The
+    tolerance per token follows from how far stock's own results depend on its batch size. `is_greedy` is compared where
+    no such difference could change it.
 
     Raises:
         UnsupportedModelError: the model's attention is not supported.
     """
-    requests = probe_requests(vocabulary, scorer.max_length)
-    budget, scorer.budget = scorer.budget, 64  # several packs, so that a prefix is kept from one to the next
+    probe = make_probe(requests, scorer.max_length)
+    compared = [probe.requests[index] for index in probe.compared]
+    lengths = [len(continuation) for _, continuation in compared]
+    theirs = stock(compared, _BATCH)
+    rounding = torch.finfo(scorer.softmax_dtype).eps
+    tolerance = max(_TOLERANCE, _ROUNDINGS * torch.finfo(scorer.autocast_dtype or scorer.model.dtype).eps)
+    scored = [_score(scorer, probe, budget) for budget in (scorer.budget, _smaller(scorer, probe))]
+    noise = 0.0
+    if any(_per_token(ours, theirs, lengths, rounding) > tolerance for ours, _ in scored):
+        noise = _per_token(stock(compared, 1), theirs, lengths, rounding)
+        tolerance = max(tolerance, _NOISE * noise)
+    for ours, margins in scored:
+        worst = _per_token(ours, theirs, lengths, rounding)
+        if worst > tolerance:
+            return (
+                f"its log-likelihoods differ by up to {worst:.2g} a token when documents share a pass, "
+                f"and by {noise:.2g} between stock's batch sizes"
+            )
+        for (_, greedy), (_, expected), margin, length in zip(ours, theirs, margins, lengths, strict=True):
+            if greedy != expected and abs(margin) > 2 * tolerance * length:
+                return "its greedy tokens differ when documents share a pass"
+    return None
+
+
+def _score(scorer: Scorer, probe: Probe, budget: int) -> tuple[list[Scored], list[float]]:
+    """Return the answers to the compared requests, and the margins of their greedy flags, in nats."""
+    original, scorer.budget, scorer.margins = scorer.budget, budget, {}
     try:
-        ours = scorer.score(requests)
+        answers = scorer.score(probe.requests)
+        margins = scorer.margins
     finally:
-        scorer.budget = budget
-    theirs = stock(requests)
-    dtype = scorer.autocast_dtype or scorer.model.dtype
-    tolerance = max(_TOLERANCE, _ROUNDINGS * torch.finfo(dtype).eps)
-    scale = sum(abs(value) for value, _ in theirs) / len(theirs)
-    worst = max(abs(a - b) for (a, _), (b, _) in zip(ours, theirs))
-    if worst <= tolerance * max(1.0, scale):
-        return None
-    return f"its log-likelihoods differ by up to {worst:.2g} when documents share a pass"
+        if scorer.budget == budget:  # else memory ran out, and it was halved for good
+            scorer.budget = original
+        scorer.margins = None
+    return [answers[index] for index in probe.compared], [margins[index] for index in probe.compared]
+
+
+def _smaller(scorer: Scorer, probe: Probe) -> int:
+    """Return a budget that takes at least two passes for the probe."""
+    groups = make_plan(probe.requests, scorer.max_length)
+    rows = sum(document.rows for group in groups for document in group.documents)
+    return max(1, min(scorer.budget, rows) // 2)
+
+
+def _per_token(ours: Sequence[Scored], theirs: Sequence[Scored], lengths: Sequence[int], rounding: float) -> float:
+    """Return the largest difference of log-likelihoods beyond their own rounding, in nats per token."""
+    differences = [
+        (abs(a - b) - rounding * abs(b)) / length for (a, _), (b, _), length in zip(ours, theirs, lengths, strict=True)
+    ]
+    return max(0.0, *(value if value == value else float("inf") for value in differences))

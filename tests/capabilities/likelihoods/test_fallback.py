@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +13,7 @@ from cst_bench.capabilities.likelihoods.planning import Group
 from cst_bench.capabilities.likelihoods.prefix_attention import ForestAttention, KeysValues
 from cst_bench.capabilities.likelihoods.prefix_packing import Cursor, PrefixPack, next_pack
 from cst_bench.capabilities.likelihoods.scorer import Requests, Scored, Scorer
-from cst_bench.capabilities.likelihoods.selfcheck import disagreement
+from cst_bench.capabilities.likelihoods.selfcheck import Stock, disagreement
 from tests.capabilities.likelihoods.models import STOCK, make_requests, stock, tiny
 from tests.checkpoints import family_tokenizer, make_model
 
@@ -126,9 +125,9 @@ def test_kernels_are_tried_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cst_bench.capabilities.likelihoods.cst_hf.kernels_for", lambda device: ["unknown", "masked"])
     tried: list[str] = []
 
-    def check(scorer: Scorer, stock: Callable[[Requests], Sequence[Scored]], vocabulary: int) -> str | None:
+    def check(scorer: Scorer, requests: Requests, stock: Stock) -> str | None:
         tried.append(scorer.kernel)
-        return disagreement(scorer, stock, vocabulary) if scorer.kernel == "masked" else "no such kernel"
+        return disagreement(scorer, requests, stock) if scorer.kernel == "masked" else "no such kernel"
 
     monkeypatch.setattr("cst_bench.capabilities.likelihoods.cst_hf.disagreement", check)
     lm = packed(tiny("llama"))
