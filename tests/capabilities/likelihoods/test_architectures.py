@@ -53,9 +53,7 @@ FAULTS_OF_GENERATION = {
 """Architecture whose responses differ from those of `generate` when decoded together → why. Remove what is mended."""
 REASONS = (
     "it has layers other than full and sliding attention",
-    "its attention has a soft-cap",
     "its attention implementation cannot be replaced",
-    "its attention uses s_aux",
     "its attention uses attention_mask",
     "its forward takes no .*",
     r"its log-likelihoods differ by up to \S+ when documents share a pass",
