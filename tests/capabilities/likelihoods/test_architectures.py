@@ -43,11 +43,11 @@ FAULTS_OF_GENERATION = {
     "moshi": "its window is that of the cache that `generate` makes",
     "openai-gpt": "it takes no cache",
     "phi3 (longrope, crossed)": "its rope depends on the longest row",
-    "reformer": "it takes a cache of another kind only",
-    "roformer": "its positions count padding",
+    "reformer": "its forward pads the input to whole chunks, but not positions",
+    "roformer": "its positions are columns of the cache, and columns leave",
     "rwkv": "it ignores padding masks",
-    "trocr": "its positions count padding",
-    "xlm": "it takes a cache of another kind only",
+    "trocr": "its positions count padding (with other prompts than these)",
+    "xlm": "it takes no mask that is wider than its input",
     "xlstm": "it ignores padding masks",
 }
 """Architecture whose responses differ from those of `generate` when decoded together → why. Remove what is mended."""
