@@ -70,8 +70,6 @@ def plain_attention_only(config: PreTrainedConfig) -> bool:
 def irreplaceable_attention(model: PreTrainedModel) -> str | None:
     """Return why another attention implementation would not give a model's numbers; None if nothing is known."""
     config = model.config.get_text_config()
-    if getattr(config, "attn_logit_softcapping", None):
-        return "its attention has a soft-cap"
     if not plain_attention_only(config):
         return "it has layers other than full and sliding attention"
     if not model._can_set_attn_implementation():

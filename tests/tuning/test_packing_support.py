@@ -42,6 +42,12 @@ def launched(config: dict[str, Any], folder: Path) -> dict[str, str]:
     return dict(prepare_multi_gpu_env(arguments))
 
 
+def test_a_soft_cap_is_refused() -> None:
+    """Packed training attends by SDPA, which has none."""
+    assert unsupported(make_model("gemma2"), {}, None, 10) == "its attention has a soft-cap"
+    assert unsupported(make_model("gemma2", attn_logit_softcapping=None), {}, None, 10) is None
+
+
 @pytest.mark.parametrize(
     "config",
     [

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
@@ -32,6 +33,25 @@ def kernels_for(device: torch.device) -> list[KernelName]:
     return ["flex", "masked"] if device.type == "cuda" else ["masked"]
 
 
+@dataclass(frozen=True)
+class LayerSettings:
+    """What one layer asks of attention, beside queries, keys and values."""
+
+    scale: float | None = None
+    """Factor of the dot products; None for size to the power -1/2."""
+    window: int | None = None
+    """Number of positions that each row sees, its own included; None for all."""
+    softcap: float | None = None
+    """Limit c of the scaled dot products, by c tanh(x / c) (Gemma 2, arXiv 2408.00118, section 2)."""
+    sinks: torch.Tensor | None = None
+    """[heads]: logits of a key that takes attention and has no value (gpt-oss, arXiv 2508.10925, section 2)."""
+
+    @property
+    def plain(self) -> bool:
+        """Return whether SDPA computes it."""
+        return self.softcap is None and self.sinks is None
+
+
 class Kernel(ABC):
     """Attention over one pack, for all layers of a forward pass."""
 
@@ -45,7 +65,7 @@ class Kernel(ABC):
 
     @abstractmethod
     def __call__(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None, window: int | None
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, settings: LayerSettings
     ) -> torch.Tensor:
         """Compute attention: queries [1, heads, rows, size], keys [1, key heads, kept + rows, size] → as queries."""
 
@@ -64,38 +84,39 @@ class PerDocument(Kernel):
     def __init__(self, pack: PrefixPack, device: torch.device) -> None:
         """Start without masks; the first layer makes them, for all layers."""
         super().__init__(pack, device)
-        self._masks: dict[tuple[int, int | None], torch.Tensor] = {}
+        self._masks: dict[tuple[int, int, int | None], torch.Tensor] = {}
 
     def __call__(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None, window: int | None
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, settings: LayerSettings
     ) -> torch.Tensor:
         """Compute attention as `Kernel` does."""
+        window = settings.window
         out = query.new_empty(*query.shape[:3], value.shape[3])  # values may have another size than keys
         grouped = query.shape[1] != key.shape[1]
         for index, segment in enumerate(self.pack.segments):
             first = segment.start  # of the rows that need a mask
             if segment.prefix_start == segment.prefix_stop:
                 alone = window is None or segment.trunk - segment.start <= window
-                if alone:
+                if alone and settings.plain:
                     first = segment.trunk
                     rows = slice(segment.start - self.pack.kept, first - self.pack.kept)
                     keys = slice(segment.start, first)
                     out[:, :, rows] = scaled_dot_product_attention(
                         query[:, :, rows], key[:, :, keys], value[:, :, keys],
-                        is_causal=True, scale=scale, enable_gqa=grouped,
+                        is_causal=True, scale=settings.scale, enable_gqa=grouped,
                     )  # fmt: skip
             if first == segment.stop:
                 continue
             rows = slice(first - self.pack.kept, segment.stop - self.pack.kept)
-            out[:, :, rows] = scaled_dot_product_attention(
+            out[:, :, rows] = _masked_attention(
                 query[:, :, rows], _visible_keys(segment, key), _visible_keys(segment, value),
-                attn_mask=self._mask(index, first, window, query), scale=scale, enable_gqa=grouped,
+                self._mask(index, first, window, query), settings,
             )  # fmt: skip
         return out
 
     def _mask(self, index: int, first: int, window: int | None, query: torch.Tensor) -> torch.Tensor:
         """Return the additive mask [rows, keys] of the rows from `first` on; made once a pass."""
-        mask = self._masks.get((index, window))
+        mask = self._masks.get((index, first, window))
         if mask is None:
             segment = self.pack.segments[index]
             rows = torch.arange(first, segment.stop, device=self.ends.device)
@@ -103,7 +124,7 @@ class PerDocument(Kernel):
             keys = _visible_keys(segment, all_keys[None, None, :, None]).flatten()
             mask = torch.zeros(len(rows), len(keys), dtype=query.dtype, device=query.device)
             mask.masked_fill_(~self.visible(rows, keys, window).to(query.device), float("-inf"))
-            self._masks[index, window] = mask
+            self._masks[index, first, window] = mask
         return mask
 
 
@@ -124,17 +145,40 @@ class Masked(Kernel):
         self._masks: dict[int | None, torch.Tensor] = {}
 
     def __call__(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None, window: int | None
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, settings: LayerSettings
     ) -> torch.Tensor:
         """Compute attention as `Kernel` does."""
-        mask = self._masks.get(window)
+        mask = self._masks.get(settings.window)
         if mask is None:
             keys = torch.arange(len(self.ends), device=self.ends.device)
-            mask = self._masks[window] = self.visible(keys[self.pack.kept :], keys, window)[None, None]
+            seen = self.visible(keys[self.pack.kept :], keys, settings.window)[None, None]
+            mask = self._masks[settings.window] = seen
         repeats = query.shape[1] // key.shape[1]
         if repeats > 1:  # the memory-efficient kernel supports a mask, but not grouped heads
             key, value = (states.repeat_interleave(repeats, dim=1) for states in (key, value))
-        return scaled_dot_product_attention(query, key, value, attn_mask=mask.to(query.device), scale=scale)
+        return _masked_attention(query, key, value, mask.to(query.device), settings)
+
+
+def _masked_attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, settings: LayerSettings
+) -> torch.Tensor:
+    """Compute attention as SDPA does, with a soft-cap and sinks, which SDPA has not; the mask is bool or additive."""
+    repeats = query.shape[1] // key.shape[1]
+    if settings.plain:
+        return scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, scale=settings.scale, enable_gqa=repeats > 1
+        )
+    if repeats > 1:
+        key, value = (states.repeat_interleave(repeats, dim=1) for states in (key, value))
+    scores = query @ key.mT * (query.shape[3] ** -0.5 if settings.scale is None else settings.scale)
+    if settings.softcap is not None:
+        scores = settings.softcap * torch.tanh(scores / settings.softcap)
+    scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
+    if settings.sinks is not None:
+        sinks = settings.sinks.to(scores.dtype).reshape(1, -1, 1, 1).expand(*scores.shape[:3], 1)
+        scores = torch.cat([scores, sinks], dim=-1)
+    weights = torch.softmax(scores, dim=-1, dtype=torch.float32)[..., : key.shape[2]]
+    return weights.to(value.dtype) @ value
 
 
 class Flex(Kernel):
@@ -146,15 +190,23 @@ class Flex(Kernel):
         self._masks: dict[tuple[int | None, torch.device], BlockMask] = {}
 
     def __call__(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None, window: int | None
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, settings: LayerSettings
     ) -> torch.Tensor:
         """Compute attention as `Kernel` does."""
-        mask = self._masks.get((window, query.device))
+        mask = self._masks.get((settings.window, query.device))
         if mask is None:
-            mask = self._masks[window, query.device] = self._block_mask(query.device, window)
-        attend = _flex(query.device.type == "cuda")
-        grouped = query.shape[1] != key.shape[1]
-        return attend(query, key, value, block_mask=mask, scale=scale, enable_gqa=grouped)
+            mask = self._masks[settings.window, query.device] = self._block_mask(query.device, settings.window)
+        attend = partial(
+            _flex(query.device.type == "cuda"), query, key, value,
+            score_mod=None if settings.softcap is None else _soft_cap(settings.softcap),
+            block_mask=mask, scale=settings.scale, enable_gqa=query.shape[1] != key.shape[1],
+        )  # fmt: skip
+        out: torch.Tensor
+        if settings.sinks is None:
+            out = attend()
+            return out
+        out, lse = attend(return_lse=True)  # a sink adds exp(sink) to the sum of the other keys' exponentials
+        return out * torch.sigmoid(lse - settings.sinks.reshape(1, -1, 1))[..., None].to(out.dtype)
 
     def _block_mask(self, device: torch.device, window: int | None) -> BlockMask:
         from torch.nn.attention.flex_attention import create_block_mask
@@ -172,10 +224,18 @@ class Flex(Kernel):
 
 
 @lru_cache
-def _flex(compiled: bool) -> Callable[..., torch.Tensor]:
+def _soft_cap(limit: float) -> Callable[..., torch.Tensor]:
+    def capped(score: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
+        return limit * torch.tanh(score / limit)
+
+    return capped
+
+
+@lru_cache
+def _flex(compiled: bool) -> Callable[..., Any]:
     from torch.nn.attention.flex_attention import flex_attention
 
-    attend: Callable[..., torch.Tensor] = flex_attention
+    attend: Callable[..., Any] = flex_attention
     return torch.compile(attend, dynamic=True) if compiled else attend
 
 

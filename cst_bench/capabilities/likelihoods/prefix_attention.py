@@ -13,7 +13,7 @@ from contextvars import ContextVar
 import torch
 from transformers import AttentionInterface, PreTrainedModel
 
-from cst_bench.capabilities.likelihoods.kernels import Kernel, KernelName, make_kernel
+from cst_bench.capabilities.likelihoods.kernels import Kernel, KernelName, LayerSettings, make_kernel
 from cst_bench.capabilities.likelihoods.prefix_packing import PrefixPack
 
 NAME = "cst_forest"
@@ -62,7 +62,7 @@ class ForestAttention:
         """Unsupported request of a layer."""
 
     def __call__(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None, window: int | None
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, settings: LayerSettings
     ) -> torch.Tensor:
         """Compute the attention of one layer.
 
@@ -70,14 +70,13 @@ class ForestAttention:
             query: [1, heads, rows, size].
             key: [1, key heads, rows, size].
             value: Like `key`.
-            scale: Factor of the dot products; by default size to the power -1/2.
-            window: Number of positions that each row sees, its own included.
+            settings: Scale, window, soft-cap and sinks of the layer.
 
         Returns:
             [1, heads, rows, size].
         """
         layer = len(self.windows)
-        self.windows.append(window)
+        self.windows.append(settings.window)
         if self._pack.kept:
             before = self._before[layer]
             key = torch.cat([before[0].to(key.device), key], dim=2)
@@ -85,7 +84,7 @@ class ForestAttention:
         start, stop = self._pack.keep
         if stop > start:
             self.kept.append((key[:, :, start:stop].clone(), value[:, :, start:stop].clone()))
-        return self._kernel(query, key, value, scale, window)
+        return self._kernel(query, key, value, settings)
 
 
 _active: ContextVar[ForestAttention | None] = ContextVar("cst_forest_attention", default=None)
@@ -127,6 +126,8 @@ def forest_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
     **rest: object,
 ) -> tuple[torch.Tensor, None]:
     """Compute a layer's attention for transformers: queries [1, heads, rows, size] → [1, rows, heads, size]."""
@@ -143,7 +144,7 @@ def forest_attention(
         extra.add("is_causal=False")
     if extra and attention.unsupported is None:
         attention.unsupported = f"its attention uses {', '.join(sorted(extra))}"
-    result = attention(query, key, value, scaling, sliding_window)
+    result = attention(query, key, value, LayerSettings(scaling, sliding_window, softcap, s_aux))
     return result.transpose(1, 2).contiguous(), None
 
 

@@ -46,6 +46,8 @@ def unsupported(
         return "it is an encoder-decoder model"
     if config is not model.config:
         return "it is a multimodal model"
+    if getattr(config, "attn_logit_softcapping", None):
+        return "its attention has a soft-cap"
     if (reason := irreplaceable_attention(model)) is not None:
         return reason
     if hasattr(config, "output_router_logits") and trl.get("router_aux_loss_coef") != 0:

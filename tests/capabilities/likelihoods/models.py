@@ -36,6 +36,9 @@ PACKED: dict[str, tuple[str, dict[str, Any]]] = {
                                 "max_window_layers": 1}),
     "qwen3": ("qwen3", {**_GROUPED, "head_dim": 16}),
     "gemma": ("gemma", {"num_key_value_heads": 1, "head_dim": 16}),
+    "gemma2": ("gemma2", {**_GROUPED, "head_dim": 16, "sliding_window": 8, "attn_logit_softcapping": 2.0}),
+    "gpt-oss": ("gpt_oss", {**_GROUPED, "num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 8,
+                            "sliding_window": 8}),
     "gemma3": ("gemma3_text", {**_GROUPED, "head_dim": 16, "sliding_window": 8, "layer_types": _ALTERNATING}),
     "gpt-neox": ("gpt_neox", {}),
     "gpt2": ("gpt2", {}),
@@ -51,8 +54,6 @@ PACKED: dict[str, tuple[str, dict[str, Any]]] = {
 """Models that are scored packed: name → architecture and its config over `make_model`'s."""
 
 STOCK: dict[str, tuple[str, dict[str, Any], str]] = {
-    "gemma2": ("gemma2", {**_GROUPED, "head_dim": 16}, "soft-cap"),
-    "gpt-oss": ("gpt_oss", {**_GROUPED, "num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 8}, "s_aux"),
     "bloom": ("bloom", {}, "cannot be replaced"),
     "gptj": ("gptj", {"rotary_dim": 4}, "cannot be replaced"),
     "falcon": ("falcon", {"alibi": True}, "cannot be replaced"),

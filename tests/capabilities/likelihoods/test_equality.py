@@ -45,7 +45,7 @@ def test_answers_are_those_of_stock(name: str) -> None:
     assert lm.forwarded_tokens <= 1.02 * unique_tokens([(c, t) for _, c, t in requests], 100)
 
 
-@pytest.mark.parametrize("name", ["llama", "mistral", "gemma3", "gpt2", "deepseek"])
+@pytest.mark.parametrize("name", ["llama", "mistral", "gemma2", "gpt-oss", "gemma3", "gpt2", "deepseek"])
 @pytest.mark.parametrize("kernel", ["masked", "flex"])
 @pytest.mark.filterwarnings("ignore::UserWarning")  # FlexAttention warns that it isn't compiled
 def test_the_kernels_for_a_gpu_give_the_same(name: str, kernel: KernelName) -> None:
