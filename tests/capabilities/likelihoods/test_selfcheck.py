@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -112,6 +113,7 @@ ERRORS = [UnsupportedModelError("its attention uses sinks"), RuntimeError("NoVal
 def test_a_kernel_that_fails_after_the_check_loses_nothing(
     error: Exception, failing: set[KernelName], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.WARNING, logger="cst_bench.capabilities.likelihoods.cst_hf")
     monkeypatch.setattr("cst_bench.capabilities.likelihoods.cst_hf.kernels_for", lambda device: ["documents", "masked"])
     model = tiny("llama")
     requests: list[Any] = [
