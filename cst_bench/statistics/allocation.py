@@ -5,8 +5,8 @@ its size times the standard deviation in it. `allocation_order` is the exact ver
 The American Statistician 66): the next label goes to the stratum where it reduces the variance most. A larger
 plan therefore contains each smaller one.
 
-Lee et al. (2026, ICML, arXiv 2511.21140) allocate the labels of a judge's calibration between the two true classes, which
-are known there; of a run only the verdicts are known before labels, so that the strata are the judge's classes.
+Lee et al. (2026, ICML, arXiv 2511.21140) allocate the labels of a calibration between the two true classes, which are
+known there; of a run only the verdicts are known before labels, so that the strata are the judge's classes.
 """
 
 from __future__ import annotations
