@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import random
 from typing import Any
 
@@ -84,6 +85,7 @@ def ids(responses: list[GeneratedTokens]) -> list[list[int]]:
 
 @pytest.mark.parametrize("architecture", BESIDE_OTHERS)
 def test_rows_that_change_beside_others_are_decoded_apart(architecture: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, logger="cst_bench.checkpoint.decoding_check")
     mode, reason, config = BESIDE_OTHERS[architecture]
     checkpoint = checkpoint_of(make_model(architecture, **{"pad_token_id": 0, **config}))
     expected = [by_transformers(checkpoint, prompt, TOKENS) for prompt in prompts()]
