@@ -95,7 +95,7 @@ class TransferCell:
     refused: float
     """Share of replications whose correction is refused."""
     coverage: float | None
-    """Of the others."""
+    """Coverage of the corrections that are not refused."""
     width: float | None
 
 

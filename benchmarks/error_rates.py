@@ -144,7 +144,7 @@ class SampleCoverage:
     joint: float
     average: float
     difference: float
-    """Of two runs whose models are equal."""
+    """Coverage of the difference of two runs whose models are equal."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ class SeedTest:
     replications: int
     rejected: float
     coverage: float
-    """Of the interval of the difference."""
+    """Coverage of the difference's interval."""
 
 
 Row = ReportRates | TestLevel | GateRates | SeedCoverage | SeedTest | SampleCoverage | LabelledCoverage

@@ -88,7 +88,7 @@ class BenchLabels(Record):
     n: int
     title: str
     description: str
-    """What a label means; empty for a file."""
+    """Meaning of a label; empty for a file."""
     source: str
     """Publication; empty for a file."""
     licence: str

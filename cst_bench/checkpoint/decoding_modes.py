@@ -13,14 +13,14 @@ Mode = Literal["compact", StaticMode]
 
 @dataclass
 class CheckedModes:
-    """What is known of the ways to decode one loaded model."""
+    """Results of checking the ways to decode one loaded model."""
 
     lengths: dict[Mode, int] = field(default_factory=dict)
     """Mode → longest row for which it gave the tokens of `generate`."""
     refused: set[Mode] = field(default_factory=set)
     """Modes that did not."""
     slower: dict[Literal["check", "length"], str] = field(default_factory=dict)
-    """What made rows be decoded in a slower mode → a message that says how, and why."""
+    """Cause of decoding rows in a slower mode → a message that says how, and why."""
 
     @property
     def fallback(self) -> str | None:

@@ -15,7 +15,7 @@ from cst_bench.statistics.intervals import Interval, clustered_share, wilson
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one response did, beside what was asked."""
+    """Behaviour of one response, beside the behaviour that was asked for."""
 
     prompt_id: str
     configuration: str
@@ -30,7 +30,7 @@ class Outcome:
     repeated: bool | None = None
     """Whether the response or its end repeats itself; None if verdicts were made without its text."""
     first: FirstVerdict | None = None
-    """What the first judge of a cascade said; None for other judges, and where no judge was asked."""
+    """Verdict of the first judge of a cascade; None for other judges, and where no judge was asked."""
     wording: str | None = None
     """Wording of the system prompt, in a run with several."""
     epoch: int = 1

@@ -27,7 +27,7 @@ class Answer(TypedDict):
     cost: float | None
     """US dollars; None if the price is not known."""
     notes: NotRequired[list[str]]
-    """What else is to be known of the calls."""
+    """Notes on the calls."""
     served: NotRequired[list[str]]
     """Names of the models that answered."""
 

@@ -241,6 +241,28 @@ def in_terms_of(judge: Judge, behaviours: Collection[str]) -> Judge:
     return judge.renamed(behaviours) or judge
 
 
+async def judge_in_chunks(
+    verdicts_of: Callable[[Sequence[Case]], list[Verdict]],
+    cases: Sequence[Case],
+    size: int,
+    count: Callable[[int], None],
+) -> list[Verdict]:
+    """Return the verdicts of a judge that computes, some at a time, in a thread.
+
+    Args:
+        verdicts_of: Compute the verdicts on some responses.
+        cases: The responses.
+        size: Number of responses to judge at once.
+        count: Called with the number of new verdicts.
+    """
+    verdicts: list[Verdict] = []
+    for start in range(0, len(cases), size):
+        chunk = cases[start : start + size]
+        verdicts += await asyncio.to_thread(verdicts_of, chunk)
+        count(len(chunk))
+    return verdicts
+
+
 async def judge_cases(judge: Judge, cases: Sequence[Case], count: Callable[[int], None]) -> list[Verdict]:
     """Return the verdicts on responses: of the checks in `degenerate`, and of the judge where they find nothing.
 

@@ -77,7 +77,9 @@ def method_difference(
     ]
     by_labels = [difference for difference in single if difference is not None and difference.test == PPI]
     if by_labels:
-        return mean_of_labelled(by_labels) if len(by_labels) == len(single) else _partly_labelled(by_labels)
+        if len(by_labels) < len(single):  # verdicts of some runs and labels of others are not of one kind
+            return Difference(None, None, None, by_labels[0].n, PPI)
+        return mean_of_labelled(by_labels)
     own = [None if difference is None else difference.interval for difference in single]
     return two_way_difference([_parts(run, over) for run in ours], [_parts(run, over) for run in theirs], own)
 
@@ -100,11 +102,6 @@ def mean_of_labelled(differences: Sequence[Difference]) -> Difference:
     half = float(t.ppf(0.975, len(values) - 1)) * error
     p = 2 * float(t.sf(abs(mean) / error, len(values) - 1)) if error else 1.0
     return Difference(mean, (max(-1.0, mean - half), min(1.0, mean + half)), p, n, PPI)
-
-
-def _partly_labelled(differences: Sequence[Difference]) -> Difference:
-    """Return no difference: verdicts of some runs and labels of others are not of one kind."""
-    return Difference(None, None, None, differences[0].n, PPI)
 
 
 def _between(run: StoredRun, other: StoredRun, over: Sequence[Column]) -> Difference | None:

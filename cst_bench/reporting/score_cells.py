@@ -231,14 +231,12 @@ def _average_cell(run: StoredRun, column: Column, average: AverageScore) -> Cell
     """Return the cell of an average, with the counts and flags of the scores that it is over."""
     if column.kind == "capability_average":
         return Cell(average.score, average.interval, sum(run.scores.capabilities[task].n for task in average.over))
-    parts: list[tuple[str, ConfigurationScore]] = [
-        (task, run.scores.compliance[task].configurations[name]) for task, name in averaged_over(run)
-    ]
-    flags = dict.fromkeys(flag for task, score in parts for flag in flags_of(score, run.scores.judges[task]))
-    n, unscored = sum(score.n for _, score in parts), sum(score.unscored for _, score in parts)
-    useless = sum((Counter(score.useless) for _, score in parts), Counter[str]())
-    cells = [cell_of(run, _configuration(task, name)) for task, name in averaged_over(run)]
-    bounds = mean_bounds([cell for cell in cells if cell is not None])
+    over = [cell_of(run, _configuration(task, name)) for task, name in averaged_over(run)]
+    cells = [cell for cell in over if cell is not None]
+    flags = dict.fromkeys(flag for cell in cells for flag in cell.flags)
+    n, unscored = sum(cell.n for cell in cells), sum(cell.unscored for cell in cells)
+    useless = sum((Counter(cell.useless) for cell in cells), Counter[str]())
+    bounds = mean_bounds(cells)
     return Cell(average.score, average.interval, n, unscored, tuple(flags), useless=dict(useless), bounds=bounds)
 
 

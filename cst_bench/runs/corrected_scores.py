@@ -69,14 +69,15 @@ def corrected_scores(
         labels: Labels by people.
         uncalibrated: Why the judge is not calibrated; empty if it is.
     """
-    counts = {name: _counts([o for o in outcomes if o.configuration == name]) for name in configurations}
-    by_card = {
-        name: _by_card(*counts[name], asked, calibration, uncalibrated) for name, asked in configurations.items()
-    }
+    by_configuration = {name: [o for o in outcomes if o.configuration == name] for name in configurations}
+
+    def by_card(name: str) -> CorrectedScore | None:
+        return _by_card(*_counts(by_configuration[name]), configurations[name], calibration, uncalibrated)
+
     if len({(o.prompt_id, o.configuration) for o in outcomes}) < len(outcomes):
-        if any(outcome.first is not None for outcome in outcomes):
-            by_card = dict.fromkeys(configurations, _UNAUDITED)
-        return {**by_card, **({JOINT: None} if len(configurations) > 1 else {})}
+        audited = any(outcome.first is not None for outcome in outcomes)
+        single = {name: _UNAUDITED if audited else by_card(name) for name in configurations}
+        return {**single, **({JOINT: None} if len(configurations) > 1 else {})}
     responses: dict[str, dict[str, _Response]] = {name: {} for name in configurations}
     for outcome in outcomes:
         if outcome.asked is not None and outcome.configuration in responses:
@@ -84,8 +85,7 @@ def corrected_scores(
     corrected: dict[str, CorrectedScore | None] = {}
     for name in configurations:
         by_labels = _by_labels(list(responses[name].values()))
-        audited = _by_audit([outcome for outcome in outcomes if outcome.configuration == name])
-        corrected[name] = by_labels or audited or by_card[name]
+        corrected[name] = by_labels or _by_audit(by_configuration[name]) or by_card(name)
     if len(configurations) > 1:
         prompts = sorted(set.intersection(*map(set, responses.values())))
         corrected[JOINT] = _by_labels([_joint([of[prompt] for of in responses.values()]) for prompt in prompts])

@@ -35,7 +35,7 @@ def kernels_for(device: torch.device) -> list[KernelName]:
 
 @dataclass(frozen=True)
 class LayerSettings:
-    """What one layer asks of attention, beside queries, keys and values."""
+    """Settings of attention in one layer, beside queries, keys and values."""
 
     scale: float | None = None
     """Factor of the dot products; None for size to the power -1/2."""

@@ -1,4 +1,4 @@
-"""What `cst-bench judge label` shows: one response after another, the plan, and the agreement of the labellers."""
+"""Screens of `cst-bench judge label`: one response after another, the plan, and the agreement of the labellers."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -13,7 +12,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from cst_bench.errors import UserError
 from cst_bench.files import digest
-from cst_bench.judging.judge import Case, JudgeFile, JudgeOptions, Verdict
+from cst_bench.judging.judge import Case, JudgeFile, JudgeOptions, Verdict, judge_in_chunks
 from cst_bench.judging.trained.features import FEATURES_VERSION
 
 if TYPE_CHECKING:
@@ -79,12 +78,7 @@ class EncoderJudge:
 
     async def judge(self, cases: Sequence[Case], count: Callable[[int], None]) -> list[Verdict]:
         """Return the more probable behaviours, with both probabilities."""
-        verdicts: list[Verdict] = []
-        for start in range(0, len(cases), _CHUNK):
-            chunk = cases[start : start + _CHUNK]
-            verdicts += await asyncio.to_thread(self._verdicts, chunk)
-            count(len(chunk))
-        return verdicts
+        return await judge_in_chunks(self._verdicts, cases, _CHUNK, count)
 
     def _verdicts(self, cases: Sequence[Case]) -> list[Verdict]:
         from cst_bench.judging.encoder.text_encoder import load_text_encoder

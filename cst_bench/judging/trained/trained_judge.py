@@ -6,7 +6,6 @@ the one that the judge names is refused.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from pydantic import Field, JsonValue
 
 from cst_bench.errors import UserError
 from cst_bench.files import digest
-from cst_bench.judging.judge import RESERVED, Case, JudgeFile, JudgeOptions, Verdict
+from cst_bench.judging.judge import RESERVED, Case, JudgeFile, JudgeOptions, Verdict, judge_in_chunks
 from cst_bench.judging.trained.features import FEATURES_VERSION, extract_features
 from cst_bench.judging.trained.text_classifier import (
     FeatureSettings,
@@ -68,12 +67,7 @@ class ClassifierJudge:
 
     async def judge(self, cases: Sequence[Case], count: Callable[[int], None]) -> list[Verdict]:
         """Return the most probable behaviours, with all probabilities."""
-        verdicts: list[Verdict] = []
-        for start in range(0, len(cases), _CHUNK):
-            chunk = cases[start : start + _CHUNK]
-            verdicts += await asyncio.to_thread(self._verdicts, chunk)
-            count(len(chunk))
-        return verdicts
+        return await judge_in_chunks(self._verdicts, cases, _CHUNK, count)
 
     def _verdicts(self, cases: Sequence[Case]) -> list[Verdict]:
         rows = class_probabilities(self._classifier, self.settings, extract_features(cases))
