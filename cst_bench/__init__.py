@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         calibrate,
         judge_bench,
     )
-    from cst_bench.checkpoint import CheckpointOptions
+    from cst_bench.checkpoint import CheckpointOptions, convert
     from cst_bench.errors import CstBenchError, GateError, Interrupted, UserError
     from cst_bench.judging import JudgeOptions
     from cst_bench.preferences import (
@@ -56,7 +56,7 @@ _HOMES = {
         "calibrate",
         "judge_bench",
     ),
-    "cst_bench.checkpoint": ("CheckpointOptions",),
+    "cst_bench.checkpoint": ("CheckpointOptions", "convert"),
     "cst_bench.errors": ("CstBenchError", "GateError", "Interrupted", "UserError"),
     "cst_bench.judging": ("JudgeOptions",),
     "cst_bench.preferences": (
@@ -118,6 +118,7 @@ __all__ = [
     "__version__",
     "calibrate",
     "compare",
+    "convert",
     "critique",
     "flip",
     "judge_bench",

@@ -9,10 +9,14 @@ The same arguments make the same files, byte for byte.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from peft import LoraConfig, PeftConfig
 
 TokenizerKind = Literal["bytes", "pieces"]
 """`bytes`: byte-level BPE, as Llama 3 and Qwen have it. `pieces`: BPE over "▁"-words, as Llama 2 and Gemma."""
@@ -346,27 +350,89 @@ def make_thinking_checkpoint(
     return folder
 
 
-def make_adapter(folder: Path, base: Path, *, seed: int = 1, base_name: str | None = None) -> Path:
-    """Writes a LoRA adapter on all linear layers of a base, with weights that change its responses.
+def lora_config(**settings: Any) -> LoraConfig:
+    """Return the config of a LoRA adapter on all linear layers that is not the identity."""
+    from peft import LoraConfig
+
+    defaults = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "init_lora_weights": False}
+    return LoraConfig(task_type="CAUSAL_LM", **{**defaults, **settings})
+
+
+def make_adapter(
+    folder: Path, base: Path, *, seed: int = 1, base_name: str | None = None, adapter: PeftConfig | None = None
+) -> Path:
+    """Writes an adapter of a base, with weights that change its responses.
 
     Args:
         folder: Made if it isn't there.
         base: The base's folder.
         seed: Of the adapter's weights.
         base_name: What the adapter's config calls its base, when not by its path.
+        adapter: Config of the adapter; LoRA on all linear layers by default.
     """
     import torch
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
 
     from cst_bench.checkpoint.model_class import auto_class
 
     model = auto_class(base, trust_remote_code=False).from_pretrained(base)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        config = LoraConfig(
-            r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False
-        )
-        adapted = get_peft_model(model, config)
+        adapted = get_peft_model(model, adapter or lora_config())
     adapted.peft_config["default"].base_model_name_or_path = base_name or str(base)
     adapted.save_pretrained(folder)
     return folder
+
+
+def make_gguf(path: Path, checkpoint: Path, *, quantized: bool = False, architecture: str = "qwen2") -> Path:
+    """Writes a checkpoint of `make_checkpoint(…, "qwen2")` as a GGUF file, as llama.cpp's converter would.
+
+    Args:
+        path: File to write.
+        checkpoint: Its folder.
+        quantized: Store matrices as Q8_0 instead of float32.
+        architecture: Architecture that the file names.
+    """
+    import gguf
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(checkpoint)
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    config = model.config
+    writer = gguf.GGUFWriter(path, architecture)
+    writer.add_name("tiny")
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0 if quantized else gguf.LlamaFileType.ALL_F32)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    words = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    special = set(tokenizer.all_special_ids)
+    kinds = [gguf.TokenType.CONTROL if index in special else gguf.TokenType.NORMAL for index in range(len(tokenizer))]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    unused = range(len(tokenizer), config.vocab_size)
+    writer.add_token_list([*sorted(words["vocab"], key=words["vocab"].get), *(f"[PAD{index}]" for index in unused)])
+    writer.add_token_types([*kinds, *(gguf.TokenType.UNUSED for _ in unused)])
+    writer.add_token_merges([pair if isinstance(pair, str) else " ".join(pair) for pair in words["merges"]])
+    writer.add_eos_token_id(tokenizer.eos_token_id)
+    writer.add_pad_token_id(tokenizer.pad_token_id)
+    writer.add_chat_template(tokenizer.chat_template)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN2, config.num_hidden_layers)
+    for name, value in model.state_dict().items():
+        if name == "lm_head.weight" and config.tie_word_embeddings:
+            continue
+        array, kind = value.numpy(), None
+        if quantized and value.dim() == 2:
+            kind = gguf.GGMLQuantizationType.Q8_0
+            array = gguf.quants.quantize(array, kind)
+        writer.add_tensor(names.get_name(name, try_suffixes=(".weight", ".bias")), array, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path

@@ -24,6 +24,7 @@ NAMES = {
         "mix",
         "report",
         "compare",
+        "convert",
         "load_run",
     ),
     *("RunOptions", "JudgeRunOptions", "ScoreOptions", "CalibrateOptions", "TrainOptions", "CritiqueOptions"),

@@ -10,6 +10,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from cst_bench.checkpoint.gguf_file import GgufFile, find_gguf, read_gguf
+from cst_bench.checkpoint.merging import MERGE_DTYPE, mergeable
 from cst_bench.checkpoint.options import CheckpointOptions, CheckpointSource, resolve
 from cst_bench.errors import UserError
 from cst_bench.files import digest, file_digest
@@ -32,21 +34,36 @@ class CheckpointFiles:
     adapter: Path | None
     identity: CheckpointIdentity
     """Identity of these weights in a manifest."""
+    gguf: GgufFile | None = None
+    """File in `folder` that holds config, tokenizer and (base) weights instead."""
+
+    @property
+    def path(self) -> Path:
+        """Return the folder or the GGUF file of the (base) weights."""
+        return self.folder if self.gguf is None else self.gguf.path
+
+    @property
+    def gguf_name(self) -> str | None:
+        """Return transformers' argument `gguf_file`."""
+        return None if self.gguf is None else self.gguf.path.name
+
+    @property
+    def has_adapter_tokenizer(self) -> bool:
+        """Return whether the tokenizer is the adapter's own."""
+        return self.adapter is not None and (self.adapter / "tokenizer_config.json").is_file()
 
     @property
     def tokenizer_folder(self) -> Path:
         """Return the adapter's folder if it has a tokenizer, else the base's."""
-        if self.adapter is not None and (self.adapter / "tokenizer_config.json").is_file():
-            return self.adapter
-        return self.folder
+        return self.adapter if self.adapter is not None and self.has_adapter_tokenizer else self.folder
 
     @property
     def parameter_count(self) -> int:
         """Return the number of values in the weight files, as their headers say."""
         from safetensors import safe_open
 
-        count = 0
-        for folder in (self.folder, self.adapter):
+        count = 0 if self.gguf is None else self.gguf.parameter_count
+        for folder in (None if self.gguf is not None else self.folder, self.adapter):
             for path in [] if folder is None else sorted(folder.glob("*.safetensors")):
                 with safe_open(str(path), framework="np") as tensors:
                     names = tensors.keys()  # not a mapping: it cannot be iterated
@@ -62,16 +79,19 @@ def find_checkpoint(options: CheckpointOptions, source: CheckpointSource | None 
     """
     source = source or resolve(options.name)
     path, revision = _folder(source, options.revision, options.trust_remote_code)
-    adapter = path if (path / "adapter_config.json").is_file() else None
+    adapter = path if source.gguf is None and (path / "adapter_config.json").is_file() else None
     if adapter is None and options.base is not None:
         raise UserError(f"--base is for adapters, and {path} has no adapter_config.json")
-    folder, base = (path, None) if adapter is None else _find_base(adapter, options)
-    if not (folder / "config.json").is_file():
+    if adapter is None and not options.merge:
+        raise UserError(f"--no-merge is for adapters, and {path} has no adapter_config.json")
+    folder, base = (path, source) if adapter is None else _find_base(adapter, options)
+    gguf = _gguf(folder, base, options)
+    if gguf is None and not (folder / "config.json").is_file():
         if adapter is not None and (folder / "adapter_config.json").is_file():
             raise UserError(f"{adapter}: its base {folder} is also an adapter: merge that one into its own base first")
-        raise UserError(f"{folder}: no config.json (nor adapter_config.json): not a checkpoint folder")
-    config = read_json(folder / "config.json")
-    training = _training(path)
+        raise UserError(f"{folder}: no config.json (nor adapter_config.json or GGUF): not a checkpoint folder")
+    config = _config(folder, gguf)
+    training = None if source.gguf is not None else _training(path)
     if training is not None and training.system_as != options.system_as:
         raise UserError(
             f"{path} was trained with --system-as {training.system_as}, so its prompts must have the same form: "
@@ -82,20 +102,42 @@ def find_checkpoint(options: CheckpointOptions, source: CheckpointSource | None 
         kind="adapter" if adapter is not None else source.kind,
         revision=revision,
         architecture=(config.get("architectures") or [config.get("model_type")])[0],
-        weights_sha256=file_digest(_checked_weights(folder)),
+        weights_sha256=file_digest(_checked_weights(folder) if gguf is None else [gguf.path]),
         adapter_sha256=None if adapter is None else file_digest(_checked_weights(adapter)),
-        settings_sha256=_settings_digest(folder, adapter),
-        base=base,
+        settings_sha256=_settings_digest(folder if gguf is None else None, adapter),
+        base=None if adapter is None else base.label,
         training=training,
         dtype=options.dtype,
-        quantization="4-bit nf4" if options.load_in_4bit else None,
+        quantization="4-bit nf4" if options.load_in_4bit else None if gguf is None else gguf.quantization,
+        merged=_merge_dtype(adapter, config, options),
         system_as=options.system_as,
         stop_token=tuple(options.stop_token),
         chat_template_sha256=_template_digest(options),
         think_tokens=options.think_tokens,
         max_think_tokens=options.max_think_tokens,
     )
-    return CheckpointFiles(source.label, options, folder, adapter, identity)
+    return CheckpointFiles(source.label, options, folder, adapter, identity, gguf)
+
+
+def _gguf(folder: Path, source: CheckpointSource, options: CheckpointOptions) -> GgufFile | None:
+    path = folder / source.gguf if source.gguf is not None else find_gguf(folder)
+    if path is None:
+        return None
+    if options.load_in_4bit:
+        raise UserError(f"{path} is quantized already: --load-in-4bit is for safetensors")
+    return read_gguf(path)
+
+
+def _config(folder: Path, gguf: GgufFile | None) -> dict[str, Any]:
+    if gguf is None:
+        return read_json(folder / "config.json")
+    return {"architectures": [gguf.architecture], "tie_word_embeddings": gguf.tied}
+
+
+def _merge_dtype(adapter: Path | None, base: dict[str, Any], options: CheckpointOptions) -> str | None:
+    if adapter is None or not options.merge or options.load_in_4bit:
+        return None
+    return MERGE_DTYPE if mergeable(read_json(adapter / "adapter_config.json"), base) else None
 
 
 def _folder(source: CheckpointSource, revision: str | None, remote_code: bool) -> tuple[Path, str | None]:
@@ -110,6 +152,8 @@ def _folder(source: CheckpointSource, revision: str | None, remote_code: bool) -
     from huggingface_hub.errors import HFValidationError
 
     patterns = [*_WANTED, "*.py"] if remote_code else list(_WANTED)
+    if source.gguf is not None:
+        patterns = [source.gguf]
     try:
         path = snapshot_download(
             source.name, revision=revision, allow_patterns=patterns, ignore_patterns=list(_UNWANTED)
@@ -120,14 +164,16 @@ def _folder(source: CheckpointSource, revision: str | None, remote_code: bool) -
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         at = f" at revision {revision!r}" if revision else ""
         raise UserError(
-            f"unknown checkpoint {source.name!r}{at}: no such local folder, and could not load it from the Hub: "
+            f"unknown checkpoint {source.label!r}{at}: no such local folder, and could not load it from the Hub: "
             f"{reason}"
         ) from None
+    if source.gguf is not None and not (Path(path) / source.gguf).is_file():
+        raise UserError(f"unknown checkpoint {source.label!r}: {source.name} on the Hub has no file {source.gguf}")
     return Path(path), Path(path).name
 
 
-def _find_base(adapter: Path, options: CheckpointOptions) -> tuple[Path, str]:
-    """Return the folder and the label of an adapter's base."""
+def _find_base(adapter: Path, options: CheckpointOptions) -> tuple[Path, CheckpointSource]:
+    """Return the folder and the source of an adapter's base."""
     config = read_json(adapter / "adapter_config.json")
     name = options.base or config.get("base_model_name_or_path")
     if not name:
@@ -141,7 +187,7 @@ def _find_base(adapter: Path, options: CheckpointOptions) -> tuple[Path, str]:
         folder, _ = _folder(source, revision, options.trust_remote_code)
     except UserError as error:
         raise UserError(f"{adapter}: could not find the adapter's base: {error}; name another with --base") from None
-    return folder, source.label
+    return folder, source
 
 
 def _checked_weights(folder: Path) -> list[Path]:

@@ -38,6 +38,8 @@ def load_classifier(files: CheckpointFiles) -> Classifier:
     options = files.options
     if files.adapter is not None:
         raise UserError(f"{files.adapter}: adapters of classifiers are not supported: merge it into its base first")
+    if files.gguf is not None:
+        raise UserError(f"{files.path}: classifiers are read from safetensors, not from GGUF files")
     device, dtype = placement(options)
     with explained(files.folder, options):
         config = AutoConfig.from_pretrained(files.folder)

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Literal
 from cst_bench.checkpoint.chat import Chat
 from cst_bench.checkpoint.checkpoint_files import CheckpointFiles, find_checkpoint
 from cst_bench.checkpoint.decoding_modes import CheckedModes
+from cst_bench.checkpoint.gguf_file import parsed_once
 from cst_bench.checkpoint.inspection import context_length, out_of_memory
+from cst_bench.checkpoint.merging import merge_adapter
 from cst_bench.checkpoint.model_class import auto_class
 from cst_bench.checkpoint.options import CheckpointOptions
 from cst_bench.checkpoint.thoughts import as_think_tokens, find_think_tokens
@@ -30,7 +32,7 @@ class Checkpoint:
     label: str
     options: CheckpointOptions
     model: PreTrainedModel
-    """A `transformers` model that continues text, or a `peft.PeftModel` around one, in eval mode."""
+    """A `transformers` model that continues text, or a `peft.PeftModel` around one that is not merged; in eval mode."""
     chat: Chat
     identity: CheckpointIdentity
     context_length: int
@@ -70,9 +72,13 @@ def load_chat(files: CheckpointFiles) -> Chat:
     from transformers import AutoTokenizer
 
     options = files.options
-    with explained(files.tokenizer_folder, options):
-        tokenizer = AutoTokenizer.from_pretrained(files.tokenizer_folder, trust_remote_code=options.trust_remote_code)
-        configured = _configured_stops(files.folder, options) | {tokenizer.eos_token_id}
+    with explained(files.tokenizer_folder, options), parsed_once():
+        tokenizer = AutoTokenizer.from_pretrained(
+            files.tokenizer_folder,
+            gguf_file=None if files.has_adapter_tokenizer else files.gguf_name,
+            trust_remote_code=options.trust_remote_code,
+        )
+        configured = _configured_stops(files) | {tokenizer.eos_token_id}
         stop_ids = {int(token) for token in configured if token is not None}
     if options.chat_template is not None:
         tokenizer.chat_template = Path(options.chat_template).expanduser().read_text(encoding="utf-8")
@@ -93,24 +99,26 @@ def load_weights(files: CheckpointFiles, chat: Chat) -> Checkpoint:
     """
     options = files.options
     device, dtype = placement(options)
-    with explained(files.folder, options):
-        model = _load_model(files.folder, options, device, dtype)
+    with explained(files.path, options), parsed_once():
+        model = _load_model(files, device, dtype)
     if files.adapter is not None:
         with explained(files.adapter, options):
-            model = _with_adapter(model, files.adapter)
+            model = _with_adapter(model, files.adapter, merge=files.identity.merged is not None)
     _check_embeddings(files, model, chat.tokenizer)
     model.eval()
     return Checkpoint(files.label, options, model, chat, files.identity, context_length(model, chat.tokenizer))
 
 
-def _configured_stops(folder: Path, options: CheckpointOptions) -> set[int | None]:
-    """Return the end tokens of generation_config.json, or else of config.json (its own, or its text model's)."""
+def _configured_stops(files: CheckpointFiles) -> set[int | None]:
+    """Return the end tokens of generation_config.json, or else of the config (its own, or its text model's)."""
     from transformers import AutoConfig, GenerationConfig
 
-    if (folder / "generation_config.json").is_file():
-        eos = GenerationConfig.from_pretrained(folder).eos_token_id
+    if files.gguf is None and (files.folder / "generation_config.json").is_file():
+        eos = GenerationConfig.from_pretrained(files.folder).eos_token_id
     else:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=options.trust_remote_code)
+        config = AutoConfig.from_pretrained(
+            files.folder, gguf_file=files.gguf_name, trust_remote_code=files.options.trust_remote_code
+        )
         own = getattr(config, "eos_token_id", None)
         eos = getattr(config.get_text_config(), "eos_token_id", None) if own is None else own
     return set(eos) if isinstance(eos, (list, tuple)) else {eos}
@@ -158,19 +166,23 @@ def placement(options: CheckpointOptions) -> tuple[str, torch.dtype | Literal["a
     return device, dtype
 
 
-def _load_model(
-    folder: Path, options: CheckpointOptions, device: str, dtype: torch.dtype | Literal["auto"]
-) -> PreTrainedModel:
-    quantization = {"quantization_config": _four_bit()} if options.load_in_4bit else {}
-    model, info = auto_class(folder, trust_remote_code=options.trust_remote_code).from_pretrained(
-        folder,
+def _load_model(files: CheckpointFiles, device: str, dtype: torch.dtype | Literal["auto"]) -> PreTrainedModel:
+    options, folder = files.options, files.path
+    settings: dict[str, object] = {"quantization_config": _four_bit()} if options.load_in_4bit else {}
+    if files.gguf is not None:
+        from transformers import GgufConfig
+
+        settings = {"gguf_file": files.gguf_name, "quantization_config": GgufConfig(dequantize=True)}
+    kind = auto_class(files.folder, gguf_file=files.gguf_name, trust_remote_code=options.trust_remote_code)
+    model, info = kind.from_pretrained(
+        files.folder,
         dtype=dtype,
         device_map={"": device},
         use_safetensors=True,
         trust_remote_code=options.trust_remote_code,
         output_loading_info=True,
         ignore_mismatched_sizes=True,  # our own message below names the weight
-        **quantization,
+        **settings,
     )
     for name, in_files, in_config in sorted(info["mismatched_keys"]):
         raise UserError(f"{folder}: {name} has shape {list(in_files)} in the files and {list(in_config)} in the config")
@@ -199,7 +211,7 @@ def _check_embeddings(files: CheckpointFiles, model: PreTrainedModel, tokenizer:
         if index >= rows and (token in template or token in (tokenizer.bos_token, tokenizer.eos_token)):
             raise UserError(
                 f"{files.tokenizer_folder}: the tokenizer has {token!r} as token {index}, but the model in "
-                f"{files.folder} has only {rows}: use the tokenizer that it was trained with"
+                f"{files.path} has only {rows}: use the tokenizer that it was trained with"
             )
 
 
@@ -214,10 +226,10 @@ def _four_bit() -> BitsAndBytesConfig:
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
 
 
-def _with_adapter(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
+def _with_adapter(model: PreTrainedModel, adapter: Path, *, merge: bool) -> PreTrainedModel:
     from peft import PeftModel
 
     adapted = PeftModel.from_pretrained(model, str(adapter), is_trainable=False)
     loaded = adapted.load_adapter(str(adapter), adapter_name="default")  # again: only this reports missing weights
     check_loaded(adapter, (name.replace(".default", "") for name in loaded.missing_keys))
-    return adapted
+    return merge_adapter(adapted, adapter) if merge else adapted

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def auto_class(
-    folder: Path, *, trust_remote_code: bool
+    folder: Path, *, gguf_file: str | None = None, trust_remote_code: bool
 ) -> type[AutoModelForCausalLM] | type[AutoModelForImageTextToText]:
     """Return transformers' auto class that loads a checkpoint to continue text.
 
@@ -21,7 +21,8 @@ def auto_class(
     `mistral3`. transformers itself reports a config that it does not know.
 
     Args:
-        folder: Folder with config.json.
+        folder: Folder with config.json, or with the GGUF file.
+        gguf_file: Name of a GGUF file.
         trust_remote_code: Allow code of the checkpoint.
 
     Raises:
@@ -30,7 +31,7 @@ def auto_class(
     import transformers
     from transformers.models.auto import modeling_auto
 
-    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    config = transformers.AutoConfig.from_pretrained(folder, gguf_file=gguf_file, trust_remote_code=trust_remote_code)
     own_code = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
     name = modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.get(config.model_type)
     if own_code or name is None or config.model_type in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:

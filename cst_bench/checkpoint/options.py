@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args
 
+from cst_bench.checkpoint.gguf_file import SUFFIX
 from cst_bench.checkpoint.thoughts import as_think_tokens
 from cst_bench.content import content_root
 from cst_bench.errors import UserError, did_you_mean
@@ -22,7 +23,8 @@ class CheckpointOptions:
     """Options for loading a checkpoint, named as on the command line."""
 
     name: str = EMBEDDED
-    """Local folder, adapter folder, Hub id (`org/name`, or `hf/org/name`), Inspect model name, or `tiny`."""
+    """Local folder, adapter folder, GGUF file, Hub id (`org/name`, `hf/org/name`, with a GGUF file
+    `org/name:model.gguf`), Inspect model name, or `tiny`."""
     revision: str | None = None
     """Branch, tag or commit of a Hub id."""
     base: str | None = None
@@ -34,6 +36,8 @@ class CheckpointOptions:
     batch_size: int | None = None
     """Rows decoded together; None adapts to the memory."""
     load_in_4bit: bool = False
+    merge: bool = True
+    """Merge an adapter into its base on loading; adapters that PEFT cannot merge, and quantized bases, stay apart."""
     trust_remote_code: bool = False
     system_as: SystemAs = "system"
     """`user-prefix` puts the system prompt before the user's text, for templates without a system role."""
@@ -67,6 +71,8 @@ class CheckpointSource:
     """Folder, Hub id or Inspect model name."""
     label: str
     """Name in reports."""
+    gguf: str | None = None
+    """Name of a GGUF file in that folder, or on the Hub."""
 
 
 def embedded_folder() -> Path:
@@ -89,7 +95,9 @@ def resolve(name: str) -> CheckpointSource:
     if name and path.is_dir():
         return CheckpointSource("local", str(path.resolve()), path.resolve().name)
     if path.is_file():
-        raise UserError(f"checkpoint {name!r} is a file: give the folder that holds config.json")
+        if path.suffix != SUFFIX:
+            raise UserError(f"checkpoint {name!r} is a file: give the folder that holds config.json, or a GGUF file")
+        return CheckpointSource("local", str(path.resolve().parent), path.stem, path.name)
     if name.startswith((".", "/", "~")) or name.count("/") == 0 or "\\" in name:
         near = [entry.name for entry in path.parent.iterdir() if entry.is_dir()] if path.parent.is_dir() else []
         raise UserError(
@@ -98,9 +106,16 @@ def resolve(name: str) -> CheckpointSource:
         )
     prefix, _, rest = name.partition("/")
     if prefix == "hf":
-        return CheckpointSource("hub", rest, rest)
+        return _on_hub(rest)
     if prefix in inspect_providers():
         return CheckpointSource("inspect", name, name)
+    return _on_hub(name)
+
+
+def _on_hub(name: str) -> CheckpointSource:
+    repository, colon, file = name.partition(":")
+    if colon and file.endswith(SUFFIX):
+        return CheckpointSource("hub", repository, name, file)
     return CheckpointSource("hub", name, name)
 
 
@@ -113,7 +128,7 @@ def require_applicable(options: CheckpointOptions, source: CheckpointSource) -> 
     if source.kind != "inspect":
         return
     given = [
-        f"--{field.name.replace('_', '-')}"
+        _flag(field.name)
         for field in fields(options)
         if field.name not in _FOR_INSPECT_MODELS and getattr(options, field.name) != field.default
     ]
@@ -125,6 +140,10 @@ def require_applicable(options: CheckpointOptions, source: CheckpointSource) -> 
         f"renders the chat template; of the checkpoint options only {applicable} apply to it. "
         f"For the others, give a local folder or a Hub id{hub_hint(source.name)}"
     )
+
+
+def _flag(name: str) -> str:
+    return "--no-merge" if name == "merge" else f"--{name.replace('_', '-')}"
 
 
 def hub_hint(name: str) -> str:

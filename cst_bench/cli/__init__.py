@@ -40,6 +40,7 @@ class _Verbs(Verbs):
         "reproduce": "Reproduce the paper: data, training, runs, Tables I to III.",
         "ls": "List runs: state, model, suite, scores.",
         "view": "Open Inspect's log viewer on a run.",
+        "convert": "Write a GGUF file, or an adapter with its base, as one model in safetensors.",
         "doctor": "Show what is installed, and check a checkpoint's chat template.",
         "init": "Write a starter file for a task, judge or recipe of your own.",
         "schema": "Print the JSON Schema of a file, for editors and validators.",

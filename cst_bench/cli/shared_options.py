@@ -236,6 +236,7 @@ def checkpoint_options(verb: Verb) -> Verb:
         base: str | None,
         batch_size: int | None,
         load_in_4bit: bool,
+        merge: bool,
         think_tokens: tuple[str, str] | None,
         max_think_tokens: int | None,
         loading: CheckpointOptions,
@@ -249,6 +250,7 @@ def checkpoint_options(verb: Verb) -> Verb:
             base=base,
             batch_size=batch_size,
             load_in_4bit=load_in_4bit,
+            merge=merge,
             think_tokens=think_tokens,
             max_think_tokens=max_think_tokens,
         )
@@ -272,6 +274,14 @@ def checkpoint_options(verb: Verb) -> Verb:
             ),
             click.option(
                 "--load-in-4bit", is_flag=True, help="Quantize the weights to 4-bit NF4 (needs cst-bench[4bit])."
+            ),
+            click.option(
+                "--no-merge",
+                "merge",
+                flag_value=False,
+                default=True,
+                show_default=False,
+                help="Keep an adapter apart from its base, which takes longer, instead of merging it on loading.",
             ),
             think_tokens_option(
                 "Markers that a reasoning model's thought begins and ends with; thoughts are not judged.",

@@ -54,6 +54,8 @@ class CheckpointIdentity(Record):
     """Data type of the weights."""
     quantization: str | None = None
     """Quantization of the weights; None if they have none."""
+    merged: str | None = None
+    """Data type in which an adapter was merged into its base on loading; None if it was not."""
     system_as: str | None = None
     """How the system prompt is put into the chat template."""
     stop_token: tuple[str, ...] = ()

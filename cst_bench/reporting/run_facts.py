@@ -19,6 +19,7 @@ _CHECKPOINT = {
     "adapter_sha256": "adapter, SHA-256",
     "dtype": "dtype",
     "quantization": "quantization",
+    "merged": "adapter merged in",
     "system_as": "system prompt as",
     "think_tokens": "markers of thoughts",
     "max_think_tokens": "most tokens of a thought",

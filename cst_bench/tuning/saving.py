@@ -11,6 +11,7 @@ import yaml
 
 from cst_bench.checkpoint.chat import Chat
 from cst_bench.checkpoint.checkpoint_files import TRAINING, CheckpointFiles
+from cst_bench.checkpoint.merging import merge_adapter
 from cst_bench.files import file_digest, write_json, write_text
 from cst_bench.templates import markdown_environment, training_templates
 from cst_bench.tuning.recipe import Recipe
@@ -58,8 +59,8 @@ def write_result(
 
 
 def base_name(files: CheckpointFiles) -> str:
-    """Return the name of the base in an adapter's config: a Hub id, or the absolute path of a folder."""
-    return files.label if files.identity.kind == "hub" else str(files.folder.resolve())
+    """Return the name of the base in an adapter's config: a Hub id, or the absolute path of a folder or GGUF file."""
+    return files.label if files.identity.kind == "hub" else str(files.path.resolve())
 
 
 def _save_adapter(folder: Path, model: PeftModel, files: CheckpointFiles) -> None:
@@ -72,7 +73,7 @@ def _save_adapter(folder: Path, model: PeftModel, files: CheckpointFiles) -> Non
 def _merge(folder: Path, model: PeftModel, recipe: Recipe, files: CheckpointFiles, chat: Chat) -> None:
     """Replace the adapter's files by those of the merged model; a quantized base is loaded again, unquantized."""
     if recipe.quantization is None:
-        merged = _plain(model.merge_and_unload(), chat)
+        merged = _plain(merge_adapter(model, folder), chat)
     else:
         import torch
         from peft import PeftModel
@@ -85,7 +86,7 @@ def _merge(folder: Path, model: PeftModel, recipe: Recipe, files: CheckpointFile
             use_safetensors=True,
             trust_remote_code=files.options.trust_remote_code,
         )
-        merged = PeftModel.from_pretrained(base, str(folder)).merge_and_unload()
+        merged = merge_adapter(PeftModel.from_pretrained(base, str(folder)), folder)
     shutil.rmtree(folder)
     folder.mkdir()
     merged.save_pretrained(folder)

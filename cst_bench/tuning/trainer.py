@@ -128,6 +128,11 @@ def _load_quantized(quantization: Options, files: CheckpointFiles) -> PreTrained
     import torch
     from transformers import BitsAndBytesConfig
 
+    if files.gguf is not None:
+        raise UserError(
+            f"{files.path}: the recipe's quantization needs plain weights: write them with cst-bench convert, "
+            "or train without it: --set quantization=null"
+        )
     device, dtype = placement(files.options)
     if find_spec("bitsandbytes") is None:
         raise UserError(

@@ -217,8 +217,8 @@ def _max_length(recipe: Recipe, files: CheckpointFiles) -> int | None:
     default = next(field.default for field in dataclasses.fields(DPOConfig) if field.name == "max_length")
     wanted = recipe.trl.get("max_length", default)
     remote = files.options.trust_remote_code
-    config = AutoConfig.from_pretrained(files.folder, trust_remote_code=remote).get_text_config()
-    positions = getattr(config, "max_position_embeddings", None)
+    config = AutoConfig.from_pretrained(files.folder, gguf_file=files.gguf_name, trust_remote_code=remote)
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
     lengths = [int(length) for length in (wanted, positions) if length]
     return min(lengths, default=None)
 
@@ -239,7 +239,7 @@ def _settings(
     return {
         "recipe": {"name": recipe.name, "version": recipe.version, "sha256": digest(content), **sections},
         "method": data.method,
-        "base": files.identity.model_dump(mode="json", exclude={"quantization", "sha256"}),
+        "base": files.identity.model_dump(mode="json", exclude={"merged", "quantization", "sha256"}),
         "data": {
             **data.as_json(),
             "rendered_sha256": digest(dict(rows.columns)),

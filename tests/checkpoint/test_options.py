@@ -76,12 +76,6 @@ def test_a_slip_of_the_pen_gets_the_nearest_name(tmp_path: Path) -> None:
         resolve("tinny")
 
 
-def test_a_file_is_not_a_checkpoint(tmp_path: Path) -> None:
-    (tmp_path / "model.gguf").touch()
-    with pytest.raises(UserError, match=r"model\.gguf' is a file: give the folder that holds config\.json"):
-        resolve(str(tmp_path / "model.gguf"))
-
-
 @pytest.mark.parametrize("name", ["org/no such model", "hf/", "org/name/extra"])
 def test_an_impossible_hub_id_is_told_as_such(name: str) -> None:
     with pytest.raises(UserError, match="unknown checkpoint"):
@@ -109,6 +103,7 @@ OTHERS: dict[str, Any] = {
     "device": "cuda:1",
     "batch_size": 2,
     "load_in_4bit": True,
+    "merge": False,
     "trust_remote_code": True,
     "system_as": "user-prefix",
     "chat_template": "mine.jinja",
@@ -123,7 +118,7 @@ def test_every_option_is_known_to_apply_to_inspect_models_or_not_to() -> None:
 @pytest.mark.parametrize("name", ["vllm/org/model", "openai/gpt-4", "mockllm/model", "cst/tiny"])
 @pytest.mark.parametrize("option", OTHERS)
 def test_an_inspect_model_refuses_the_options_that_its_provider_would_not_get(name: str, option: str) -> None:
-    flag = f"--{option.replace('_', '-')}"
+    flag = "--no-merge" if option == "merge" else f"--{option.replace('_', '-')}"
     with pytest.raises(UserError, match=f"^{flag}: not possible for the Inspect model {name}") as raised:
         EvaluatedModel(CheckpointOptions(name, **{option: OTHERS[option]}), Silent())
     assert "only --think-tokens and --max-think-tokens apply" in str(raised.value)

@@ -62,7 +62,7 @@ def test_an_adapter_is_a_checkpoint_here_and_for_plain_peft(tmp_path: Path, llam
     plain = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(llama, dtype=torch.float32), result.folder)
     tokenizer = AutoTokenizer.from_pretrained(result.folder)
     assert tokenizer.apply_chat_template(prompt, add_generation_prompt=True)["input_ids"] == ids
-    assert torch.equal(logits(mine.model, ids), logits(plain.eval(), ids))
+    torch.testing.assert_close(logits(mine.model, ids), logits(plain.eval(), ids), atol=1e-4, rtol=1e-4)
     assert not torch.allclose(logits(mine.model, ids), logits(base.model, ids), atol=1e-3)
 
 
@@ -216,7 +216,7 @@ def test_an_image_text_model_is_trained_by_trl_on_text(tmp_path: Path) -> None:
     result = run(tmp_path, make_image_text_checkpoint(tmp_path / "base", "mistral3"))
     assert result.training["why_not_packed"] == "it is a multimodal model"
     checkpoint = load_checkpoint(CheckpointOptions(name=str(tmp_path / "out")))
-    assert checkpoint.model.get_base_model().config.model_type == "mistral3"
+    assert checkpoint.model.config.model_type == "mistral3"
 
 
 def test_a_model_whose_numbers_differ_is_trained_by_trl(
