@@ -2,9 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test check format docs tiny-model reports
+.PHONY: run real test check format docs tiny-model reports
 run: .venv/.installed
 	$(BIN)/cst-bench run
+
+# A real model on the paper's suite: SmolLM2-135M-Instruct, on the first LIMIT prompts or documents of each task, from DATA
+# (a folder with the tasks' data) or from the Hub.
+LIMIT ?= 10
+real: .venv/.installed
+	$(BIN)/cst-bench run $$($(BIN)/python scripts/fetch_smollm2.py runs/smollm2) --suite paper --limit $(LIMIT) \
+	  $(if $(DATA),--data-dir $(DATA)) --judge local --judge identity_rules --out runs/real
 
 # The fast tests, in two processes; SLOW=1 adds the slow ones (as .ci/run does).
 test: .venv/.installed

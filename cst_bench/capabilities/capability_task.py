@@ -35,6 +35,8 @@ class CapabilityTask(Content):
     """Folder of lm-eval's own definitions that contains it, so that the thousands of others need not be read."""
     definitions: str | None = None
     """Folder of other definitions, relative to the task file."""
+    local_names: list[str] = Field(default_factory=list)
+    """Names of the data in a folder of local data, beside the task's."""
     num_fewshot: Annotated[int, Field(ge=0)]
     """Number of examples in the prompt."""
     metric: str

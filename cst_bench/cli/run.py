@@ -30,10 +30,11 @@ Examples:
   cst-bench run ./my-adapter --suite paper --limit 20
   cst-bench run hf/google/gemma-2-2b-it --system-as user-prefix --task harmful_behaviors
   cst-bench run ./my-model --suite paper --samples 5 --temperature 0.7 --wordings all
+  cst-bench run ./model.gguf --suite paper --data-dir ./data
   cst-bench run openai/gpt-4o --task truthy --data truthy=truthy-dpo.parquet
   cst-bench run ./my-model --suite paper --judge-model openai/llama3 --judge-base-url http://localhost:11434/v1
 
-CHECKPOINT is a local folder (a model or a PEFT adapter), a model on the Hub, or an Inspect model name with its
+CHECKPOINT is a local folder (a model or a PEFT adapter), a GGUF file, a model on the Hub, or an Inspect model name with its
 provider's prefix (openai/…, vllm/…); hf/ORG/NAME is always the Hub. The same command continues an interrupted run."""
 
 
@@ -81,6 +82,12 @@ provider's prefix (openai/…, vllm/…); hf/ORG/NAME is always the Hub. The sam
 )
 @data_option("TASK=PATH", "Local data to use for a task")
 @click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder with the local data of all tasks, by name (harmful_behaviors.csv, arc/, mmlu/, …).",
+)
+@click.option(
     "--split", default="test", metavar="SPLIT", help="Split to evaluate; use `validation` for model selection."
 )
 @limit_option("the first N prompts or documents of each task")
@@ -101,6 +108,7 @@ def command(
     samples: int,
     temperature: float | None,
     data: Mapping[str, Path],
+    data_dir: Path | None,
     split: str,
     limit: int | None,
     seed: int,
@@ -125,6 +133,7 @@ def command(
         samples=samples,
         temperature=temperature,
         data=data,
+        data_dir=data_dir,
         split=split,
         limit=limit,
         seed=seed,

@@ -49,6 +49,8 @@ class Data(Content):
     """Split of the Hub data set; `train+test` concatenates two."""
     file: str | None = None
     """Data file, relative to the task file."""
+    local_names: list[str] = Field(default_factory=list)
+    """Names of the data in a folder of local data, beside the task's."""
     prompt: str = "prompt"
     """Column with the user prompt."""
     fields: list[str] = Field(default_factory=list)
@@ -153,7 +155,7 @@ class ComplianceTask(Content):
     @property
     def sha256(self) -> str:
         """Return the SHA-256 of what the file says; a judge that is used is recorded by itself."""
-        return digest(self.model_dump(mode="json", exclude={"judge_without_key"}))
+        return digest(self.model_dump(mode="json", exclude={"judge_without_key": True, "data": {"local_names"}}))
 
     @property
     def asked(self) -> dict[str, str]:

@@ -30,6 +30,7 @@ from cst_bench.record import (
     RunSettings,
     SuiteRecord,
 )
+from cst_bench.runs.local_data import local_data
 from cst_bench.runs.run_folder import PACKAGES
 from cst_bench.runs.suite import Suite, load_suite
 from cst_bench.workfolder import package_versions
@@ -62,6 +63,8 @@ class RunOptions:
     """Sampling temperature; each task's own if None."""
     data: Mapping[str, Path] = field(default_factory=dict)
     """Task → local data."""
+    data_dir: Path | None = None
+    """Folder of the tasks' local data, by name."""
     split: str = "test"
     """Split of the compliance tasks to evaluate; use `validation` for model selection."""
     limit: int | None = None
@@ -117,7 +120,7 @@ class PlannedCapability:
         return CapabilitySettings(
             title=self.spec.title,
             version=self.spec.version,
-            sha256=digest(self.spec.model_dump(mode="json")),
+            sha256=digest(self.spec.model_dump(mode="json", exclude={"local_names"})),
             definitions_sha256=_folder_digest(definitions),
             data_sha256=_folder_digest(self.data),
             softmax_dtype=SOFTMAX_DTYPE,
@@ -172,15 +175,16 @@ def make_plan(options: RunOptions) -> Plan:
         raise UserError(f"--temperature must be at least 0, not {options.temperature}")
     suite = _suite(options)
     named = NamedJudges(options.judges, options.judge_options)
-    compliance = [_compliance(name, options, named) for name in suite.compliance]
+    tasks = [load_task(name) for name in suite.compliance]
+    abilities = [load_capability(name) for name in suite.capabilities]
+    names = [*(spec.name for spec, _ in tasks), *(spec.name for spec, _ in abilities)]
+    _check_unique(names, (c for spec, _ in tasks for c in spec.configurations))
+    others = [*(spec.data.local_names for spec, _ in tasks), *(spec.local_names for spec, _ in abilities)]
+    data = local_data(options.data, options.data_dir, {task: [task, *known] for task, known in zip(names, others)})
+    compliance = [_compliance(spec, path, data.get(spec.name), options, named) for spec, path in tasks]
     named.require_all_used()
-    capabilities = [_capability(name, options) for name in suite.capabilities]
-    names = [*(task.spec.name for task in compliance), *(task.spec.name for task in capabilities)]
-    for name in options.data:
-        if name not in names:
-            raise UserError(f"--data {name}=…: no such task in this run: {did_you_mean(name, names)}")
+    capabilities = [_capability(spec, path, data.get(spec.name)) for spec, path in abilities]
     _check_wordings(options.wordings, [task.spec for task in compliance])
-    _check_unique(names, (c for task in compliance for c in task.spec.configurations))
     return Plan(suite, compliance, capabilities, options.split, options.limit, options.seed, options.min_judge_f1)
 
 
@@ -247,9 +251,10 @@ def _suite(options: RunOptions) -> Suite:
     )
 
 
-def _compliance(name: str, options: RunOptions, named: NamedJudges) -> PlannedCompliance:
-    spec, path = load_task(name)
-    prompts = load_prompts(spec, path, data=options.data.get(spec.name), limit=options.limit, split=options.split)
+def _compliance(
+    spec: ComplianceTask, path: Path, data: Path | None, options: RunOptions, named: NamedJudges
+) -> PlannedCompliance:
+    prompts = load_prompts(spec, path, data=data, limit=options.limit, split=options.split)
     judge = named.first_fitting(spec.name, spec.asked.values(), spec.data.fields)
     if judge is None:
         judge = default_judge(spec, path, options.judge_options)
@@ -282,9 +287,7 @@ def _check_wordings(wordings: Sequence[str], tasks: Sequence[ComplianceTask]) ->
             raise UserError(f"no task of this run has the wording {wording!r}: {did_you_mean(wording, known)}")
 
 
-def _capability(name: str, options: RunOptions) -> PlannedCapability:
-    spec, path = load_capability(name)
-    data = options.data.get(spec.name)
+def _capability(spec: CapabilityTask, path: Path, data: Path | None) -> PlannedCapability:
     if data is not None and not data.is_dir():
         raise UserError(f"--data {spec.name}={data}: must be a folder that mirrors the data set on the Hub")
     return PlannedCapability(spec, path, data)
