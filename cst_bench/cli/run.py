@@ -34,8 +34,8 @@ Examples:
   cst-bench run openai/gpt-4o --task truthy --data truthy=truthy-dpo.parquet
   cst-bench run ./my-model --suite paper --judge-model openai/llama3 --judge-base-url http://localhost:11434/v1
 
-CHECKPOINT is a local folder (a model or a PEFT adapter), a GGUF file, a model on the Hub, or an Inspect model name with its
-provider's prefix (openai/…, vllm/…); hf/ORG/NAME is always the Hub. The same command continues an interrupted run."""
+CHECKPOINT is a local folder (a model or a PEFT adapter), a GGUF file, a model on the Hub, or an Inspect model name with
+its provider's prefix (openai/…, vllm/…); hf/ORG/NAME is always the Hub. The same command continues an interrupted run."""
 
 
 @click.command(epilog=EPILOG)
