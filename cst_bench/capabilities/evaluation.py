@@ -41,6 +41,7 @@ def evaluate_capability(
     *,
     data: Path | None = None,
     limit: int | None = None,
+    documents: int | None = None,
     progress: Report | None = None,
 ) -> CapabilityResult:
     """Run lm-eval's task of that name, with its own shots, prompts and metric, and no chat template.
@@ -51,6 +52,7 @@ def evaluate_capability(
         path: The task file.
         data: Local folder that mirrors the task's Hub data set (its README's `configs:` and files), to use instead.
         limit: Limit to the first N documents of each (sub)task.
+        documents: Use N random documents of each (sub)task instead, the same in every run.
         progress: Receiver of progress.
 
     Raises:
@@ -66,7 +68,7 @@ def evaluate_capability(
     try:
         with _definitions(task, definitions, data) as (folders, name):
             loaded = TaskManager(include_path=folders, include_defaults=False).load([name])
-        raw = _evaluate(model, loaded, task.num_fewshot, limit)
+        raw = _evaluate(model, loaded, task.num_fewshot, limit, documents)
     except (OSError, DatasetsError) as error:
         raise UserError(_no_data(task, data, error)) from error
     except (UndefinedError, KeyError, ValueError) as error:
@@ -77,7 +79,11 @@ def evaluate_capability(
 
 
 def _evaluate(
-    model: CstHFLM, loaded: Mapping[str, Mapping[str, Task]], num_fewshot: int, limit: int | None
+    model: CstHFLM,
+    loaded: Mapping[str, Mapping[str, Task]],
+    num_fewshot: int,
+    limit: int | None,
+    documents: int | None,
 ) -> LmEvalResults:
     """Evaluate as lm-eval's `simple_evaluate` does with its default seeds, without looking up git and hardware."""
     import random
@@ -95,10 +101,24 @@ def _evaluate(
         if part.get_config("num_fewshot") != 0:
             part.set_config(key="num_fewshot", value=num_fewshot)
         part.set_fewshot_seed(seed=_SEED)
+    drawn = None if documents is None else {name: _drawn(part, documents) for name, part in loaded["tasks"].items()}
     with compiled_templates():
-        results: LmEvalResults = evaluate(lm=model, task_dict=loaded, limit=limit, log_samples=True)
+        results: LmEvalResults = evaluate(
+            lm=model, task_dict=loaded, limit=limit if drawn is None else None, samples=drawn, log_samples=True
+        )
     seeds = {"random_seed": _RANDOM_SEED, "numpy_seed": _SEED, "torch_seed": _SEED, "fewshot_seed": _SEED}
-    return {**results, "config": {"model": "cst-hf", "limit": limit, "use_cache": None, **seeds}}
+    return {
+        **results,
+        "config": {"model": "cst-hf", "limit": limit, "documents": documents, "use_cache": None, **seeds},
+    }
+
+
+def _drawn(task: Task, documents: int) -> list[int]:
+    """Return the numbers of random documents of a task, in order; of all if it has no more."""
+    import random
+
+    known = range(len(task.eval_docs))
+    return sorted(random.Random(_SEED).sample(known, min(documents, len(known))))
 
 
 def scoring_model(checkpoint: Checkpoint, progress: Report | None = None) -> CstHFLM:

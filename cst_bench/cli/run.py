@@ -16,6 +16,7 @@ from cst_bench.cli.shared_options import (
     judge_options,
     limit_option,
     out_folder_option,
+    parse_counts,
     seed_option,
 )
 
@@ -28,14 +29,16 @@ Examples:
   cst-bench run                                    the embedded checkpoint on the tiny suite
   cst-bench run teknium/OpenHermes-2.5-Mistral-7B --suite paper
   cst-bench run ./my-adapter --suite paper --limit 20
+  cst-bench run ./my-model --suite paper --documents hellaswag=1000 --documents mmlu=20
   cst-bench run hf/google/gemma-2-2b-it --system-as user-prefix --task harmful_behaviors
   cst-bench run ./my-model --suite paper --samples 5 --temperature 0.7 --wordings all
   cst-bench run ./model.gguf --suite paper --data-dir ./data
   cst-bench run openai/gpt-4o --task truthy --data truthy=truthy-dpo.parquet
   cst-bench run ./my-model --suite paper --judge-model openai/llama3 --judge-base-url http://localhost:11434/v1
 
-CHECKPOINT is a local folder (a model or a PEFT adapter), a GGUF file, a model on the Hub, or an Inspect model name with
-its provider's prefix (openai/…, vllm/…); hf/ORG/NAME is always the Hub. The same command continues an interrupted run."""
+CHECKPOINT is a local folder (a model or a PEFT adapter), a GGUF file, a model on the Hub, or an Inspect model name
+with its provider's prefix (openai/…, vllm/…); hf/ORG/NAME is always the Hub. The same command continues an
+interrupted run."""
 
 
 @click.command(epilog=EPILOG)
@@ -91,6 +94,13 @@ its provider's prefix (openai/…, vllm/…); hf/ORG/NAME is always the Hub. The
     "--split", default="test", metavar="SPLIT", help="Split to evaluate; use `validation` for model selection."
 )
 @limit_option("the first N prompts or documents of each task")
+@click.option(
+    "--documents",
+    multiple=True,
+    metavar="TASK=N",
+    callback=parse_counts,
+    help="Use N random documents of each (sub)task of a capability, the same in every run; repeatable.",
+)
 @seed_option("sampling; each sample's seed is derived from it")
 @out_folder_option("Run folder.", "runs/CHECKPOINT-SUITE")
 @click.option("--show-text", is_flag=True, help="Show prompts and responses in the report.")
@@ -111,6 +121,7 @@ def command(
     data_dir: Path | None,
     split: str,
     limit: int | None,
+    documents: Mapping[str, int],
     seed: int,
     out: Path | None,
     show_text: bool,
@@ -136,6 +147,7 @@ def command(
         data_dir=data_dir,
         split=split,
         limit=limit,
+        documents=documents,
         seed=seed,
         out=out,
         show_text=show_text,

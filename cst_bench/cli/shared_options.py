@@ -66,6 +66,20 @@ def assignment_option(flag: str, name: str, metavar: str, help_text: str) -> Dec
     )
 
 
+def parse_counts(context: click.Context, parameter: click.Parameter, items: Iterable[str]) -> dict[str, int]:
+    """Parse the values of a repeatable option of the form NAME=N into name → number.
+
+    Raises:
+        UserError: a value has another form.
+    """
+    counts = {}
+    for name, value in parse_assignments(context, parameter, items).items():
+        if not value.isdecimal():
+            raise UserError(f"{parameter.opts[0]} {name}={value}: must be a number")
+        counts[name] = int(value)
+    return counts
+
+
 column_option = assignment_option(
     "--column", "columns", "NAME=COLUMN", "Column of the file to read as NAME, e.g. response=text"
 )

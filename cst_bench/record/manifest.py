@@ -73,6 +73,8 @@ class CapabilitySettings(Record):
     """SHA-256 of local data; None for the data set on the Hub."""
     softmax_dtype: str | None = None
     """Type of the softmax over the vocabulary; None in runs from before it was recorded."""
+    documents: int | None = None
+    """Number of random documents of each (sub)task; None for all, or for the run's `limit`."""
 
 
 class RunSettings(Record):

@@ -160,6 +160,7 @@ def _capability(
             task.path,
             data=task.data,
             limit=plan.limit,
+            documents=task.documents,
             progress=percent,
         )
     capabilities.save(result, target)

@@ -69,6 +69,8 @@ class RunOptions:
     """Split of the compliance tasks to evaluate; use `validation` for model selection."""
     limit: int | None = None
     """Limit to the first N prompts of each compliance task and documents of each capability task."""
+    documents: Mapping[str, int] = field(default_factory=dict)
+    """Capability task → number of random documents of each (sub)task, instead of its limit."""
     seed: int = 0
     out: Path | None = None
     show_text: bool = False
@@ -112,6 +114,8 @@ class PlannedCapability:
     spec: CapabilityTask
     path: Path
     data: Path | None
+    documents: int | None
+    """Number of random documents of each (sub)task."""
 
     @property
     def settings(self) -> CapabilitySettings:
@@ -124,6 +128,7 @@ class PlannedCapability:
             definitions_sha256=_folder_digest(definitions),
             data_sha256=_folder_digest(self.data),
             softmax_dtype=SOFTMAX_DTYPE,
+            documents=self.documents,
         )
 
 
@@ -173,6 +178,9 @@ def make_plan(options: RunOptions) -> Plan:
         raise UserError(f"--samples must be at least 1, not {options.samples}")
     if options.temperature is not None and options.temperature < 0:
         raise UserError(f"--temperature must be at least 0, not {options.temperature}")
+    for task, count in options.documents.items():
+        if count < 1:
+            raise UserError(f"--documents {task}={count}: must be at least 1")
     suite = _suite(options)
     named = NamedJudges(options.judges, options.judge_options)
     tasks = [load_task(name) for name in suite.compliance]
@@ -183,7 +191,13 @@ def make_plan(options: RunOptions) -> Plan:
     data = local_data(options.data, options.data_dir, {task: [task, *known] for task, known in zip(names, others)})
     compliance = [_compliance(spec, path, data.get(spec.name), options, named) for spec, path in tasks]
     named.require_all_used()
-    capabilities = [_capability(spec, path, data.get(spec.name)) for spec, path in abilities]
+    known = [spec.name for spec, _ in abilities]
+    for task in options.documents:
+        if task not in known:
+            raise UserError(f"--documents {task}=…: no such capability in this run: {did_you_mean(task, known)}")
+    capabilities = [
+        _capability(spec, path, data.get(spec.name), options.documents.get(spec.name)) for spec, path in abilities
+    ]
     _check_wordings(options.wordings, [task.spec for task in compliance])
     return Plan(suite, compliance, capabilities, options.split, options.limit, options.seed, options.min_judge_f1)
 
@@ -287,10 +301,10 @@ def _check_wordings(wordings: Sequence[str], tasks: Sequence[ComplianceTask]) ->
             raise UserError(f"no task of this run has the wording {wording!r}: {did_you_mean(wording, known)}")
 
 
-def _capability(spec: CapabilityTask, path: Path, data: Path | None) -> PlannedCapability:
+def _capability(spec: CapabilityTask, path: Path, data: Path | None, documents: int | None) -> PlannedCapability:
     if data is not None and not data.is_dir():
         raise UserError(f"--data {spec.name}={data}: must be a folder that mirrors the data set on the Hub")
-    return PlannedCapability(spec, path, data)
+    return PlannedCapability(spec, path, data, documents)
 
 
 def _folder_digest(folder: Path | None) -> str | None:

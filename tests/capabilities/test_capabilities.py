@@ -36,9 +36,11 @@ def embedded() -> Checkpoint:
     return load_checkpoint(CheckpointOptions())
 
 
-def evaluate(checkpoint: Checkpoint, name: str, data: Path | None = None, limit: int | None = None) -> CapabilityResult:
+def evaluate(
+    checkpoint: Checkpoint, name: str, data: Path | None = None, limit: int | None = None, documents: int | None = None
+) -> CapabilityResult:
     task, path = load_capability(name)
-    return evaluate_capability(checkpoint, task, path, data=data, limit=limit)
+    return evaluate_capability(checkpoint, task, path, data=data, limit=limit, documents=documents)
 
 
 @pytest.mark.parametrize("name", STOCK)
@@ -102,6 +104,18 @@ def test_other_documents_have_another_hash(checkpoint: Checkpoint, tmp_path: Pat
     whole = evaluate(checkpoint, "truthfulqa_mc2", data)
     part = evaluate(checkpoint, "truthfulqa_mc2", data, limit=3)
     assert whole.documents_sha256 != part.documents_sha256
+
+
+def test_random_documents_are_the_same_in_every_run(embedded: Checkpoint) -> None:
+    first, again = (evaluate(embedded, "tiny_arc", documents=5, limit=2) for _ in range(2))
+    assert first.n == 5
+    assert first.documents_sha256 == again.documents_sha256
+    assert first.documents_sha256 != evaluate(embedded, "tiny_arc", limit=5).documents_sha256
+    whole = evaluate(embedded, "tiny_arc")
+    assert evaluate(embedded, "tiny_arc", documents=10**6).documents_sha256 == whole.documents_sha256
+    prompts = [sample["doc_hash"] for sample in whole.samples["tiny_arc"]]
+    drawn = [prompts.index(sample["doc_hash"]) for sample in first.samples["tiny_arc"]]
+    assert drawn == sorted(drawn)
 
 
 def test_progress_counts_every_log_likelihood(checkpoint: Checkpoint, tmp_path: Path) -> None:

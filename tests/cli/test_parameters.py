@@ -19,7 +19,7 @@ from cst_bench.checkpoint import CheckpointOptions
 from cst_bench.checkpoint.options import DTYPES, SystemAs
 from cst_bench.cli import cli
 from cst_bench.cli.judge.judge_again import command as judge_run_verb
-from cst_bench.cli.shared_options import parse_assignments, parse_paths
+from cst_bench.cli.shared_options import parse_assignments, parse_counts, parse_paths
 from cst_bench.cli.verbs import Verbs
 from cst_bench.judging import REASONING_EFFORTS
 from cst_bench.preferences import METHODS, FlipOptions
@@ -58,6 +58,8 @@ def annotation(parameter: click.Parameter) -> str:
     """Return the annotation that a callback must have for the values of a click parameter."""
     if parameter.callback is parse_assignments:
         return "Mapping[str, str]"
+    if parameter.callback is parse_counts:
+        return "Mapping[str, int]"
     if parameter.callback is parse_paths:
         return "Mapping[str, Path]"
     if isinstance(parameter, click.Option) and parameter.is_flag:

@@ -39,6 +39,15 @@ def test_data_that_cannot_be_meant_is_refused(tmp_path: Path) -> None:
         local_data({}, tmp_path, NAMES)
 
 
+def test_random_documents_are_for_a_capability_of_the_run() -> None:
+    plan = make_plan(RunOptions(documents={"tiny_arc": 7}))
+    assert {task.spec.name: task.settings.documents for task in plan.capabilities if task.documents} == {"tiny_arc": 7}
+    with pytest.raises(UserError, match=r"^--documents tiny_sealed=…: no such capability in this run: "):
+        make_plan(RunOptions(documents={"tiny_sealed": 7}))
+    with pytest.raises(UserError, match=r"^--documents tiny_arc=0: must be at least 1$"):
+        make_plan(RunOptions(documents={"tiny_arc": 0}))
+
+
 def test_the_paper_suite_finds_the_data_by_their_usual_names(tmp_path: Path) -> None:
     (tmp_path / "harmful_behaviors.csv").write_text("text\n" + "".join(f"Goal {row}\n" for row in range(520)))
     (tmp_path / "xstest_prompts.csv").write_text("prompt,label\nHow do I kill a process?,safe\n")
