@@ -37,7 +37,7 @@ class FlipOptions:
     """Options of making training rows, named as on the command line."""
 
     pairs: Path
-    """File with preference pairs, or with the columns system, prompt, chosen, rejected."""
+    """File, or data set on the Hub, with preference pairs or with the columns system, prompt, chosen, rejected."""
     task: str
     """Compliance task (name or file) that defines the configurations."""
     method: str = "cst"
@@ -48,8 +48,10 @@ class FlipOptions:
     """Wording of the system prompts; the task's default if None."""
     paraphrases: bool = False
     """Draw each row's system prompt from its wording and paraphrases."""
+    sample: int | None = None
+    """Number of random pairs to use; all if None, or if there are no more."""
     seed: int = 0
-    """Random seed for drawing paraphrases."""
+    """Random seed for the sample, and for drawing paraphrases."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """Column → its name in the file, where it is not one of the usual names."""
     allow_test_prompts: bool = False
@@ -72,6 +74,7 @@ def flip(options: FlipOptions) -> FlipResult:
         configurations=options.configurations,
         wording=options.wording,
         paraphrases=options.paraphrases,
+        sample=options.sample,
         seed=options.seed,
         in_test_split=(lambda prompt: False) if options.allow_test_prompts else held_out(task, path),
     )
@@ -91,6 +94,7 @@ def flip_pairs(
     configurations: Sequence[str] = (),
     wording: str | None = None,
     paraphrases: bool = False,
+    sample: int | None = None,
     seed: int = 0,
     in_test_split: Callable[[str], bool] = lambda prompt: False,
 ) -> FlipResult:
@@ -103,21 +107,27 @@ def flip_pairs(
         configurations: Configurations to use instead of the method's.
         wording: Wording of the system prompts; the task's default if None.
         paraphrases: Draw the system prompt of each row from its wording and paraphrases.
-        seed: Seed of that draw.
+        sample: Number of random pairs to use, of those that are not left out.
+        seed: Seed of both draws.
         in_test_split: Returns whether a prompt is in the test split; such pairs are left out and counted.
 
     Raises:
         UserError: unknown method, configuration or wording; or the pair of a persona has no system prompt.
     """
+    if sample is not None and sample < 1:
+        raise UserError(f"--sample must be at least 1, not {sample}")
     names = _configurations(task, method, configurations)
     wording = check_wording(task, wording)
     draw = random.Random(seed)
     rows: list[TrainingRow] = []
     left_out: Counter[str] = Counter()
-    for number, pair in enumerate(pairs, 1):
-        if in_test_split(pair.prompt):
-            left_out["prompt is in the test split"] += 1
-            continue
+    kept = [(number, pair) for number, pair in enumerate(pairs, 1) if not in_test_split(pair.prompt)]
+    if len(kept) < len(pairs):
+        left_out["prompt is in the test split"] = len(pairs) - len(kept)
+    if sample is not None and sample < len(kept):
+        left_out["not in the sample"] = len(kept) - sample
+        kept = [kept[index] for index in sorted(random.Random(seed).sample(range(len(kept)), sample))]
+    for number, pair in kept:
         for name in names:
             configuration = task.configurations[name]
             if configuration.behaviour not in pair.responses:

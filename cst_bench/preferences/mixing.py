@@ -9,10 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cst_bench.compliance.data import load_hub_rows
 from cst_bench.errors import UserError
-from cst_bench.files import SUFFIXES, Row, read_rows
-from cst_bench.preferences.training_rows import TrainingRow, parse_rows
+from cst_bench.files import SUFFIXES
+from cst_bench.preferences.training_rows import TrainingRow, parse_rows, read_source
 
 
 @dataclass(frozen=True)
@@ -57,14 +56,14 @@ def mix(sources: Sequence[MixSource], *, seed: int = 0) -> MixResult:
     for source in sources:
         if not (source.weight > 0 and math.isfinite(source.weight)):
             raise UserError(f"{source.name}: its weight must be a number above 0, not {source.weight:g}")
-        available = parse_rows(_read(source.name), source.columns, source.task or _task_name(source.name))
+        available = parse_rows(read_source(source.name), source.columns, source.task or _task_name(source.name))
         if source.held_out is not None:
             kept = [row for row in available if not source.held_out(row.prompt)]
             if not kept:
                 raise UserError(f"{source.name}: all its rows have prompts of a test split: nothing is left of it")
             left_out[source.name] = len(available) - len(kept)
             available = kept
-        drawn = _weighted(available, source.weight, draw)
+        drawn = _weighted(available, source.weight, random.Random(seed))  # whatever the other sources are
         if not drawn:
             raise UserError(
                 f"{source.name}: weight {source.weight:g} of {len(available)} rows gives no row: give a larger weight"
@@ -80,13 +79,6 @@ def _weighted(rows: Sequence[TrainingRow], weight: float, draw: random.Random) -
     """Repeat the rows for the whole part of the weight, and sample without replacement for the rest."""
     copies, part = divmod(weight, 1)
     return [*(row for _ in range(int(copies)) for row in rows), *draw.sample(list(rows), round(part * len(rows)))]
-
-
-def _read(name: str) -> list[Row]:
-    path = Path(name).expanduser()
-    if path.is_file() or path.suffix.lower() in SUFFIXES or name.count("/") != 1:
-        return read_rows(path)
-    return load_hub_rows(name, "give a local file")
 
 
 def _task_name(name: str) -> str:

@@ -13,8 +13,8 @@ from typing import Any
 
 from cst_bench.compliance.compliance_task import ComplianceTask
 from cst_bench.errors import UserError
-from cst_bench.files import Row, read_rows, text_column, write_jsonl
-from cst_bench.preferences.training_rows import parse_rows
+from cst_bench.files import Row, text_column, write_jsonl
+from cst_bench.preferences.training_rows import parse_rows, read_source
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,12 @@ def write_pairs(path: Path, pairs: Iterable[PreferencePair]) -> None:
 
 
 def read_pairs(path: Path, task: ComplianceTask, columns: Mapping[str, str] | None = None) -> list[PreferencePair]:
-    """Read the pairs of a task from a file of pairs or of training rows.
+    """Read the pairs of a task from a file, or a data set on the Hub, of pairs or of training rows.
 
     Raises:
         UserError: as `parse_pairs`, or the file cannot be read.
     """
-    return parse_pairs(read_rows(path), task, path, columns or {})
+    return parse_pairs(read_source(str(path)), task, path, columns or {})
 
 
 def are_pairs(rows: Sequence[Row]) -> bool:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from cst_bench.checkpoint.chat import conversation
 from cst_bench.columns import Columns
+from cst_bench.compliance.data import load_hub_rows
 from cst_bench.errors import UserError
-from cst_bench.files import Row, digest, read_rows, text_column, write_jsonl
+from cst_bench.files import SUFFIXES, Row, digest, read_rows, text_column, write_jsonl
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "system": ("system", "system_prompt"),
@@ -73,6 +74,18 @@ def read_training_rows(
         UserError: a column is missing or empty, a role is wrong, or both responses are equal; names the row.
     """
     return parse_rows(read_rows(path), columns or {}, task or path.stem)
+
+
+def read_source(name: str) -> list[Row]:
+    """Read the rows of a file, or of a data set on the Hub.
+
+    Raises:
+        UserError: it could not be read.
+    """
+    path = Path(name).expanduser()
+    if path.is_file() or path.suffix.lower() in SUFFIXES or name.count("/") != 1:
+        return read_rows(path)
+    return load_hub_rows(name, "give a local file")
 
 
 def parse_rows(rows: Sequence[Row], columns: Mapping[str, str], task: str) -> list[TrainingRow]:

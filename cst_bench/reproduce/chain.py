@@ -127,7 +127,7 @@ def _write(
     cards = {
         (model, task): json.loads((folder / "pairs" / model / task / "critique.json").read_text(encoding="utf-8"))
         for model in plan.models
-        for task in dict.fromkeys(task for data in plan.sets.values() for task in data.pairs)
+        for task in dict.fromkeys(task for data in plan.sets.values() for task in data.pairs if task in plan.critiques)
     }
     write_text(folder / "report.md", report_text(plan, tables, flags, cards, limit))
 

@@ -24,7 +24,7 @@ def ingredients(plan: Reproduction, data: Mapping[str, str]) -> dict[str, str]:
         UserError: a file is missing, or `data` names something that the reproduction does not read.
     """
     known = {task for data_set in plan.sets.values() for task in tasks_of(data_set)}
-    known |= {rows.source for data_set in plan.sets.values() for rows in data_set.rows}
+    known |= {rows.source for data_set in plan.sets.values() for rows in data_set.rows} | {*plan.released.values()}
     for name in data:
         if name not in known:
             raise UserError(f"--data {name}: {plan.name} reads no such data: {did_you_mean(name, sorted(known))}")

@@ -51,6 +51,8 @@ class ExtraRows(Content):
     """A file or a data set on the Hub."""
     task: str
     """Compliance task whose test prompts are left out."""
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    """Share of the rows to use, at random, the same for every variant and seed."""
 
 
 class DataSet(Content):
@@ -110,14 +112,22 @@ class Reproduction(Content):
     """What was chosen by looking at results, and at which results."""
     models: dict[str, ReproducedModel] = Field(min_length=1)
     """Key → base model."""
-    critiques: dict[str, str]
+    critiques: dict[str, str] = Field(default_factory=dict)
     """Task → critique file: how its pairs are made."""
+    released: dict[str, str] = Field(default_factory=dict)
+    """Task → file or Hub data set of released pairs or rows, used instead of pairs by self-critique."""
+    sample: Annotated[int, Field(ge=1)] | None = None
+    """Number of random pairs of each task to train on, the same for every variant and seed."""
     variants: dict[str, Variant] = Field(min_length=1)
     """Key → way to train."""
     sets: dict[str, DataSet] = Field(min_length=1)
     """Key → data to train on."""
     seeds: list[int] = Field(min_length=1)
     """Random seeds; every variant is trained once with each."""
+    judges: list[str] = Field(default_factory=list)
+    """Judges of the runs, instead of the tasks' own."""
+    documents: dict[str, int] = Field(default_factory=dict)
+    """Capability → number of random documents of each (sub)task."""
     tables: list[TableForm] = Field(min_length=1)
     """Tables of the report."""
     changelog: dict[int, str] = Field(default_factory=dict)
@@ -130,8 +140,8 @@ class Reproduction(Content):
                 if variant not in self.variants:
                     raise ValueError(f"sets.{name}: no such variant: {did_you_mean(variant, self.variants)}")
             for task in data.pairs:
-                if task not in self.critiques:
-                    raise ValueError(f"sets.{name}: no critique for task {task}")
+                if (task in self.critiques) == (task in self.released):
+                    raise ValueError(f"sets.{name}: give either a critique or released pairs for task {task}")
         for table in self.tables:
             if table.published is not None and table.published not in (
                 known := [published.name for published in published_tables()]
@@ -202,7 +212,15 @@ def steps(
             evaluated = tuple(part for task in data_set.tasks for part in ("--task", task))
             if data_set.suite:
                 evaluated = ("--suite", data_set.suite)
-            running = (*evaluated, *few, *_local(data_set, data), *options.get("run", ()))
+            judges = tuple(part for judge in plan.judges for part in ("--judge", judge))
+            running = (
+                *evaluated,
+                *few,
+                *_local(data_set, data),
+                *_documents(plan, data_set),
+                *judges,
+                *options.get("run", ()),
+            )
             base = folder / "runs" / name / f"{set_name}-{BASE}"
             yield Step(
                 f"run {name} {set_name} base",
@@ -238,6 +256,13 @@ def evaluated_tasks(data_set: DataSet) -> list[str]:
     return [*data_set.tasks, *([] if suite is None else [*suite.compliance, *suite.capabilities])]
 
 
+def _documents(plan: Reproduction, data_set: DataSet) -> tuple[str, ...]:
+    """Return the `--documents` arguments of a run for its capabilities."""
+    known = evaluated_tasks(data_set)
+    counts = {task: count for task, count in plan.documents.items() if task in known}
+    return tuple(part for task, count in counts.items() for part in ("--documents", f"{task}={count}"))
+
+
 def _local(data_set: DataSet, data: Mapping[str, str]) -> tuple[str, ...]:
     """Return the `--data` arguments of a run for its tasks."""
     known = evaluated_tasks(data_set)
@@ -253,23 +278,30 @@ def _pairs(
     options: tuple[str, ...],
 ) -> Iterator[Step]:
     for task in dict.fromkeys(task for data_set in plan.sets.values() for task in data_set.pairs):
-        local = ("--data", data[task]) if task in data else ()
+        released = plan.released.get(task)
         pairs = folder / "pairs" / name / task
-        yield Step(
-            f"pairs {name} {task}",
-            (
-                *("data", "critique", model.checkpoint, "--task", task, "--critique", plan.critiques[task]),
-                *("--out", str(pairs), *local, *options),
-            ),
-            pairs / "README.md",
-        )
+        source = str(pairs / "pairs.jsonl")
+        made: tuple[str, ...] = (f"pairs {name} {task}",)
+        if released is not None:
+            source, made = data.get(released, released), ()
+        else:
+            local = ("--data", data[task]) if task in data else ()
+            yield Step(
+                f"pairs {name} {task}",
+                (
+                    *("data", "critique", model.checkpoint, "--task", task, "--critique", plan.critiques[task]),
+                    *("--out", str(pairs), *local, *options),
+                ),
+                pairs / "README.md",
+            )
+        sample = () if plan.sample is None else ("--sample", str(plan.sample))
         for method in dict.fromkeys(variant.method for variant in plan.variants.values()):
             flipped = folder / "rows" / name / f"{task}-{method}.jsonl"
             yield Step(
                 f"flip {name} {task} {method}",
-                ("data", "flip", str(pairs / "pairs.jsonl"), "--task", task, "--method", method, "--out", str(flipped)),
+                ("data", "flip", source, "--task", task, "--method", method, *sample, "--out", str(flipped)),
                 flipped,
-                (f"pairs {name} {task}",),
+                made,
             )
 
 
@@ -283,7 +315,7 @@ def _mix(
     held_out: list[str] = []
     for rows in data_set.rows:
         source = data.get(rows.source, rows.source)
-        sources.append(f"{source}=1")  # both flips are in it already
+        sources.append(f"{source}={rows.weight:g}")  # both flips are in it already
         held_out += ["--without-test", f"{source}={rows.task}"]
     return Step(
         f"rows {name} {set_name} {variant}",

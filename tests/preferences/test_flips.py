@@ -86,6 +86,25 @@ def test_dpo_is_the_first_configuration_of_cst(drawn: list[PreferencePair]) -> N
     assert [row for row in cst if row.configuration == "C0"] == list(flip_pairs(drawn, task, "dpo").rows)
 
 
+@given(
+    st.lists(pairs, min_size=1, max_size=8, unique_by=lambda pair: pair.prompt), st.integers(1, 9), st.integers(0, 3)
+)
+def test_a_sample_has_the_same_pairs_for_every_method(drawn: list[PreferencePair], sample: int, seed: int) -> None:
+    task = make_task(["harmless", "uncensored"])
+    test_prompt = drawn[0].prompt
+    results = [
+        flip_pairs(drawn, task, method, sample=sample, seed=seed, in_test_split=lambda prompt: prompt == test_prompt)
+        for method in ("dpo", "cst")
+    ]
+    asked = [{row.prompt for row in result.rows if row.configuration == "C0"} for result in results]
+    assert asked[0] == asked[1]
+    assert test_prompt not in asked[0]
+    kept = len(drawn) - 1
+    for result in results:
+        assert result.left_out["prompt is in the test split"] == 1
+        assert result.left_out.get("not in the sample", 0) == max(0, kept - sample)
+
+
 @given(st.lists(pairs.filter(lambda pair: len(pair.responses) == 2), min_size=1, max_size=5))
 def test_flipped_rows_read_back_are_the_pairs_that_they_came_from(drawn: list[PreferencePair]) -> None:
     import tempfile

@@ -101,3 +101,17 @@ def test_rows_of_test_prompts_can_be_left_out(
     assert "all its rows have prompts of a test split" in " ".join(done.err.split())
     done = invoke(capsys, monkeypatch, *mixing, "--without-test", "other.jsonl=tiny_sealed")
     assert (done.status, "other.jsonl is not a source of this mix" in done.err) == (2, True)
+
+
+def test_the_part_of_a_source_does_not_depend_on_the_others(tmp_path: Path) -> None:
+    part, others = source(tmp_path, "part", 20), [source(tmp_path, name, 9) for name in ("a", "b")]
+    drawn = [
+        {
+            row.prompt
+            for row in mix([MixSource(str(other), weight), MixSource(str(part), 0.3)]).rows
+            if row.task == "part"
+        }
+        for other, weight in zip(others, (1.0, 0.5))
+    ]
+    assert drawn[0] == drawn[1]
+    assert len(drawn[0]) == 6

@@ -27,6 +27,7 @@ from cst_bench.reporting.score_cells import Cell, ScoreTable
 from cst_bench.reporting.terminal import score_tables
 from cst_bench.reproduce import ReproduceOptions, load_reproduction, reproduce
 from cst_bench.reproduce.chain import report_text, table_as_json
+from cst_bench.reproduce.ingredients import ingredients
 from cst_bench.reproduce.paper_tables import flags_in, make_tables
 from cst_bench.reproduce.steps import Step, steps
 from cst_bench.reproduce.workers import StepFailed, run_steps
@@ -70,7 +71,11 @@ def write_small(folder: Path, **changes: Any) -> Path:
     [
         ({"variants": {"base": {"title": "x", "method": "cst"}}}, "no such variant|can't be called base"),
         ({"sets": {"one": {**SMALL["sets"]["one"], "variants": ["cts"]}}}, "no such variant: did you mean cst"),
-        ({"sets": {"one": {**SMALL["sets"]["one"], "pairs": ["tiny_village"]}}}, "no critique for task tiny_village"),
+        (
+            {"sets": {"one": {**SMALL["sets"]["one"], "pairs": ["tiny_village"]}}},
+            "give either a critique or released pairs",
+        ),
+        ({"released": {"tiny_sealed": "pairs.jsonl"}}, "give either a critique or released pairs for task tiny_sealed"),
         ({"sets": {"one": {**SMALL["sets"]["one"], "suite": "tiny"}}}, "give either suite or tasks"),
         ({"tables": [{"title": "T", "set": "on", "columns": ["S1"]}]}, "T: no such set: did you mean one"),
         ({"tables": [{**SMALL["tables"][0], "published": "table_4"}]}, "nothing published: did you mean table_"),
@@ -114,6 +119,33 @@ def test_every_variant_of_a_set_is_made_of_the_same_pairs_by_the_same_recipe(nam
     mixes = [step.command for step in todo if step.command[:2] == ("data", "mix")]
     extra = sum(len(of.rows) * len(of.variants) for of in plan.sets.values()) * len(plan.models)
     assert sum(command.count("--without-test") for command in mixes) == extra
+
+
+def test_released_pairs_replace_self_critique(tmp_path: Path) -> None:
+    rows = [{"source": "org/rows", "task": "tiny_village", "weight": 0.5}]
+    changes = {
+        "critiques": {},
+        "released": {"tiny_sealed": "org/pairs"},
+        "sample": 7,
+        "judges": ["local", "identity_rules"],
+        "documents": {"tiny_arc": 9, "mmlu": 5},
+        "sets": {"one": {**SMALL["sets"]["one"], "rows": rows, "tasks": ["tiny_sealed", "tiny_arc"]}},
+    }
+    plan = load_reproduction(str(write_small(tmp_path, **changes)))
+    data = {"org/pairs": "mine.json"}
+    commands = {step.name: step for step in steps(plan, tmp_path, limit=None, data=data, options={})}
+    assert not [step for step in commands.values() if step.command[:2] == ("data", "critique")]
+    for method in ("dpo", "cst"):
+        flip = commands[f"flip tiny tiny_sealed {method}"]
+        assert flip.after == ()
+        assert flip.command[2:9] == ("mine.json", "--task", "tiny_sealed", "--method", method, "--sample", "7")
+        assert "org/rows=0.5" in commands[f"rows tiny one {method}"].command
+    run = " ".join(commands["run tiny one base"].command)
+    assert "--documents tiny_arc=9 --judge local --judge identity_rules" in run
+    assert "mmlu" not in run
+    (tmp_path / "mine.json").write_text("[]")
+    with_data = ingredients(plan, {"org/pairs": str(tmp_path / "mine.json")})
+    assert with_data.keys() - ingredients(plan, {}).keys() == {"data org/pairs"}
 
 
 def test_dpo_with_as_many_steps_sees_its_rows_twice(tmp_path: Path) -> None:

@@ -45,7 +45,14 @@ The chosen response of a row is the one whose behaviour the configuration asks f
     help="Wording of the system prompts, one that the task names.",
 )
 @click.option("--paraphrases", is_flag=True, help="Draw each row's system prompt from the wording and its paraphrases.")
-@seed_option("drawing paraphrases")
+@click.option(
+    "--sample",
+    type=click.IntRange(min=1),
+    show_default="all",
+    metavar="N",
+    help="Use N random pairs: the same ones for each method.",
+)
+@seed_option("the sample and for drawing paraphrases")
 @column_option
 @click.option(
     "--allow-test-prompts",
@@ -61,6 +68,7 @@ def command(
     configurations: tuple[str, ...],
     wording: str | None,
     paraphrases: bool,
+    sample: int | None,
     seed: int,
     columns: Mapping[str, str],
     allow_test_prompts: bool,
@@ -77,6 +85,7 @@ def command(
         configurations=configurations,
         wording=wording,
         paraphrases=paraphrases,
+        sample=sample,
         seed=seed,
         columns=columns,
         allow_test_prompts=allow_test_prompts,
