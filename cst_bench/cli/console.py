@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from cst_bench.escape import plain
 from cst_bench.files import json_text
@@ -77,12 +89,55 @@ def print_result(result: RunResult, *, as_json: bool) -> None:
     print_line(f"Report: {result.folder / 'report.md'}")
 
 
+def rate_text(rate: float) -> str:
+    """Return steps per second, or per minute if there are fewer, with two digits."""
+    return f"{rate:.3g}/s" if rate >= 1 else f"{60 * rate:.2g}/min"
+
+
+class _RateColumn(ProgressColumn):
+    """Steps per second or minute."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else rate_text(task.speed))
+
+
+class _StageLines:
+    """Lines about a stage, at most one an interval."""
+
+    def __init__(self, title: str, total: int, interval: float, write: Callable[[str], None]) -> None:
+        self._title, self._total, self._interval, self._write = title, total, interval, write
+        self._done = 0
+        self._started = self._last = time.monotonic()
+
+    def advance(self, steps: int) -> None:
+        """Count steps that are done, and write a line if it is time."""
+        self._done += steps
+        now = time.monotonic()
+        if now - self._last < self._interval or not self._done or self._done >= self._total:
+            return
+        self._last = now
+        rate = self._done / (now - self._started)
+        left = timedelta(seconds=round((self._total - self._done) / rate))
+        self._write(f"{self._title}: {self._done} of {self._total}, {rate_text(rate)}, about {left} left")
+
+    def end(self) -> str:
+        """Return the last line."""
+        took = timedelta(seconds=round(time.monotonic() - self._started))
+        return f"{self._title}: done in {took}" if took.seconds >= 1 else f"{self._title}: done"
+
+
 class ConsoleProgress:
     """Progress of a run (`cst_bench.progress.Progress`) on a console."""
 
-    def __init__(self, console: Console | None = None) -> None:
-        """Use a console; that of standard error if None."""
+    def __init__(self, console: Console | None = None, *, interval: float = 30) -> None:
+        """Make the progress of a run.
+
+        Args:
+            console: Console to use; that of standard error if None.
+            interval: Seconds between two lines about a stage, where there is no terminal.
+        """
         self._console = console or make_console(stderr=True)
+        self._interval = interval
 
     def gate(self, label: str, checks: Sequence[Check]) -> None:
         """Print a line for each check."""
@@ -96,15 +151,17 @@ class ConsoleProgress:
 
     @contextmanager
     def stage(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
-        """Show a bar with the time left; without a terminal, print a line when the stage is done."""
+        """Show a bar with rate and time left; without a terminal, print a line now and then, and at the end."""
         if not self._console.is_terminal:
-            yield lambda steps: None
-            self._console.print(f"{plain(title)}: done")
+            lines = _StageLines(title, total, self._interval, self.note)
+            yield lines.advance
+            self.note(lines.end())
             return
         columns = (
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
+            _RateColumn(),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
