@@ -91,6 +91,8 @@ def print_result(result: RunResult, *, as_json: bool) -> None:
 
 def rate_text(rate: float) -> str:
     """Return steps per second, or per minute if there are fewer, with two digits."""
+    if rate >= 100:
+        return f"{rate:,.0f}/s"
     return f"{rate:.3g}/s" if rate >= 1 else f"{60 * rate:.2g}/min"
 
 
