@@ -192,8 +192,8 @@ class Flex(Kernel):
         mask = self._masks.get((settings.window, query.device))
         if mask is None:
             mask = self._masks[settings.window, query.device] = self._block_mask(query.device, settings.window)
-        attend = partial(
-            _compiled_flex if self.compiled(query.device) else _flex, query, key, value,
+        attend = partial(  # of one layout, whether keys were kept or not, so that one compiled kernel serves both
+            _compiled_flex if self.compiled(query.device) else _flex, query, key.contiguous(), value.contiguous(),
             score_mod=None if settings.softcap is None else _soft_cap(settings.softcap),
             block_mask=mask, scale=settings.scale, enable_gqa=query.shape[1] != key.shape[1],
         )  # fmt: skip
@@ -243,14 +243,16 @@ def _compiled_flex(*inputs: torch.Tensor, **options: Any) -> Any:
 
     Below 128 rows PyTorch would take its kernel for decoding, which fails for four or more heads of queries to one of
     keys (pytorch#185349). Numbers are constants of the graph, since Inductor compiles no soft-cap that is an input.
+    A first pack with as many rows as keys does not make that a rule.
 
     Raises:
         RuntimeError: it could not be compiled, or too often, where PyTorch would go on without compiling.
     """
     from torch._dynamo import config
+    from torch.fx.experimental import _config as shapes
 
     try:
-        with config.patch(recompile_limit=_GRAPHS, specialize_float=True):
+        with config.patch(recompile_limit=_GRAPHS, specialize_float=True), shapes.patch(use_duck_shape=False):
             return _flex_graphs()(*inputs, kernel_options={"FORCE_USE_FLEX_ATTENTION": True}, **options)
     except RuntimeError:
         raise
