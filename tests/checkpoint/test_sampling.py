@@ -63,13 +63,13 @@ def test_tokens_are_those_of_a_full_sort(
 def test_a_rows_token_does_not_depend_on_how_its_neighbours_are_sampled() -> None:
     logits = torch.randn(1, 40, generator=torch.Generator().manual_seed(0)).expand(3, 40)
     for seed in range(50):
-        ways = [{}, {"top_p": 0.9}, {"top_k": 5}]
-
-        def row(index: int, seed: int = seed, ways: list[dict[str, float]] = ways) -> SamplingRow:
-            return SamplingRow([7], Sampling(9, temperature=1.0, seed=seed, **ways[index]))  # type: ignore[arg-type]
-
-        alone = [choose(logits[:1], [row(index)])[0] for index in range(3)]
-        assert choose(logits, [row(index) for index in range(3)]) == alone
+        ways = [
+            Sampling(9, temperature=1.0, seed=seed),
+            Sampling(9, temperature=1.0, seed=seed, top_p=0.9),
+            Sampling(9, temperature=1.0, seed=seed, top_k=5),
+        ]
+        alone = [choose(logits[:1], [SamplingRow([7], way)])[0] for way in ways]
+        assert choose(logits, [SamplingRow([7], way) for way in ways]) == alone
 
 
 def test_top_p_keeps_the_distribution_of_the_nucleus() -> None:

@@ -235,7 +235,8 @@ def _soft_cap(limit: float) -> Callable[..., torch.Tensor]:
 def _flex(*inputs: torch.Tensor, **options: Any) -> Any:
     from torch.nn.attention.flex_attention import flex_attention
 
-    return flex_attention(*inputs, **options)
+    attend: Callable[..., Any] = flex_attention
+    return attend(*inputs, **options)
 
 
 def _compiled_flex(*inputs: torch.Tensor, **options: Any) -> Any:
@@ -252,7 +253,10 @@ def _compiled_flex(*inputs: torch.Tensor, **options: Any) -> Any:
     from torch.fx.experimental import _config as shapes
 
     try:
-        with config.patch(recompile_limit=_GRAPHS, specialize_float=True), shapes.patch(use_duck_shape=False):
+        with (
+            config.patch(recompile_limit=_GRAPHS, specialize_float=True),
+            shapes.patch(use_duck_shape=False),  # type: ignore[attr-defined]
+        ):
             return _flex_graphs()(*inputs, kernel_options={"FORCE_USE_FLEX_ATTENTION": True}, **options)
     except RuntimeError:
         raise

@@ -104,11 +104,14 @@ def test_layers_on_several_devices_have_masks_of_their_own(kernel: KernelName) -
 
 def test_rows_to_keep_do_not_have_the_device_of_the_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
     """An index on the CPU takes rows of any device, as the last layer's may be another than the first's."""
-    model, kept = tiny("llama"), []
-    forward = model.forward
-    monkeypatch.setattr(
-        model, "forward", lambda **inputs: (kept.append(inputs["logits_to_keep"]), forward(**inputs))[1]
-    )
+    model = tiny("llama")
+    forward, kept = model.forward, []
+
+    def observed(**inputs: Any) -> Any:
+        kept.append(inputs["logits_to_keep"])
+        return forward(**inputs)
+
+    monkeypatch.setattr(model, "forward", observed)
     scorer = Scorer(model, 100, None, "documents", torch.device("cpu"))
     scorer.score([([1, 2, 3], [4])])
     assert [index.device.type for index in kept] == ["cpu"]
