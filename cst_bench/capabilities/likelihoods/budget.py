@@ -27,6 +27,8 @@ _MEMORY_SHARE = 0.5
 """Largest share of the free memory for a pass."""
 _COPIES = 2
 """Copies of the logits at a time: many models scale or cap them."""
+_PAIR_BYTES: dict[KernelName, int] = {"documents": 0, "flex": 6, "masked": 8}
+"""Bytes of each pair of a row and a key while a mask is made: FlexAttention's blocks come from a mask of all pairs."""
 _SOFTMAX_BYTES = 12
 """Bytes of a logit while it is normalised: in fp32, with its softmax and a copy."""
 
@@ -52,4 +54,4 @@ def token_budget(model: PreTrainedModel, device: torch.device, kernel: KernelNam
     devices = {device, *(weight.device for weight in model.parameters() if weight.device.type == device.type)}
     room = min(map(free_memory, devices)) * _MEMORY_SHARE - SOFTMAX_ROWS * config.vocab_size * _SOFTMAX_BYTES
     logits = config.vocab_size * model.dtype.itemsize * _COPIES * share
-    return max(_LEAST, min(int(room / (activation_bytes(model) + logits)), most))
+    return max(_LEAST, min(int(room / (activation_bytes(model) + logits + _PAIR_BYTES[kernel] * most)), most))

@@ -161,6 +161,7 @@ def test_budgets_shrink_with_memory_with_the_share_of_logits_and_for_one_mask(mo
     assert budget(0.0) == 16_384
     assert 128 < budget(1.0) < budget(0.5) < 16_384
     assert budget(0.0, "masked") == 4096
+    assert budget(1.0, "flex") < budget(1.0)
     assert budget(0.0, device="cpu") == 2048
     monkeypatch.setattr("cst_bench.capabilities.likelihoods.budget.free_memory", lambda device: room)
     assert budget(0.0) == 128
