@@ -5,7 +5,7 @@
 
 It needs the project installed (`pip install -e .`, Python 3.11 or later) with a PyTorch of at least 2.8 for CUDA,
 Triton (which comes with it) and a C compiler for Triton's first kernel; no network and no checkpoint, since models have
-random weights. An 8B model in bf16 at batch 32 takes about 60 GB.
+random weights. Stock with an 8B model at batch 32 should take about 70 GB (an estimate).
 
 Parts, in this order, each a process of its own with a time limit, so that one that fails or hangs loses only itself:
 

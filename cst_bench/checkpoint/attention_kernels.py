@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def many_lengths() -> Iterator[None]:
-    """Keep SDPA from cuDNN's kernels, which build a plan of 20 to 40 ms for each new shape.
+    """Keep SDPA from cuDNN's kernels, which build a plan for each new shape, reported to take 20 to 40 ms.
 
-    PyTorch prefers them on Hopper and Blackwell from 2.12 on. The switch is PyTorch's own, of the whole process.
+    PyTorch 2.13 prefers them on Hopper and Blackwell (`check_prefer_cudnn_attention` in its `sdp_utils.cpp`). The
+    switch is PyTorch's own, of the whole process.
     """
     import torch
 
