@@ -1,13 +1,14 @@
 """Generation compared: Inspect's own `hf` provider, `model.generate` in batches of 32, and ours.
 
-    python benchmarks/generation.py [--model FOLDER] [--device cuda] [--repeat N] [--json FILE]
+    python benchmarks/generation.py [--model FOLDER] [--device cuda] [--dtype bfloat16] [--repeat N] [--json FILE]
 
 Two comparisons, in turns in one process; outputs are greedy and compared for equality:
 
 - through Inspect, by default on the embedded checkpoint: 128 prompts, at most 64 tokens each, sent at once to its `hf`
   provider and to ours, and as an evaluation with either (which adds Inspect's own time for each sample to both);
-- without Inspect, by default on a random Llama (hidden 256, 6 layers): responses of log-normal length (each row ends at
-  a length drawn beforehand), `model.generate` in batches of 32 in the order of arrival, and ours.
+- without Inspect, by default on a random Llama (hidden 256, 6 layers; with `--shape 1b`, 2,048 and 16): responses of
+  log-normal length (each row ends at a length drawn beforehand), `model.generate` in batches of 32 in the order of
+  arrival, and ours.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ from cst_bench.checkpoint.provider import inspect_model
 from cst_bench.checkpoint.sampling import Sampling
 
 PROMPTS, MAX_TOKENS, STOCK_BATCH = 128, 64, 32
+SHAPES = {"tiny": {"hidden": 256, "layers": 6}, "1b": {"hidden": 2048, "layers": 16, "head": 64}}
+"""Random Llamas."""
 
 
 class ThroughInspect(TypedDict):
@@ -64,6 +67,8 @@ class WithoutInspect(TypedDict):
     identical: bool
     prompts: int
     tokens: int
+    identical_rows: float
+    """Share of the responses; in half precision, rounding depends on the rows that share a pass."""
 
 
 def main() -> None:
@@ -71,6 +76,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="checkpoint folder for both comparisons")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
+    parser.add_argument("--shape", default="tiny", choices=SHAPES, help="of the random Llama")
+    parser.add_argument("--prompts", type=int, default=PROMPTS, help="prompts of the comparison without Inspect")
+    parser.add_argument("--no-inspect", action="store_true", help="without the comparison through Inspect")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--json", type=Path, help="file for the results")
@@ -80,26 +89,39 @@ def main() -> None:
     transformers_logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.model or str(embedded_folder())
-        checkpoint = load_checkpoint(CheckpointOptions(name=folder, device=options.device))
-        with Console().status("through Inspect"):
-            provider = through_inspect(checkpoint, folder, options.device, options.repeat, Path(scratch))
+        provider = None
+        if not options.no_inspect:
+            checkpoint = load(folder, options)
+            with Console().status("through Inspect"):
+                provider = through_inspect(checkpoint, folder, options.device, options.repeat, Path(scratch))
         if options.model is None:
-            folder = str(random_llama(Path(scratch) / "model"))
-            checkpoint = load_checkpoint(CheckpointOptions(name=folder, device=options.device))
+            folder = str(random_llama(Path(scratch) / "model", **SHAPES[options.shape]))
+        checkpoint = load(folder, options)
         with Console().status("without Inspect"):
-            raw = without_inspect(checkpoint, options.repeat)
+            raw = without_inspect(checkpoint, options.repeat, options.prompts)
     results = {
-        "speedup_vs_inspect_hf": provider["hf"] / provider["ours"],
+        "speedup_vs_inspect_hf": None if provider is None else provider["hf"] / provider["ours"],
         "speedup_vs_generate": raw["generate"] / raw["ours"],
-        "identical": provider["identical"] and raw["identical"],
+        "identical": raw["identical"] and (provider is None or provider["identical"]),
         "through_inspect": provider,
         "without_inspect": raw,
-        "speedup_of_evaluation": provider["eval_hf"] / provider["eval_ours"],
-        "settings": {"model": options.model, "device": options.device, "threads": options.threads},
+        "speedup_of_evaluation": None if provider is None else provider["eval_hf"] / provider["eval_ours"],
+        "settings": {
+            "model": options.model or f"random Llama ({options.shape})",
+            "device": options.device,
+            "dtype": str(checkpoint.model.dtype),
+            "decoding": checkpoint.modes.fallback,
+            "threads": options.threads,
+        },
     }
     show(provider, raw)
     if options.json is not None:
         options.json.write_text(json.dumps(results, indent=2) + "\n")
+
+
+def load(folder: str, options: argparse.Namespace) -> Checkpoint:
+    """Load a checkpoint with the options of the command line."""
+    return load_checkpoint(CheckpointOptions(name=folder, device=options.device, dtype=options.dtype))
 
 
 def warm_interleaved(runs: Mapping[str, Callable[[], Output]], repeat: int) -> dict[str, Timed[Output]]:
@@ -150,11 +172,11 @@ def through_inspect(checkpoint: Checkpoint, folder: str, device: str, repeat: in
     }
 
 
-def without_inspect(checkpoint: Checkpoint, repeat: int) -> WithoutInspect:
+def without_inspect(checkpoint: Checkpoint, repeat: int, count: int) -> WithoutInspect:
     """Generate responses of log-normal lengths (median 40, sigma 0.9, at most 256), the same with both."""
     draw = random.Random(0)
-    lengths = [max(1, min(256, round(math.exp(draw.gauss(math.log(40), 0.9))))) for _ in range(PROMPTS)]
-    prompts = [checkpoint.chat.prompt_ids([{"role": "user", "content": prompt(index)}]) for index in range(PROMPTS)]
+    lengths = [max(1, min(256, round(math.exp(draw.gauss(math.log(40), 0.9))))) for _ in range(count)]
+    prompts = [checkpoint.chat.prompt_ids([{"role": "user", "content": prompt(index)}]) for index in range(count)]
     runs = {
         "generate": partial(stock_batches, checkpoint, prompts, lengths),
         "ours": partial(running_batch, checkpoint, prompts, lengths),
@@ -164,8 +186,9 @@ def without_inspect(checkpoint: Checkpoint, repeat: int) -> WithoutInspect:
         "generate": timed["generate"].median,
         "ours": timed["ours"].median,
         "identical": timed["generate"].output == timed["ours"].output,
-        "prompts": PROMPTS,
+        "prompts": count,
         "tokens": sum(lengths),
+        "identical_rows": sum(map(list.__eq__, timed["generate"].output, timed["ours"].output)) / count,
     }
 
 
@@ -209,15 +232,20 @@ def stock_batches(checkpoint: Checkpoint, prompts: list[list[int]], lengths: lis
     return responses
 
 
-def show(inspect: ThroughInspect, raw: WithoutInspect) -> None:
+def show(inspect: ThroughInspect | None, raw: WithoutInspect) -> None:
     """Print the table."""
     table = Table("128 prompts, greedy", "stock s", "ours s", "ratio", "same output")
-    for title, stock, ours, identical in (
-        (f"Inspect's hf provider, at most {MAX_TOKENS} tokens", inspect["hf"], inspect["ours"], inspect["identical"]),
-        ("the same as an evaluation", inspect["eval_hf"], inspect["eval_ours"], inspect["identical"]),
-        ("generate, batches of 32, log-normal lengths", raw["generate"], raw["ours"], raw["identical"]),
-    ):
-        table.add_row(title, f"{stock:.2f}", f"{ours:.2f}", f"{stock / ours:.1f}", "yes" if identical else "NO")
+    rows = [("generate, batches of 32, log-normal lengths", raw["generate"], raw["ours"], raw["identical_rows"])]
+    if inspect is not None:
+        title, same = f"Inspect's hf provider, at most {MAX_TOKENS} tokens", float(inspect["identical"])
+        rows = [
+            (title, inspect["hf"], inspect["ours"], same),
+            ("the same as an evaluation", inspect["eval_hf"], inspect["eval_ours"], same),
+            *rows,
+        ]
+    for title, stock, ours, share in rows:
+        same_output = {0.0: "NO", 1.0: "yes"}.get(share, f"{share:.0%}")
+        table.add_row(title, f"{stock:.2f}", f"{ours:.2f}", f"{stock / ours:.1f}", same_output)
     Console().print(table)
 
 

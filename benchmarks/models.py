@@ -17,14 +17,16 @@ if TYPE_CHECKING:
 SHAPES: dict[str, dict[str, int]] = {
     "tiny": {"hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 6, "num_attention_heads": 8,
              "num_key_value_heads": 4, "vocab_size": 4096},
+    "1b": {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32,
+           "num_key_value_heads": 8, "vocab_size": 128256},
     "8b": {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
            "num_key_value_heads": 8, "vocab_size": 128256},
 }  # fmt: skip
 """Shapes of random Llamas."""
-_DTYPES = {"tiny": torch.float32, "8b": torch.bfloat16}
+_DTYPES = {"tiny": torch.float32, "1b": torch.bfloat16, "8b": torch.bfloat16}
 
 
-def random_llama(folder: Path, *, hidden: int = 256, layers: int = 6) -> Path:
+def random_llama(folder: Path, *, hidden: int = 256, layers: int = 6, head: int = 32) -> Path:
     """Write a Llama that never prefers its end token, so that the benchmark sets the lengths of responses."""
     tokenizer = AutoTokenizer.from_pretrained(embedded_folder())
     torch.manual_seed(0)
@@ -33,7 +35,7 @@ def random_llama(folder: Path, *, hidden: int = 256, layers: int = 6) -> Path:
         hidden_size=hidden,
         intermediate_size=hidden * 8 // 3 // 8 * 8,
         num_hidden_layers=layers,
-        num_attention_heads=hidden // 32,
+        num_attention_heads=hidden // head,
         max_position_embeddings=4096,
         initializer_range=0.06,
         bos_token_id=tokenizer.bos_token_id,

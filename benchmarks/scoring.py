@@ -1,4 +1,4 @@
-"""Log-likelihoods as lm-eval's four tasks ask for them: its own `hf` at batch 1 and 8 against `cst-hf`, in turns.
+"""Log-likelihoods as lm-eval's four tasks ask for them: its own `hf` at several batch sizes against `cst-hf`, in turns.
 
 python benchmarks/scoring.py [--model FOLDER] [--device cuda] [--json FILE]
 
@@ -49,6 +49,10 @@ class TaskResult(TypedDict):
     max_abs_diff: float
     greedy_mismatches: int
     flip_rate: float | None
+    kernel: str | None
+    """Attention of ours, and why not a faster one."""
+    peak_memory: dict[str, int] | None
+    """Most bytes of each model on a GPU, its weights included."""
 
 
 class EndToEnd(TypedDict):
@@ -85,6 +89,7 @@ class Result(TypedDict):
     repeat: int
     clock: str
     versions: dict[str, str]
+    kernel: str | None
     fallback_reason: str | None
 
 
@@ -106,7 +111,7 @@ def measure_forward(
     """Measure, for each task, the seconds of every model, agreement with the fastest stock one, and tokens."""
     from comparison import compare, unique_tokens
     from lm_eval_data import TASKS
-    from timing import interleaved
+    from timing import interleaved, with_peak
 
     ours, results = models[OURS], {}
     for name in TASKS:
@@ -114,8 +119,10 @@ def measure_forward(
         requests: list[TokenRequest] = [(None, *ours._encode_pair(*instance.args)) for instance in instances]
         choices = list(Counter(instance.doc_id for instance in instances).values())
         before = ours.forwarded_tokens
+        peaks: dict[str, int] = {}
         runs = {
-            label: partial(model._loglikelihood_tokens, requests, disable_tqdm=True) for label, model in models.items()
+            label: with_peak(peaks, label, partial(model._loglikelihood_tokens, requests, disable_tqdm=True))
+            for label, model in models.items()
         }
         timed = interleaved(runs, repeat, clock)
         stock = min((label for label in models if label != OURS), key=lambda label: timed[label].median)
@@ -134,6 +141,8 @@ def measure_forward(
             max_abs_diff=comparison.max_abs_diff,
             greedy_mismatches=comparison.greedy_mismatches,
             flip_rate=comparison.flip_rate,
+            kernel=ours.kernel,
+            peak_memory=peaks or None,
         )
     return results
 
@@ -234,17 +243,24 @@ def show(result: Result) -> None:
     for name, models in result["preparation"].items():
         times = ", ".join(f"{label} {ms['build_ms']:.2f} + {ms['encode_ms']:.2f}" for label, ms in models.items())
         console.print(f"preparing {name}, ms a document to build + encode: {times}")
-    if result["fallback_reason"]:
-        console.print(f"cst-hf used lm-eval's stock method: {result['fallback_reason']}")
+    for name, row in result["tasks"].items():
+        peaks = ", ".join(f"{label} {size / 1e9:.1f} GB" for label, size in (row["peak_memory"] or {}).items())
+        console.print(f"{name}: attention by {row['kernel']}{f'; peak memory: {peaks}' if peaks else ''}")
+
+
+def batch_size(text: str) -> int | str:
+    """Return a batch size from the command line."""
+    return text if text == "auto" else int(text)
 
 
 def main() -> None:
     """Measure, print and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="checkpoint to use instead of a random Llama")
-    parser.add_argument("--shape", choices=("tiny", "8b"), default="tiny", help="shape of the random Llama")
+    parser.add_argument("--shape", choices=("tiny", "1b", "8b"), default="tiny", help="shape of the random Llama")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--auto", action="store_true", help="also run stock with batch_size auto")
+    parser.add_argument("--batch-sizes", type=batch_size, nargs="+", metavar="N",
+                        help="of stock, numbers or auto (default: 1 8, and 32 auto on a GPU)")  # fmt: skip
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--scale", type=float, default=1.0, help="factor on the number of documents")
     parser.add_argument("--threads", type=int, default=1)
@@ -287,7 +303,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Result:
         if options.model
         else random_model(options.shape, writer, options.device)
     )
-    sizes: list[int | str] = [1, 8, "auto"] if options.auto else [1, 8]
+    sizes = options.batch_sizes or ([1, 8] if options.device == "cpu" else [1, 8, 32, "auto"])
     arguments = {"tokenizer": tokenizer, "softmax_dtype": "float32"}
     models = {f"hf batch {size}": HFLM(model, batch_size=size, **arguments) for size in sizes}
     models[OURS] = CstHFLM(model, batch_size=8, **arguments)
@@ -318,6 +334,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Result:
             "torch": torch.__version__,
             "transformers": transformers.__version__,
         },
+        "kernel": models[OURS].kernel,
         "fallback_reason": models[OURS].fallback_reason,
     }
 

@@ -39,6 +39,22 @@ def interleaved(
     return {name: Timed(outputs[name], seconds[name]) for name in runs}
 
 
+def with_peak(peaks: dict[str, int], name: str, run: Callable[[], Output]) -> Callable[[], Output]:
+    """Return a run that also notes the most bytes that PyTorch held on a GPU; on a CPU, the run itself."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return run
+
+    def noted() -> Output:
+        torch.cuda.reset_peak_memory_stats()
+        output = run()
+        peaks[name] = max(peaks.get(name, 0), torch.cuda.max_memory_allocated())
+        return output
+
+    return noted
+
+
 def make_clock(device: str) -> Callable[[], float]:
     """Return processor time on a CPU, and wall time after all pending work elsewhere."""
     if device == "cpu":

@@ -75,7 +75,7 @@ def evaluate_capability(
         if data is None:
             raise
         raise UserError(f"--data {task.name}={data}: columns or splits do not match the task: {error}") from error
-    return make_result(task, raw, fallback=model.fallback_reason)
+    return make_result(task, raw, kernel=model.kernel, fallback=model.fallback_reason)
 
 
 def _evaluate(

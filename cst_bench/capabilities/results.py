@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
 
@@ -48,13 +48,15 @@ class CapabilityResult:
     """SHA-256 of lm-eval's hashes of the documents and of the prompts with their shots: it identifies the data."""
     fallback: str | None
     """Reason why lm-eval's stock method scored instead of the shared-prefix one; None if it did not."""
+    kernel: str | None = field(default=None, kw_only=True)
+    """Attention kernel of the scoring, and why not a faster one; None if not known."""
     results: Mapping[str, JsonValue]
     """lm-eval's own results, without what changes from run to run."""
     samples: Mapping[str, Sequence[Sample]]
     """lm-eval's own samples by (sub)task; empty when loaded from disk."""
 
 
-def make_result(task: CapabilityTask, raw: LmEvalResults, fallback: str | None) -> CapabilityResult:
+def make_result(task: CapabilityTask, raw: LmEvalResults, kernel: str | None, fallback: str | None) -> CapabilityResult:
     """Make the result of a task from the return value of lm-eval's `evaluate`.
 
     Raises:
@@ -79,6 +81,7 @@ def make_result(task: CapabilityTask, raw: LmEvalResults, fallback: str | None) 
         n=sum(len({row["doc_id"] for row in rows}) for rows in samples.values()),
         documents_sha256=digest(hashes),
         fallback=fallback,
+        kernel=kernel,
         results=results,
         samples=samples,
     )

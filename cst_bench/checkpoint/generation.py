@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from cst_bench.checkpoint.attention_kernels import many_lengths
 from cst_bench.checkpoint.decoding import DecodeBatch, decode_static
 from cst_bench.checkpoint.decoding_check import checked_mode, length_limit, note_long_rows
 from cst_bench.checkpoint.inspection import empty_cache, free_memory, out_of_memory
@@ -105,7 +106,8 @@ class Generator:
         batch = DecodeBatch(self._checkpoint.model, self._checkpoint.chat.stop_ids)
         while self._receive(block=not batch.rows and not self._waiting):
             try:
-                ended = self._advance(batch)
+                with many_lengths():
+                    ended = self._advance(batch)
             except Exception as error:  # noqa: BLE001  (any error is handed to the callers that wait)
                 if out_of_memory(error) and self.rows > 1:
                     self._retry_smaller(batch)

@@ -13,12 +13,13 @@ _MEMORY_MESSAGES = ("out of memory", "not enough memory", "can't allocate memory
 
 
 def free_memory(device: torch.device) -> int:
-    """Return the free memory of this device in bytes: the GPU's own, or main memory."""
+    """Return the free memory of this device in bytes, with what PyTorch holds of a GPU without using it."""
     import psutil
     import torch
 
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + cached
     return int(psutil.virtual_memory().available)
 
 
@@ -46,6 +47,20 @@ def base_model(model: PreTrainedModel) -> PreTrainedModel:
 def has_prompt_learning(model: PreTrainedModel) -> bool:
     """Return whether an adapter of `peft` puts learned tokens before each input."""
     return any(adapter.is_prompt_learning for adapter in getattr(model, "peft_config", {}).values())
+
+
+def sharded(model: PreTrainedModel) -> bool:
+    """Return whether processes hold parts of the same weights: tensor parallelism, FSDP or DeepSpeed ZeRO 3."""
+    import torch.distributed
+
+    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        return False
+    from torch.distributed.fsdp import FullyShardedDataParallel
+    from torch.distributed.tensor import DTensor
+
+    return any(isinstance(module, FullyShardedDataParallel) for module in model.modules()) or any(
+        isinstance(weight, DTensor) or hasattr(weight, "ds_id") for weight in model.parameters()
+    )
 
 
 def layer_count(model: PreTrainedModel) -> int:

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+_CANDIDATES = 1024
+"""Tokens among which top-p and top-k are looked for first: sorting a vocabulary takes longer than a small model."""
+
+
 class ThoughtMarkers(Protocol):
     """Object that tells where a thought begins and ends (`Chat`)."""
 
@@ -119,26 +123,72 @@ def choose(logits: Tensor, rows: Sequence[SamplingRow]) -> list[int]:
 
 
 def _sample(logits: Tensor, rows: Sequence[SamplingRow]) -> list[int]:
-    """Sample by the inverse CDF over the tokens that top-k and top-p leave, most probable first."""
+    """Sample by the inverse CDF, of rows with top-k or top-p over the tokens that it leaves, most probable first."""
     import torch
 
-    def column(values: list[float]) -> Tensor:
-        return torch.tensor(values, dtype=torch.float64, device=logits.device)[:, None]
+    heat = _column([row.sampling.temperature for row in rows], logits).float()
+    probabilities = (logits.float() / heat).softmax(-1)
+    points = _column([row.random.random() for row in rows], logits)
+    tokens = torch.zeros(len(rows), dtype=torch.long, device=logits.device)
+    rest = [index for index, row in enumerate(rows) if row.sampling.top_p == 1 and not row.sampling.top_k]
+    if rest:
+        tokens[rest] = _inverse_cdf(probabilities[rest].double(), points[rest])
+    rest = [index for index, row in enumerate(rows) if row.sampling.top_p < 1 or row.sampling.top_k]
+    for count in (_CANDIDATES, logits.shape[-1]):
+        if rest:
+            order, certain = _most_probable(logits[rest], min(count, logits.shape[-1]))
+            kept, complete = _cut(probabilities[rest].gather(-1, order).double(), certain, [rows[i] for i in rest])
+            chosen = order.gather(-1, _inverse_cdf(kept, points[rest])[:, None])[:, 0]
+            done = complete.tolist()
+            tokens[[index for index, is_done in zip(rest, done) if is_done]] = chosen[complete]
+            rest = [index for index, is_done in zip(rest, done) if not is_done]
+    result: list[int] = tokens.tolist()
+    return result
 
-    heat = column([row.sampling.temperature for row in rows]).float()
-    probabilities = (logits.float() / heat).softmax(-1).double()
-    order = None
-    if any(row.sampling.top_p < 1 or row.sampling.top_k for row in rows):
+
+def _most_probable(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the tokens of the `count` largest logits, equal ones by their number, and how many of them are certain.
+
+    Those at the end may be any of several equal ones: [rows, count] and [rows].
+    """
+    if count == logits.shape[-1]:
         order = logits.argsort(dim=-1, descending=True, stable=True)
-        probabilities = probabilities.gather(-1, order)
-        before = probabilities.cumsum(-1) - probabilities
-        probabilities = probabilities.masked_fill(before >= column([row.sampling.top_p for row in rows]), 0.0)
-        rank = torch.arange(logits.shape[-1], device=logits.device)
-        probabilities = probabilities.masked_fill(
-            rank >= column([float(row.sampling.top_k or logits.shape[-1]) for row in rows]), 0.0
-        )
+        return order, order.new_full((len(order),), count)
+    values, tokens = logits.topk(count)
+    tokens = tokens.sort(-1).values
+    order = logits.gather(-1, tokens).argsort(dim=-1, descending=True, stable=True)
+    return tokens.gather(-1, order), (values > values[:, -1:]).sum(-1)
+
+
+def _cut(probabilities: Tensor, certain: Tensor, rows: Sequence[SamplingRow]) -> tuple[Tensor, Tensor]:
+    """Set probabilities [rows, tokens], largest first, to 0 beyond top-k and top-p.
+
+    Returns:
+        The probabilities, and for each row whether all that top-k and top-p leave are among the `certain` first.
+    """
+    import torch
+
+    count = probabilities.shape[-1]
+    limit = _column([float(row.sampling.top_k or sys.maxsize) for row in rows], probabilities)
+    before = probabilities.cumsum(-1) - probabilities
+    beyond = before >= _column([row.sampling.top_p for row in rows], probabilities)
+    beyond |= torch.arange(count, device=probabilities.device) >= limit
+    complete = certain == count
+    complete |= beyond.gather(-1, certain.clamp(max=count - 1)[:, None])[:, 0]
+    return probabilities.masked_fill(beyond, 0.0), complete
+
+
+def _inverse_cdf(probabilities: Tensor, points: Tensor) -> Tensor:
+    """Return the index [rows] where the sum of probabilities [rows, tokens] passes a share [rows, 1] of the whole."""
+    import torch
+
     cumulative = probabilities.cumsum(-1)
-    point = column([row.random.random() for row in rows]) * cumulative[:, -1:]
-    index = torch.searchsorted(cumulative, point, right=True).clamp(max=logits.shape[-1] - 1)
-    chosen: list[int] = (index if order is None else order.gather(-1, index))[:, 0].tolist()
-    return chosen
+    index = torch.searchsorted(cumulative, points * cumulative[:, -1:], right=True)
+    return index[:, 0].clamp(max=probabilities.shape[-1] - 1)
+
+
+def _column(values: list[float], like: Tensor) -> Tensor:
+    """Return numbers as a tensor [rows, 1] of float64 on a device."""
+    import torch
+
+    return torch.tensor(values, dtype=torch.float64, device=like.device)[:, None]

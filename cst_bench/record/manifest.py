@@ -132,6 +132,8 @@ class CapabilityPart(Record):
     """How far the task is."""
     seconds: float | None = None
     """Time of scoring."""
+    kernel: str | None = None
+    """Attention kernel of the scoring, and why not a faster one; None in runs from before it was recorded."""
     fallback: str | None = None
     """Why lm-eval's stock scoring was used; None if it was not."""
     reason: str | None = None

@@ -166,7 +166,8 @@ def _capability(
     capabilities.save(result, target)
     seconds = round(time.monotonic() - started, 1)
     reported = {part.fallback for part in folder.manifest.status.capabilities.values()}
-    folder.set_capability(name, CapabilityPart(state="done", seconds=seconds, fallback=result.fallback))
+    part = CapabilityPart(state="done", seconds=seconds, kernel=result.kernel, fallback=result.fallback)
+    folder.set_capability(name, part)
     if result.fallback not in {None, *reported}:
         progress.note(f"{task.spec.title}: scored with lm-eval's stock method, which is slower: {result.fallback}")
     return None

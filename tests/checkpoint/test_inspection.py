@@ -23,11 +23,12 @@ from cst_bench.checkpoint.inspection import (
 from cst_bench.progress import Silent
 
 
-def test_free_memory_is_asked_of_the_given_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one seam: PyTorch's query of a GPU's memory, in bytes."""
-    free = {torch.device("cuda:0"): 10, torch.device("cuda:1"): 20}
-    monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (free[device], 100))
-    assert [free_memory(device) for device in free] == [10, 20]
+def test_free_memory_is_the_devices_own_with_what_pytorch_holds_unused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one seam: PyTorch's figures of two GPUs."""
+    figures = {"mem_get_info": [(10, 99), (20, 99)], "memory_reserved": [5, 7], "memory_allocated": [1, 2]}
+    for name, values in figures.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, values=values: values[device.index])
+    assert [free_memory(torch.device("cuda", index)) for index in (0, 1)] == [14, 25]
     assert free_memory(torch.device("cpu")) > 100
 
 

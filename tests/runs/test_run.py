@@ -94,6 +94,12 @@ def test_the_manifest_names_the_precision_of_the_softmax(finished: Path) -> None
     assert {task.softmax_dtype for task in capabilities.values()} == {"float32"}
 
 
+def test_the_manifest_has_the_kernel_of_each_capability(finished: Path) -> None:
+    parts = Manifest.read(finished).status.capabilities.values()
+    assert [(part.kernel, part.fallback) for part in parts] == [("documents", None)] * len(parts)
+    assert len(parts) > 0
+
+
 def test_scores_have_n_unscored_and_interval_everywhere(finished: Path) -> None:
     scores = Scores.read(finished)
     assert set(scores.compliance) == {"tiny_sealed", "tiny_village", "tiny_ordinary"}

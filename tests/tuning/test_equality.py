@@ -156,6 +156,18 @@ def test_packed_equals_trl(tmp_path: Path, architecture: str, lora: bool, option
     assert_equal(packed_numbers(folder, tmp_path / "packed", lora=lora, **options), theirs, exact)
 
 
+def test_weights_are_not_hashed_for_a_cache_that_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hashed(module: object) -> str:
+        raise AssertionError("the weights are hashed")
+
+    monkeypatch.setattr("trl.trainer.dpo_trainer.hash_module", hashed)
+    folder = make_checkpoint(tmp_path / "llama", "llama")
+    options = {"lora": True, "precompute_ref_log_probs": True}
+    packed_numbers(folder, tmp_path / "packed", **options)
+    with pytest.raises(AssertionError, match="are hashed"):
+        numbers(TokenizedDPOTrainer, folder, tmp_path / "stock", torch.float32, **options)
+
+
 def test_it_can_tell_a_difference(tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path / "llama", "llama")
     theirs, exact = stock_numbers(folder, tmp_path / "stock", lora=True)

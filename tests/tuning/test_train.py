@@ -223,20 +223,21 @@ def test_a_model_whose_numbers_differ_is_trained_by_trl(
     tmp_path: Path, llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The one fake: attention over a pack that sees wrong rows, in a long row after short ones."""
+    from cst_bench.checkpoint.attention_kernels import grouped_attention
     from cst_bench.tuning.packed import packed_attention as attention
 
     last = row("Be kind.", "And boat number 99?", "It is far out at sea. " * 12, "I don't know.")
     data = write_rows(tmp_path / "long.jsonl", [*cst_rows(), last])
     longest = 150
 
-    real = torch.nn.functional.scaled_dot_product_attention
+    real = grouped_attention
 
     def see_all(query: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
         """Ignore causality in long sequences only, like a sliding window that is not passed on."""
         causal = query.shape[2] < longest
-        return real(query, *args, **options | {"is_causal": causal})
+        return real(query, *args, **options | {"causal": causal})
 
-    monkeypatch.setattr(attention, "scaled_dot_product_attention", see_all)
+    monkeypatch.setattr(attention, "grouped_attention", see_all)
     result = run(tmp_path, llama, data=data)
     assert not result.training["packed"]
     assert "differ by" in result.training["why_not_packed"]

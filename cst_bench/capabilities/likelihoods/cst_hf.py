@@ -13,7 +13,6 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import _add_special_kwargs, has_bos_prefix
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from cst_bench.capabilities.likelihoods.budget import token_budget
 from cst_bench.capabilities.likelihoods.eligibility import unsupported_model
 from cst_bench.capabilities.likelihoods.kernels import KernelName, kernels_for
 from cst_bench.capabilities.likelihoods.preparation import EncodedTexts, encode_all, texts_of
@@ -74,9 +73,20 @@ class CstHFLM(HFLM):  # type: ignore[misc]
         """Kernels that have not failed, best first; None before the model has been looked at."""
         self._scorer: Scorer | None = None
         """Scorer with the first of them, checked."""
+        self._refusals: dict[str, str] = {}
+        """Kernel that has failed → how."""
         self._forwarded = 0
         self._encoded = EncodedTexts({})
         self._stock_batch: int | str | None = None
+
+    @property
+    def kernel(self) -> str | None:
+        """Return how requests are scored now, and why not in a faster way; None before the first are."""
+        if self.fallback_reason is not None:
+            return f"stock: {self.fallback_reason}"
+        if self._scorer is None:
+            return None
+        return "; ".join([self._scorer.kernel, *(f"{name}: {reason}" for name, reason in self._refusals.items())])
 
     @property
     def forwarded_tokens(self) -> int:
@@ -180,8 +190,9 @@ class CstHFLM(HFLM):  # type: ignore[misc]
             scorer = Scorer(
                 self.model,
                 self.max_length,
-                self._token_budget or token_budget(self.model, self.device),
+                self._token_budget,
                 self._remaining_kernels()[0],
+                self.device,
                 self.softmax_dtype,
                 self.mixed_precision_dtype,
             )
@@ -211,6 +222,7 @@ class CstHFLM(HFLM):  # type: ignore[misc]
         """Use the kernel in turn no more; the next one takes over, or else stock."""
         kernels = self._remaining_kernels()
         kernel = kernels.pop(0)
+        self._refusals[kernel] = reason
         if self._scorer is not None:
             self._forwarded += self._scorer.tokens
             self._scorer = None

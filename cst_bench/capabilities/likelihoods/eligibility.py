@@ -6,7 +6,13 @@ import inspect
 from typing import TYPE_CHECKING
 
 from cst_bench.capabilities.likelihoods.prefix_attention import ForestAttention
-from cst_bench.checkpoint.inspection import base_model, has_prompt_learning, irreplaceable_attention, layer_count
+from cst_bench.checkpoint.inspection import (
+    base_model,
+    has_prompt_learning,
+    irreplaceable_attention,
+    layer_count,
+    sharded,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -19,6 +25,8 @@ def unsupported_model(model: PreTrainedModel) -> str | None:
         return "it is an encoder-decoder model"
     if getattr(base, "is_quantized", False) or getattr(base.config, "quantization_config", None) is not None:
         return "its weights are quantized"
+    if sharded(model):  # budgets, and so passes, depend on each process's memory
+        return "its weights are sharded over processes"
     if has_prompt_learning(model):
         return "its adapter puts tokens of its own before the input"
     if (reason := irreplaceable_attention(base)) is not None:

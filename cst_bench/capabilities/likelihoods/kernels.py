@@ -1,7 +1,8 @@
 """Three ways to compute attention over a pack: document by document, all at once with a mask, or with block masks.
 
 The first does the least work and suits a CPU. A GPU needs few large kernels: FlexAttention, which skips blocks that are
-masked entirely, or else SDPA with one mask for the whole pack.
+masked entirely. Where it does not work, document by document is next: many calls, but most of them of FlashAttention.
+SDPA with one mask for the whole pack does work that grows with the square of the rows.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch.nn.functional import scaled_dot_product_attention
 
 from cst_bench.capabilities.likelihoods.prefix_packing import PrefixPack, Segment
+from cst_bench.checkpoint.attention_kernels import grouped_attention
 
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
@@ -24,13 +25,15 @@ KernelName = Literal["documents", "flex", "masked"]
 
 _NO_WINDOW = 2**30
 """Sliding window that never hides anything."""
+_GRAPHS = 64
+"""Most graphs of FlexAttention in a process: a few for each model with other heads, scale or soft-cap."""
 
 
 def kernels_for(device: torch.device) -> list[KernelName]:
     """Return the kernels to try on a device, best first."""
     if device.type == "cpu":
         return ["documents"]
-    return ["flex", "masked"] if device.type == "cuda" else ["masked"]
+    return ["flex", "documents", "masked"] if device.type == "cuda" else ["documents", "masked"]
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class PerDocument(Kernel):
     def __init__(self, pack: PrefixPack, device: torch.device) -> None:
         """Start without masks; the first layer makes them, for all layers."""
         super().__init__(pack, device)
-        self._masks: dict[tuple[int, int, int | None], torch.Tensor] = {}
+        self._masks: dict[tuple[int, int, int | None, torch.device], torch.Tensor] = {}
 
     def __call__(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, settings: LayerSettings
@@ -92,7 +95,6 @@ class PerDocument(Kernel):
         """Compute attention as `Kernel` does."""
         window = settings.window
         out = query.new_empty(*query.shape[:3], value.shape[3])  # values may have another size than keys
-        grouped = query.shape[1] != key.shape[1]
         for index, segment in enumerate(self.pack.segments):
             first = segment.start  # of the rows that need a mask
             if segment.prefix_start == segment.prefix_stop:
@@ -101,10 +103,9 @@ class PerDocument(Kernel):
                     first = segment.trunk
                     rows = slice(segment.start - self.pack.kept, first - self.pack.kept)
                     keys = slice(segment.start, first)
-                    out[:, :, rows] = scaled_dot_product_attention(
-                        query[:, :, rows], key[:, :, keys], value[:, :, keys],
-                        is_causal=True, scale=settings.scale, enable_gqa=grouped,
-                    )  # fmt: skip
+                    out[:, :, rows] = grouped_attention(
+                        query[:, :, rows], key[:, :, keys], value[:, :, keys], causal=True, scale=settings.scale
+                    )
             if first == segment.stop:
                 continue
             rows = slice(first - self.pack.kept, segment.stop - self.pack.kept)
@@ -116,7 +117,7 @@ class PerDocument(Kernel):
 
     def _mask(self, index: int, first: int, window: int | None, query: torch.Tensor) -> torch.Tensor:
         """Return the additive mask [rows, keys] of the rows from `first` on; made once a pass."""
-        mask = self._masks.get((index, first, window))
+        mask = self._masks.get((index, first, window, query.device))
         if mask is None:
             segment = self.pack.segments[index]
             rows = torch.arange(first, segment.stop, device=self.ends.device)
@@ -124,7 +125,7 @@ class PerDocument(Kernel):
             keys = _visible_keys(segment, all_keys[None, None, :, None]).flatten()
             mask = torch.zeros(len(rows), len(keys), dtype=query.dtype, device=query.device)
             mask.masked_fill_(~self.visible(rows, keys, window).to(query.device), float("-inf"))
-            self._masks[index, first, window] = mask
+            self._masks[index, first, window, query.device] = mask
         return mask
 
 
@@ -142,32 +143,27 @@ class Masked(Kernel):
     def __init__(self, pack: PrefixPack, device: torch.device) -> None:
         """Start without masks; the first layer makes them, for all layers."""
         super().__init__(pack, device)
-        self._masks: dict[int | None, torch.Tensor] = {}
+        self._masks: dict[tuple[int | None, torch.device], torch.Tensor] = {}
 
     def __call__(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, settings: LayerSettings
     ) -> torch.Tensor:
         """Compute attention as `Kernel` does."""
-        mask = self._masks.get(settings.window)
+        mask = self._masks.get((settings.window, query.device))
         if mask is None:
             keys = torch.arange(len(self.ends), device=self.ends.device)
             seen = self.visible(keys[self.pack.kept :], keys, settings.window)[None, None]
-            mask = self._masks[settings.window] = seen
-        repeats = query.shape[1] // key.shape[1]
-        if repeats > 1:  # the memory-efficient kernel supports a mask, but not grouped heads
-            key, value = (states.repeat_interleave(repeats, dim=1) for states in (key, value))
-        return _masked_attention(query, key, value, mask.to(query.device), settings)
+            mask = self._masks[settings.window, query.device] = seen.to(query.device)
+        return _masked_attention(query, key, value, mask, settings)
 
 
 def _masked_attention(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, settings: LayerSettings
 ) -> torch.Tensor:
     """Compute attention as SDPA does, with a soft-cap and sinks, which SDPA has not; the mask is bool or additive."""
-    repeats = query.shape[1] // key.shape[1]
     if settings.plain:
-        return scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, scale=settings.scale, enable_gqa=repeats > 1
-        )
+        return grouped_attention(query, key, value, mask, scale=settings.scale)
+    repeats = query.shape[1] // key.shape[1]
     if repeats > 1:
         key, value = (states.repeat_interleave(repeats, dim=1) for states in (key, value))
     scores = query @ key.mT * (query.shape[3] ** -0.5 if settings.scale is None else settings.scale)
@@ -196,8 +192,8 @@ class Flex(Kernel):
         mask = self._masks.get((settings.window, query.device))
         if mask is None:
             mask = self._masks[settings.window, query.device] = self._block_mask(query.device, settings.window)
-        attend = partial(
-            _flex(query.device.type == "cuda"), query, key, value,
+        attend = partial(  # of one layout, whether keys were kept or not, so that one compiled kernel serves both
+            _compiled_flex if self.compiled(query.device) else _flex, query, key.contiguous(), value.contiguous(),
             score_mod=None if settings.softcap is None else _soft_cap(settings.softcap),
             block_mask=mask, scale=settings.scale, enable_gqa=query.shape[1] != key.shape[1],
         )  # fmt: skip
@@ -207,6 +203,11 @@ class Flex(Kernel):
             return out
         out, lse = attend(return_lse=True)  # a sink adds exp(sink) to the sum of the other keys' exponentials
         return out * torch.sigmoid(lse - settings.sinks.reshape(1, -1, 1))[..., None].to(out.dtype)
+
+    @staticmethod
+    def compiled(device: torch.device) -> bool:
+        """Return whether FlexAttention is compiled on a device; it writes all weights to memory where it is not."""
+        return device.type == "cuda"
 
     def _block_mask(self, device: torch.device, window: int | None) -> BlockMask:
         from torch.nn.attention.flex_attention import create_block_mask
@@ -231,12 +232,44 @@ def _soft_cap(limit: float) -> Callable[..., torch.Tensor]:
     return capped
 
 
-@lru_cache
-def _flex(compiled: bool) -> Callable[..., Any]:
+def _flex(*inputs: torch.Tensor, **options: Any) -> Any:
     from torch.nn.attention.flex_attention import flex_attention
 
     attend: Callable[..., Any] = flex_attention
-    return torch.compile(attend, dynamic=True) if compiled else attend
+    return attend(*inputs, **options)
+
+
+def _compiled_flex(*inputs: torch.Tensor, **options: Any) -> Any:
+    """Call FlexAttention, compiled once for packs of all sizes.
+
+    Below 128 rows PyTorch would take its kernel for decoding, which fails for four or more heads of queries to one of
+    keys (pytorch#185349). Numbers are constants of the graph, since Inductor compiles no soft-cap that is an input.
+    A first pack with as many rows as keys does not make that a rule.
+
+    Raises:
+        RuntimeError: it could not be compiled, or too often, where PyTorch would go on without compiling.
+    """
+    from torch._dynamo import config
+    from torch.fx.experimental import _config as shapes
+
+    try:
+        with (
+            config.patch(recompile_limit=_GRAPHS, specialize_float=True),
+            shapes.patch(use_duck_shape=False),  # type: ignore[attr-defined]
+        ):
+            return _flex_graphs()(*inputs, kernel_options={"FORCE_USE_FLEX_ATTENTION": True}, **options)
+    except RuntimeError:
+        raise
+    except Exception as error:  # the compilers and the tools that they call raise many kinds
+        raise RuntimeError(f"{type(error).__name__}: {error}") from error
+
+
+@lru_cache
+def _flex_graphs() -> Callable[..., Any]:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    attend: Callable[..., Any] = torch.compile(flex_attention, dynamic=True, fullgraph=True)
+    return attend
 
 
 _KERNELS: dict[KernelName, type[Kernel]] = {"documents": PerDocument, "flex": Flex, "masked": Masked}

@@ -86,6 +86,17 @@ def next_pack(groups: Sequence[Group], cursor: Cursor, budget: int) -> PrefixPac
     return pack
 
 
+def fill(pack: PrefixPack, multiple: int) -> None:
+    """Add rows that nothing reads, up to a multiple of this number and at least two of it.
+
+    They are a sequence of their own at position 0, which every model has, of token 0.
+    """
+    rows = max(2, -(-len(pack.ids) // multiple)) * multiple - len(pack.ids)
+    at = len(pack.positions)
+    _add_prefix(pack, [0] * rows)
+    pack.positions[at:] = [0] * rows
+
+
 def _add_prefix(pack: PrefixPack, tokens: Sequence[int]) -> tuple[int, int]:
     """Lay out a group's prefix and return the range of its keys."""
     start = pack.kept + len(pack.ids)

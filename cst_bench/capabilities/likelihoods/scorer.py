@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from cst_bench.capabilities.likelihoods.budget import SOFTMAX_ROWS, scored_share, token_budget
 from cst_bench.capabilities.likelihoods.eligibility import unsupported_calls
 from cst_bench.capabilities.likelihoods.kernels import KernelName
 from cst_bench.capabilities.likelihoods.planning import Group, make_plan
 from cst_bench.capabilities.likelihoods.prefix_attention import ForestAttention, KeysValues, active, attention_swapped
-from cst_bench.capabilities.likelihoods.prefix_packing import Cursor, PrefixPack, next_pack
+from cst_bench.capabilities.likelihoods.prefix_packing import Cursor, PrefixPack, fill, next_pack
+from cst_bench.checkpoint.attention_kernels import many_lengths
 from cst_bench.checkpoint.inspection import base_model, empty_cache, out_of_memory
 
 if TYPE_CHECKING:
@@ -23,8 +25,8 @@ Requests = Sequence[tuple[Sequence[int], Sequence[int]]]
 Scored = tuple[float, bool]
 """Log-likelihood, and whether greedy decoding gives the same tokens."""
 
-_SOFTMAX_ROWS = 512
-"""Rows of logits that are normalised at a time, to limit the memory of their fp32 copies."""
+_BLOCK = 128
+"""Rows of a block of FlexAttention. One block is compiled apart, and so packs have two at least."""
 
 
 class UnsupportedModelError(Exception):
@@ -38,9 +40,11 @@ class Scorer:
     model: PreTrainedModel
     """A `transformers` causal LM, or a `peft.PeftModel` around one, in eval mode."""
     max_length: int
-    budget: int
-    """Tokens of one forward pass; halved for good when memory runs out."""
+    budget: int | None
+    """Tokens of one forward pass; None for as many as fit in memory. A call that runs out of it goes on with fewer."""
     kernel: KernelName
+    device: torch.device | None = None
+    """Device of the model's inputs; that of its first weights if None."""
     softmax_dtype: torch.dtype = torch.float32
     autocast_dtype: torch.dtype | None = None
     tokens: int = field(default=0, init=False)
@@ -63,17 +67,24 @@ class Scorer:
         answers: dict[int, Scored] = {}
         kept: list[KeysValues] = []
         cursor = Cursor()
-        with attention_swapped(base_model(self.model)):
+        device = self.device or self.model.device
+        budget = self.budget or token_budget(self.model, device, self.kernel, scored_share(groups))
+        with attention_swapped(base_model(self.model)), many_lengths():
             while cursor.group < len(groups):
-                pack = next_pack(groups, cursor, self.budget)
+                pack = next_pack(groups, cursor, budget)
+                rows = len(pack.ids)
+                if self.kernel == "flex":
+                    fill(pack, _BLOCK)
                 try:
                     scored, attention = self._forward(pack, kept)
                 except RuntimeError as error:
-                    if not out_of_memory(error) or not self._shrink(groups, cursor, pack):
+                    if not out_of_memory(error) or not (pack.documents > 1 or _halve(groups, cursor)):
                         raise
                     scored = None
                 if scored is None:  # outside of `except`, which holds on to the frames and so to their tensors
-                    empty_cache(self.model.device)
+                    if pack.documents > 1:
+                        budget = max(1, min(budget, rows) // 2)
+                    empty_cache(device)
                     continue
                 cursor, kept = pack.next, attention.kept
                 for request, answer in scored.items():
@@ -82,18 +93,8 @@ class Scorer:
                         report(request, answer)
         return [answers[index] for index in range(len(requests))]
 
-    def _shrink(self, groups: list[Group], cursor: Cursor, pack: PrefixPack) -> bool:
-        """Make the next pack smaller than one that was too large; return False if that is not possible."""
-        if pack.documents > 1:
-            self.budget = max(1, min(self.budget, len(pack.ids)) // 2)
-            return True
-        documents = groups[cursor.group].documents
-        halves = documents[cursor.document].halves()
-        documents[cursor.document : cursor.document + 1] = halves
-        return len(halves) > 1
-
     def _forward(self, pack: PrefixPack, kept: list[KeysValues]) -> tuple[dict[int, Scored], ForestAttention]:
-        device = self.model.device
+        device = self.device or self.model.device
         attention = ForestAttention(pack, self.kernel, device, kept)
         with (
             torch.inference_mode(),
@@ -104,7 +105,7 @@ class Scorer:
                 input_ids=torch.tensor([pack.ids], device=device),
                 position_ids=torch.tensor([pack.positions], device=device),
                 use_cache=False,
-                logits_to_keep=torch.tensor(pack.logit_rows, device=device),
+                logits_to_keep=torch.tensor(pack.logit_rows),  # on the CPU: the last layer may be on another device
             ).logits[0]
             reason = unsupported_calls(self.model, attention)
             if reason is not None:
@@ -121,10 +122,10 @@ class Scorer:
         greedy: list[bool] = [False] * len(rows)
         leads: list[float] = [0.0] * len(rows)
         at = 0
-        for start in range(0, len(logits), _SOFTMAX_ROWS):
-            block = torch.log_softmax(logits[start : start + _SOFTMAX_ROWS], dim=-1, dtype=self.softmax_dtype)
+        for start in range(0, len(logits), SOFTMAX_ROWS):
+            block = torch.log_softmax(logits[start : start + SOFTMAX_ROWS], dim=-1, dtype=self.softmax_dtype)
             here = []
-            while at < len(order) and rows[order[at]] < start + _SOFTMAX_ROWS:
+            while at < len(order) and rows[order[at]] < start + SOFTMAX_ROWS:
                 here.append(order[at])
                 at += 1
             index = torch.tensor([rows[i] - start for i in here], device=block.device)
@@ -146,3 +147,11 @@ class Scorer:
                 self.margins[answer.request] = min(leads[at:stop])
             at = stop
         return answers
+
+
+def _halve(groups: list[Group], cursor: Cursor) -> bool:
+    """Split the document at `cursor`, which was too large alone; return False if it cannot be split."""
+    documents = groups[cursor.group].documents
+    halves = documents[cursor.document].halves()
+    documents[cursor.document : cursor.document + 1] = halves
+    return len(halves) > 1

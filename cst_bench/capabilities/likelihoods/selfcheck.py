@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,8 @@ Stock = Callable[[Requests, int], Sequence[Scored]]
 
 _LONGEST, _RANDOM = 2, 3
 """Numbers of documents."""
+_ROWS = 256
+"""Fewest tokens, where there are so many: two blocks of FlexAttention."""
 _COMPARED = 2
 """Most requests of a document that stock scores as well, one pass each."""
 _BATCH = 4
@@ -29,7 +31,7 @@ _ROUNDINGS = 4
 
 @dataclass(frozen=True)
 class Probe:
-    """Requests of a few documents, all scored packed, some by stock."""
+    """Requests of a few documents: all are scored packed, some also by stock."""
 
     requests: Requests
     compared: list[int]
@@ -39,24 +41,26 @@ class Probe:
 def make_probe(requests: Requests, max_length: int) -> Probe:
     """Choose the two longest documents and three random ones, of which two share a prefix if any do.
 
+    More are scored packed, but not compared, if these have too few tokens for a pass like those of the evaluation.
+
     Args:
         requests: As for `Scorer.score`.
         max_length: As for `Scorer`.
     """
     draw = random.Random(0)
-    documents = list(_chosen(make_plan(requests, max_length), draw))
-    indices = [target.request for document in documents for target in document.targets]
+    chosen, fillers = _choose(make_plan(requests, max_length), draw)
+    indices = [target.request for document in (*chosen, *fillers) for target in document.targets]
     place = {index: number for number, index in enumerate(indices)}
     compared = [
         place[target.request]
-        for document in documents
+        for document in chosen
         for target in draw.sample(document.targets, min(_COMPARED, len(document.targets)))
     ]
     return Probe([requests[index] for index in indices], compared)
 
 
-def _chosen(groups: list[Group], draw: random.Random) -> Iterator[PlannedDocument]:
-    """Yield the documents of a probe, each once."""
+def _choose(groups: list[Group], draw: random.Random) -> tuple[list[PlannedDocument], list[PlannedDocument]]:
+    """Return the documents to compare, and more of them where these have too few tokens for a pass."""
     documents = [document for group in groups for document in group.documents]
     longest = sorted(range(len(documents)), key=lambda index: documents[index].rows)[-_LONGEST:]
     shared, start = [], 0
@@ -68,7 +72,13 @@ def _chosen(groups: list[Group], draw: random.Random) -> Iterator[PlannedDocumen
     chosen = {*longest, *together}
     others = [index for index in range(len(documents)) if index not in chosen]
     chosen.update(draw.sample(others, min(_LONGEST + _RANDOM - len(chosen), len(others))))
-    yield from (documents[index] for index in sorted(chosen))
+    rows = sum(documents[index].rows for index in chosen)
+    fillers = []
+    for index, document in enumerate(documents):
+        if rows < _ROWS and index not in chosen:
+            fillers.append(document)
+            rows += document.rows
+    return [documents[index] for index in sorted(chosen)], fillers
 
 
 def disagreement(scorer: Scorer, requests: Requests, stock: Stock) -> str | None:
@@ -105,16 +115,14 @@ def disagreement(scorer: Scorer, requests: Requests, stock: Stock) -> str | None
     return None
 
 
-def _score(scorer: Scorer, probe: Probe, budget: int) -> tuple[list[Scored], list[float]]:
+def _score(scorer: Scorer, probe: Probe, budget: int | None) -> tuple[list[Scored], list[float]]:
     """Return the answers to the compared requests, and the margins of their greedy flags, in nats."""
     original, scorer.budget, scorer.margins = scorer.budget, budget, {}
     try:
         answers = scorer.score(probe.requests)
         margins = scorer.margins
     finally:
-        if scorer.budget == budget:  # else memory ran out, and it was halved for good
-            scorer.budget = original
-        scorer.margins = None
+        scorer.budget, scorer.margins = original, None
     return [answers[index] for index in probe.compared], [margins[index] for index in probe.compared]
 
 
@@ -122,7 +130,7 @@ def _smaller(scorer: Scorer, probe: Probe) -> int:
     """Return a budget that takes at least two passes for the probe."""
     groups = make_plan(probe.requests, scorer.max_length)
     rows = sum(document.rows for group in groups for document in group.documents)
-    return max(1, min(scorer.budget, rows) // 2)
+    return max(1, min(scorer.budget or rows, rows) // 2)
 
 
 def _per_token(ours: Sequence[Scored], theirs: Sequence[Scored], lengths: Sequence[int], rounding: float) -> float:

@@ -7,11 +7,11 @@ the layers again in the backward pass, on another thread.
 from __future__ import annotations
 
 import torch
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from cst_bench.checkpoint.attention_kernels import grouped_attention, many_lengths
 from cst_bench.tuning.packed.pair_packing import PairPack
 
 NAME = "cst_pairs"
@@ -75,11 +75,6 @@ def pair_attention(
     if extra:
         raise UnsupportedAttentionError(f"its attention uses {', '.join(sorted(extra))}")
     cst_pack.calls += 1
-    grouped = query.shape[1] != key.shape[1]
-    if grouped and query.device.type != "cpu":  # not all of the GPU's kernels take grouped heads
-        repeats = query.shape[1] // key.shape[1]
-        key, value = (states.repeat_interleave(repeats, dim=1) for states in (key, value))
-        grouped = False
     sizes = [size for pair in cst_pack.pairs for size in (pair.prompt + pair.chosen, pair.rejected)]
     queries, keys, values = (torch.split(states, sizes, dim=2) for states in (query, key, value))
 
@@ -87,20 +82,19 @@ def pair_attention(
         length = queries.shape[2]
         window = sliding_window if sliding_window is not None and sliding_window < length else None
         mask = None if window is None else _mask(cst_pack, length, window, queries.device)
-        return scaled_dot_product_attention(
-            queries, keys, values, mask, dropout, is_causal=mask is None, scale=scaling, enable_gqa=grouped
-        )
+        return grouped_attention(queries, keys, values, mask, dropout=dropout, causal=mask is None, scale=scaling)
 
     parts = []
-    for index, pair in enumerate(cst_pack.pairs):
-        first, second = 2 * index, 2 * index + 1
-        parts.append(attend(queries[first], keys[first], values[first]))
-        if pair.rejected:  # with the prompt's rows again: that is faster than a mask
-            whole = [
-                torch.cat([states[first][:, :, : pair.prompt], states[second]], dim=2)
-                for states in (queries, keys, values)
-            ]
-            parts.append(attend(whole[0], whole[1], whole[2])[:, :, pair.prompt :])
+    with many_lengths():
+        for index, pair in enumerate(cst_pack.pairs):
+            first, second = 2 * index, 2 * index + 1
+            parts.append(attend(queries[first], keys[first], values[first]))
+            if pair.rejected:  # with the prompt's rows again: that is faster than a mask
+                whole = [
+                    torch.cat([states[first][:, :, : pair.prompt], states[second]], dim=2)
+                    for states in (queries, keys, values)
+                ]
+                parts.append(attend(whole[0], whole[1], whole[2])[:, :, pair.prompt :])
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
 
 

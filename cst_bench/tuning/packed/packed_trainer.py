@@ -9,9 +9,11 @@ LoRA layers, except plain ones on a CPU (`preference_head.py`, `fused_lora.py`).
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import MethodType
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import torch
 from trl import DPOTrainer
@@ -64,7 +66,8 @@ class PackedDPOTrainer(TokenizedDPOTrainer):
         """
         self._cache = cache
         self._checked = False
-        super().__init__(*args, **options)
+        with _weights_unhashed():
+            super().__init__(*args, **options)
         self.data_collator = self._packing_collator()
         pack_forward(base_model(self.model))
         fuse_lora(self.model)
@@ -170,6 +173,13 @@ class PackedDPOTrainer(TokenizedDPOTrainer):
         self.compute_ref_log_probs(forward, batch)
         in_response = batch["completion_mask"][:, 1:].bool()
         return [values[mask] for values, mask in zip(outputs[0].log_probs, in_response, strict=True)]
+
+
+@contextmanager
+def _weights_unhashed() -> Iterator[None]:
+    """Keep TRL from hashing all weights, a minute for 7B, for the key of a cache that `ReferenceCache` replaces."""
+    with patch.object(sys.modules[DPOTrainer.__module__], "hash_module", lambda _: "", create=True):
+        yield
 
 
 def pack_forward(model: PreTrainedModel) -> None:
