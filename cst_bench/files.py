@@ -51,7 +51,9 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def _read_jsonl(path: Path) -> Iterator[Row]:
-    for number, line in enumerate(_text(path).split("\n"), 1):  # splitlines() would split inside of JSON strings too
+    for number, line in enumerate(
+        read_text(path).split("\n"), 1
+    ):  # splitlines() would split inside of JSON strings too
         if line.strip():
             yield as_row(f"{path}, row {number}", _json(f"{path}, row {number}", line))
 
@@ -67,7 +69,7 @@ def _read_json(path: Path) -> Iterator[Row]:
 def _read_csv(path: Path) -> Iterator[Row]:
     csv.field_size_limit(1 << 30)  # a response may be longer than the 131,072 characters that the module allows
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    reader = csv.DictReader(io.StringIO(_text(path), newline=""), delimiter=delimiter, strict=True)
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
     number = 0
     try:
         header = reader.fieldnames or []
@@ -110,10 +112,15 @@ def read_json(path: Path) -> object:
     Raises:
         UserError: the file is not UTF-8 text or not JSON.
     """
-    return _json(str(path), _text(path))
+    return _json(str(path), read_text(path))
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Read a UTF-8 file, with or without a byte order mark.
+
+    Raises:
+        UserError: the file cannot be read, or is not UTF-8 text.
+    """
     try:
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:

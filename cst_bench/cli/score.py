@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cst_bench.cli.shared_options import (
+    assignment_option,
     card_options,
     column_option,
     json_option,
@@ -29,9 +30,14 @@ Examples:
   cst-bench score answers.csv --task harmful_behaviors --column response=text --judge-model openai/gpt-4o
   cst-bench score answers.jsonl --task harmful_behaviors --think-tokens '<think>' '</think>'
   cst-bench score answers.jsonl --column label=verdict --value safe=harmless --value unsafe=uncensored
+  cst-bench score logs/2026-05-01_my-task.eval --judge local           an Inspect log of any task
+  cst-bench score results.json --model openai:gpt-4o --judge local     one model of promptfoo results
+  cst-bench score garak.report.jsonl --task harmful_behaviors --configuration S1
+  cst-bench score memory.json --task harmful_behaviors --system-prompt S1='You are a careful assistant'
 
 FILE is jsonl, json, csv, tsv, parquet, or a Markdown table. Each row has a prompt, a response, and either the system
-prompt or the configuration (S1, S0, …) that the response was generated under."""
+prompt or the configuration (S1, S0, …) that the response was generated under. Or it is a log of Inspect (.eval, .json),
+lm-eval (samples_TASK_DATE.jsonl), promptfoo (JSON, jsonl, CSV), garak (report.jsonl) or PyRIT (memory export)."""
 
 
 @click.command(epilog=EPILOG)
@@ -41,6 +47,30 @@ prompt or the configuration (S1, S0, …) that the response was generated under.
     show_default="found by the file's system prompts",
     metavar="TASK",
     help="Compliance task (name or file) that defines the configurations.",
+)
+@click.option(
+    "--format",
+    show_default="recognized by the file's content",
+    type=click.Choice(["inspect", "lm-eval", "promptfoo", "garak", "pyrit", "table"]),
+    help="Tool whose log FILE is; `table` for a file with a row for each response.",
+)
+@click.option(
+    "--model",
+    show_default="the log's only one",
+    metavar="NAME",
+    help="Model whose responses are scored, in a log of several models.",
+)
+@click.option(
+    "--configuration",
+    show_default="by each row's system prompt",
+    metavar="NAME",
+    help="Configuration that all responses in FILE were made under.",
+)
+@assignment_option(
+    "--system-prompt",
+    "system_prompts",
+    "NAME=TEXT",
+    "Configuration of the rows whose system prompt contains TEXT, for wordings that the task does not have",
 )
 @click.option(
     "--judge",
@@ -60,6 +90,10 @@ def command(
     *,
     file: Path,
     task: str | None,
+    format: str | None,
+    model: str | None,
+    configuration: str | None,
+    system_prompts: Mapping[str, str],
     judge: str | None,
     judge_options: JudgeOptions,
     judge_card: Path | None,
@@ -80,6 +114,10 @@ def command(
     options = ScoreOptions(
         file=file,
         task=task,
+        format=format,
+        model=model,
+        configuration=configuration,
+        system_prompts=system_prompts,
         judge=judge,
         judge_options=judge_options,
         judge_card=judge_card,

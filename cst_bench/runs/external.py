@@ -1,16 +1,18 @@
-"""Score generations made elsewhere, with a judge or with the labels that their file has."""
+"""Score generations made elsewhere, a table or the log of another tool, with a judge or with the file's labels."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cst_bench.checkpoint.thoughts import as_think_tokens
 from cst_bench.columns import Columns
 from cst_bench.compliance.compliance_scores import Outcome
-from cst_bench.compliance.compliance_task import ComplianceTask, load_task
+from cst_bench.compliance.compliance_task import REFERENCE, ComplianceTask, load_task
 from cst_bench.compliance.task_judge import ChosenJudge, default_judge, supporting
+from cst_bench.errors import UserError, did_you_mean
 from cst_bench.files import digest
 from cst_bench.judging import (
     Case,
@@ -23,7 +25,7 @@ from cst_bench.judging import (
     load_judge,
 )
 from cst_bench.judging.card import find_card, read_card
-from cst_bench.judging.degenerate import repeats
+from cst_bench.judging.degenerate import repeats, was_cut_off
 from cst_bench.progress import Progress, Silent
 from cst_bench.record import (
     CheckpointIdentity,
@@ -38,7 +40,15 @@ from cst_bench.record import (
 from cst_bench.reporting import StoredRun
 from cst_bench.runs.evaluate import RunResult
 from cst_bench.runs.finishing import write_results
-from cst_bench.runs.generations_file import COLUMNS, ScoredGeneration, find_task, read_generations
+from cst_bench.runs.generations_file import (
+    COLUMNS,
+    ConfigurationChoice,
+    ScoredGeneration,
+    find_task,
+    read_generations,
+)
+from cst_bench.runs.imports import COLUMNS as LOG_COLUMNS
+from cst_bench.runs.imports import FORMATS, ImportedLog, read_log
 from cst_bench.runs.run_folder import PACKAGES, finished_manifest, new_manifest, open_folder
 from cst_bench.runs.run_outcomes import make_outcomes
 from cst_bench.runs.scoring import make_scores
@@ -53,6 +63,14 @@ class ScoreOptions:
     file: Path
     task: str | None = None
     """Compliance task that defines the configurations; if None, the one that has the file's system prompts."""
+    format: str | None = None
+    """Tool whose log the file is, or `table`; recognized by the file's content if None."""
+    model: str | None = None
+    """Model whose responses are scored, in a log with several."""
+    configuration: str | None = None
+    """Configuration that all responses were made under; if None, each row's own."""
+    system_prompts: Mapping[str, str] = field(default_factory=dict)
+    """Configuration → text that is part of its system prompts in the file."""
     judge: str | None = None
     """Judge to use; if None, the file's labels, or the task's judge for a file without labels."""
     judge_options: JudgeOptions = field(default_factory=JudgeOptions)
@@ -84,26 +102,57 @@ def score_file(options: ScoreOptions, progress: Progress | None = None) -> RunRe
         JudgeUnavailable: some verdicts are missing; the others are cached.
     """
     progress = progress or Silent()
-    rows = read_any(options.file)
-    columns = Columns(COLUMNS, options.columns)
+    log = _of_one_model(options, _read_log(options))
+    rows = read_any(options.file) if log is None else [response.row for response in log.responses]
+    columns = Columns(COLUMNS if log is None else LOG_COLUMNS, options.columns)
     task, path = find_task(options.file, rows, columns) if options.task is None else load_task(options.task)
-    generations = read_generations(rows, task, columns, options.values, as_think_tokens(options.think_tokens))
+    choice = ConfigurationChoice(options.configuration, options.system_prompts)
+    generations = read_generations(
+        rows, task, columns, options.values, as_think_tokens(options.think_tokens), choice, log
+    )
     if options.judge is None and any(generation.label is not None for generation in generations):
         judge = None
-        settings = _settings(options, task, _describe_labels(options, generations), generations)
+        settings = _settings(options, task, _describe_labels(options, generations), generations, log)
     else:
         judge = _load_judge(options, task, path, generations)
-        settings = _settings(options, task, describe_judge(judge.judge, judge.source), generations)
+        settings = _settings(options, task, describe_judge(judge.judge, judge.source), generations, log)
         if judge.note is not None:
             progress.note(judge.note)
     if options.out is None:
-        scores, outcomes = _score(options, task, settings, generations, judge, progress)
+        scores, outcomes = _score(options, task, settings, generations, judge, progress, log)
         manifest = finished_manifest(new_manifest(settings))
-        return RunResult(StoredRun(Path(options.file.stem), manifest, scores, outcomes), False)
+        return RunResult(StoredRun(Path(settings.checkpoint.label), manifest, scores, outcomes), False)
     with locked(options.out):
         folder = open_folder(options.out, settings)
-        scores, outcomes = _score(options, task, settings, generations, judge, progress)
+        scores, outcomes = _score(options, task, settings, generations, judge, progress, log)
         return RunResult(write_results(folder, scores, outcomes, {}, show_text=False), False)
+
+
+def _read_log(options: ScoreOptions) -> ImportedLog | None:
+    if options.format is not None and options.format not in FORMATS:
+        raise UserError(f"unknown format {options.format!r}: {did_you_mean(options.format, FORMATS)}")
+    return read_log(options.file, options.format)
+
+
+def _of_one_model(options: ScoreOptions, log: ImportedLog | None) -> ImportedLog | None:
+    """Return the part of a log that is of the model asked for, or of the only one.
+
+    Raises:
+        UserError: the log has several models and none was chosen, or not the one that was.
+    """
+    if log is None:
+        if options.model is not None:
+            raise UserError(f"{options.file}: --model is for logs of other tools, and this file is a table")
+        return None
+    models = {response.model or "unknown": None for response in log.responses}
+    if options.model is not None and options.model not in models:
+        raise UserError(
+            f"{options.file}: no response of model {options.model!r}: {did_you_mean(options.model, models)}"
+        )
+    if options.model is None and len(models) > 1:
+        raise UserError(f"{options.file}: has responses of several models ({', '.join(models)}): give --model")
+    chosen = options.model or next(iter(models))
+    return replace(log, responses=[r for r in log.responses if (r.model or "unknown") == chosen])
 
 
 def _load_judge(
@@ -123,6 +172,7 @@ def _score(
     generations: Sequence[ScoredGeneration],
     chosen: ChosenJudge | None,
     progress: Progress,
+    log: ImportedLog | None,
 ) -> tuple[Scores, Outcomes]:
     """Score the generations by a judge, or by their labels if it is None."""
     calibration = None
@@ -131,9 +181,14 @@ def _score(
             Verdict(generation.label, "no label" if generation.label is None else None) for generation in generations
         ]
     else:
-        cases = [Case(generation.prompt, generation.response, dict(generation.fields)) for generation in generations]
+        cases = [
+            Case(generation.prompt, generation.response, dict(generation.fields), generation.stop_reason)
+            for generation in generations
+            if generation.unscored is None
+        ]
         with progress.stage(f"{options.file.name}: verdicts", len(cases)) as count:
-            verdicts = ask(chosen.judge, cases, count)
+            given = iter(ask(chosen.judge, cases, count))
+        verdicts = [next(given) if row.unscored is None else Verdict(None, row.unscored) for row in generations]
         card = find_card(chosen.judge.identity, find_judge(chosen.source))
         card = read_card(options.judge_card) if options.judge_card else card
         calibration = None if card is None else card.summary()
@@ -141,17 +196,19 @@ def _score(
         Outcome(
             generation.prompt_id,
             generation.configuration,
-            task.asked[generation.configuration],
+            task.asked.get(generation.configuration),
             verdict.behaviour,
             generation.missing_answer or verdict.reason,
+            cut_off=was_cut_off(generation.stop_reason),
             repeated=None if chosen is None else repeats(generation.response),
             first=verdict.first,
+            epoch=generation.epoch,
         )
         for generation, verdict in zip(generations, verdicts, strict=True)
     ]
     scores = make_scores(settings, {task.name: outcomes}, {task.name: calibration}, {})
     task_scores, notes = _pairing(scores.compliance[task.name], generations)
-    notes = (*notes, *_thoughts(generations))
+    notes = (*notes, *_thoughts(generations), *_of_log(log, generations))
     scores = scores.model_copy(update={"compliance": {task.name: task_scores}, "notes": notes})
     return scores, make_outcomes({task.name: outcomes}, {})
 
@@ -167,13 +224,18 @@ def _describe_labels(options: ScoreOptions, generations: Sequence[ScoredGenerati
 
 
 def _settings(
-    options: ScoreOptions, task: ComplianceTask, judge: JudgeRecord, generations: Sequence[ScoredGeneration]
+    options: ScoreOptions,
+    task: ComplianceTask,
+    judge: JudgeRecord,
+    generations: Sequence[ScoredGeneration],
+    log: ImportedLog | None,
 ) -> RunSettings:
     """Return the settings of a run, as far as a file tells them."""
+    model = None if log is None else log.responses[0].model
     data = digest([[row.prompt, row.response, row.configuration] for row in generations])
     return RunSettings(
         checkpoint=CheckpointIdentity(
-            label=options.file.stem, kind="file", think_tokens=options.think_tokens, sha256=data
+            label=model or options.file.stem, kind="file", think_tokens=options.think_tokens, sha256=data
         ),
         suite=SuiteRecord(name=task.name, version=task.version, title=task.title),
         average=tuple(task.configurations),
@@ -207,10 +269,26 @@ def _thoughts(generations: Sequence[ScoredGeneration]) -> Iterator[str]:
         yield f"Thoughts were removed from {thoughts} of {len(generations)} responses before judging{end}."
 
 
+def _of_log(log: ImportedLog | None, generations: Sequence[ScoredGeneration]) -> Iterator[str]:
+    """Note what was read of a log, and what of it cannot be judged."""
+    if log is None:
+        return
+    yield f"{len(generations)} responses were read from {log.kind}."
+    yield from log.notes
+    reasons = Counter(generation.unscored for generation in generations if generation.unscored is not None)
+    for reason, count in sorted(reasons.items()):
+        yield f"{count} of them {'is' if count == 1 else 'are'} unscored: {reason}."
+    several = sum(response.user_turns > 1 for response in log.responses)
+    if several:
+        yield f"Prompts and responses judged as the last turn of a longer conversation: {several}."
+
+
 def _pairing(scores: TaskScores, generations: Sequence[ScoredGeneration]) -> tuple[TaskScores, tuple[str, ...]]:
     """Note how far the configurations were asked the same prompts, and drop a joint score that means nothing."""
     prompts: dict[str, set[str]] = {}
     for generation in generations:
+        if generation.configuration == REFERENCE:
+            continue
         prompts.setdefault(generation.configuration, set()).add(generation.prompt_id)
     if len(prompts) < 2 or len(set(map(frozenset, prompts.values()))) == 1:
         return scores, ()
