@@ -273,11 +273,11 @@ def _of_log(log: ImportedLog | None, generations: Sequence[ScoredGeneration]) ->
     """Note what was read of a log, and what of it cannot be judged."""
     if log is None:
         return
-    yield f"{len(generations)} responses were read from {log.kind}."
+    yield f"Responses read from {log.kind}: {len(generations)}."
     yield from log.notes
     reasons = Counter(generation.unscored for generation in generations if generation.unscored is not None)
     for reason, count in sorted(reasons.items()):
-        yield f"{count} of them {'is' if count == 1 else 'are'} unscored: {reason}."
+        yield f"Responses that are unscored because {reason}: {count}."
     several = sum(response.user_turns > 1 for response in log.responses)
     if several:
         yield f"Prompts and responses judged as the last turn of a longer conversation: {several}."
@@ -290,7 +290,10 @@ def _pairing(scores: TaskScores, generations: Sequence[ScoredGeneration]) -> tup
         if generation.configuration == REFERENCE:
             continue
         prompts.setdefault(generation.configuration, set()).add(generation.prompt_id)
-    if len(prompts) < 2 or len(set(map(frozenset, prompts.values()))) == 1:
+    if len(prompts) < 2 and len(scores.configurations) > 1:
+        note = f"All responses are of configuration {next(iter(prompts))}: there is no joint compliance."
+        return scores.model_copy(update={"joint": None}), (note,)
+    if len(set(map(frozenset, prompts.values()))) == 1:
         return scores, ()
     common = len(set.intersection(*prompts.values()))
     ordered = {name: prompts[name] for name in scores.configurations if name in prompts}

@@ -62,7 +62,11 @@ def test_an_inspect_log_of_any_task_is_scored_by_its_system_message(log_format: 
     assert (s1.score, s1.n, s1.behaviours) == (0.5, 2, {"harmless": 1, "uncensored": 1})
     assert of(record, "S0").n == 0
     assert record.checkpoint.label == "mockllm/model"
-    assert record.notes == ("2 responses were read from an Inspect log.",)
+    assert record.notes == (
+        "All responses are of configuration S1: there is no joint compliance.",
+        "Responses read from an Inspect log: 2.",
+    )
+    assert record.compliance[TASK].joint is None
 
 
 def test_a_log_scores_as_a_table_of_the_same_responses(tmp_path: Path) -> None:
@@ -93,9 +97,9 @@ def test_errors_and_filtered_responses_of_inspect_are_unscored_with_their_reason
         "the log has an error instead of a response": 1,
         "the response was held back by a content filter": 1,
     }
-    assert record.notes[1:] == (
-        "1 of them is unscored: the log has an error instead of a response.",
-        "1 of them is unscored: the response was held back by a content filter.",
+    assert record.notes[2:] == (
+        "Responses that are unscored because the log has an error instead of a response: 1.",
+        "Responses that are unscored because the response was held back by a content filter: 1.",
     )
 
 
@@ -209,14 +213,14 @@ def test_lm_eval_samples_have_the_system_instruction_of_their_results_file(chat:
     options: dict[str, Any] = {} if chat else {"configuration": "S0"}
     record = scores(path, **options)
     assert of(record, "S0").n == 2
-    assert record.notes == ("2 responses were read from lm-eval samples.",)
+    assert record.notes[1:] == ("Responses read from lm-eval samples: 2.",)
     assert record.checkpoint.label == str(tmp_path / "lm" / "model")
     results.unlink()
     with pytest.raises(UserError, match="has a system prompt: give --configuration"):
         scores(path)
     alone = scores(path, configuration="S0")
     assert of(alone, "S0").behaviours == of(record, "S0").behaviours
-    assert "no results file of lm-eval" in alone.notes[1]
+    assert "no results file of lm-eval" in alone.notes[2]
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     for row in rows:
         row["doc"]["text"] = row["doc"].pop("question")
@@ -321,8 +325,8 @@ def test_a_garak_report_is_read_once_for_each_attempt(tmp_path: Path) -> None:
         {"the log has no response": 1},
     )
     assert record.checkpoint.label == "openai.gpt-4o"
-    assert record.notes[0] == "3 responses were read from a garak report."
-    assert "1 attempts were not sent, and are left out." in record.notes
+    assert record.notes[1] == "Responses read from a garak report: 3."
+    assert "Attempts that were not sent, and are left out: 1." in record.notes
 
 
 def test_reports_of_garak_before_conversations_need_a_configuration(tmp_path: Path) -> None:
@@ -378,7 +382,7 @@ def test_conversations_of_pyrit_are_read_as_they_were_sent(tmp_path: Path) -> No
     assert of(record, "S1").reasons == {"the response was held back by a content filter": 1}
     assert of(record, "S0").reasons == {"the prompt or the response is not text": 1}
     assert record.checkpoint.label == "gpt-4o"
-    assert "1 conversations have no response, and are left out." in record.notes
+    assert "Conversations without a response, left out: 1." in record.notes
     table = tmp_path / "memory.csv"
     with table.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(pieces[0]))
@@ -432,4 +436,4 @@ def test_the_verb_scores_a_log(
     assert (failed.status, "--system-prompt NAME=TEXT" in " ".join(failed.err.split())) == (2, True)
     done = invoke(capsys, monkeypatch, "score", str(path), *options, "--system-prompt", "S1=a goat")
     assert done.status == 0
-    assert "1 responses were read from promptfoo results." in (tmp_path / "run" / "report.md").read_text()
+    assert "Responses read from promptfoo results: 1." in (tmp_path / "run" / "report.md").read_text()

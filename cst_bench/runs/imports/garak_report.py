@@ -89,7 +89,9 @@ def read(document: Document) -> ImportedLog:
         if attempt.status != _NOT_SENT
         for response in _read(where, attempt, model)
     ]
-    return ImportedLog(KIND, responses, (f"{not_sent} attempts were not sent, and are left out.",) if not_sent else ())
+    return ImportedLog(
+        KIND, responses, (f"Attempts that were not sent, and are left out: {not_sent}.",) if not_sent else ()
+    )
 
 
 def _read(where: str, attempt: Attempt, model: str | None) -> list[ImportedResponse]:

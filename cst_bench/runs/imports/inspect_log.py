@@ -60,21 +60,22 @@ def read(path: Path) -> ImportedLog:
         raise UserError(
             f"{path}: {KIND} that Inspect cannot read ({reason}): copy it again, or try `inspect log dump`"
         ) from None
-    notes = (
-        () if header.status == "success" else (f"The log ends with status {header.status}: samples may be missing.",)
-    )
+    notes = () if header.status == "success" else (f"The log has status {header.status}: samples may be missing.",)
     return ImportedLog(KIND, responses, notes)
 
 
 def _check_archive(path: Path) -> None:
-    """Check that an archive is complete and undamaged before anything of it is kept in memory."""
+    """Check that an archive is complete and undamaged before anything of it is kept in memory.
+
+    Importing Inspect has taught `zipfile` the compression of its logs, Zstandard.
+    """
+    from zstandard import ZstdError
+
     try:
         with zipfile.ZipFile(path) as archive:
             large = [part.filename for part in archive.infolist() if part.file_size > _LARGEST_PART]
             damaged = None if large else archive.testzip()
-    except NotImplementedError:  # compressed by a method that this Python cannot check, as Inspect's newest logs are
-        return
-    except (zipfile.BadZipFile, OSError, EOFError, zlib.error, ValueError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError, zlib.error, ZstdError, ValueError) as error:
         detail = printable(str(error)).lower()
         raise UserError(
             f"{path}: not a complete Inspect log ({detail}): copy it again from where it was made"

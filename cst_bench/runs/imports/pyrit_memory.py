@@ -67,9 +67,7 @@ def read(document: Document) -> ImportedLog:
     read_ones = [_read(pieces) for pieces in conversations.values()]
     responses = [response for response in read_ones if response is not None]
     silent = len(read_ones) - len(responses)
-    return ImportedLog(
-        KIND, responses, (f"{silent} conversations have no response, and are left out.",) if silent else ()
-    )
+    return ImportedLog(KIND, responses, (f"Conversations without a response, left out: {silent}.",) if silent else ())
 
 
 def _read(placed: Sequence[tuple[str, Piece]]) -> ImportedResponse | None:
