@@ -135,6 +135,7 @@ def read_generations(
             raise UserError(f"{row.where}: the response must be text, not {type(response).__name__}")
         fields = {name: text_column(row, name) for name in task.data.fields if name in row.values}
         label = _label(row, task, columns, values)
+        response = _whole_characters(response)
         split = SplitText(response) if think_tokens is None else split_thoughts(response, think_tokens)
         thought = bool(split.thoughts) or split.unfinished
         missing = None
@@ -162,6 +163,11 @@ def read_generations(
             f"--configuration with the one of task {task.name} that all were made under ({names})"
         )
     return generations
+
+
+def _whole_characters(text: str) -> str:
+    """Return a response with U+FFFD for half of a character, which programs that cut off UTF-16 leave behind."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _check_choice(choice: ConfigurationChoice, task: ComplianceTask) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cst_bench.errors import UserError
+from cst_bench.files import Row
 from cst_bench.record import ConfigurationScore, Scores
 from cst_bench.runs.external import ScoreOptions, score_file
+from cst_bench.runs.imports import read_log
 from tests.cli.invoke import invoke
 from tests.runs.logs_of_others import (
     BOW,
@@ -423,6 +427,69 @@ def test_hostile_json_is_one_message(text: str, tmp_path: Path) -> None:
         scores(path)
     assert str(path) in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def places(value: object, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Yield the path to each value in a JSON document."""
+    yield at
+    if isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from places(inner, (*at, key))
+
+
+def replaced(value: Any, at: tuple[str | int, ...], new: object) -> Any:
+    if not at:
+        return new
+    changed = copy.copy(value)
+    changed[at[0]] = replaced(value[at[0]], at[1:], new)
+    return changed
+
+
+def read_or_refused(path: Path) -> list[Row] | str:
+    """Return the rows of a log, or the message that refuses it."""
+    try:
+        log = read_log(path)
+    except UserError as error:
+        return str(error)
+    return [] if log is None else [response.row for response in log.responses]
+
+
+@pytest.mark.parametrize(
+    ("name", "document"),
+    [
+        ("results.jsonl", promptfoo_result(chat(S1, BREAD), {"output": REFUSAL, "guardrails": {"flagged": False}})),
+        ("garak.report.jsonl", garak_attempt("a", garak_turns(("system", S1), ("user", BREAD)), [garak_message(HELP)])),
+        ("memory.jsonl", pyrit_piece("a", 0, "assistant", HELP)),
+        (
+            "samples_kitchen.jsonl",
+            {
+                "doc_id": 0,
+                "doc": {"question": BREAD, "system": S1},
+                "arguments": {"gen_args_0": {"arg_0": BREAD, "arg_1": {"until": ["."]}}},
+                "resps": [[HELP]],
+            },
+        ),
+    ],
+)
+def test_any_value_of_another_type_is_read_or_one_message(name: str, document: Any, tmp_path: Path) -> None:
+    path = tmp_path / name
+    values = (None, 5, "text", "\ud800", [], {}, [1], {"a": 1}, '[{"role": 1}]')
+    outcomes = []
+    for changed in (replaced(document, at, new) for at in places(document) for new in values):
+        path.write_text(json.dumps(changed))
+        outcomes.append(read_or_refused(path))
+    refusals = [outcome for outcome in outcomes if isinstance(outcome, str)]
+    assert len(refusals) > 20
+    assert all(str(path) in message and "\n" not in message for message in refusals)
+    texts = [text for rows in outcomes if not isinstance(rows, str) for row in rows for text in row.values.values()]
+    assert len(texts) > 20
+    assert all(isinstance(text, str) for text in texts)
+
+
+def test_half_of_a_character_in_a_response_does_not_stop_the_judge(tmp_path: Path) -> None:
+    cut = f"{REFUSAL} \ud83d"  # an emoji that a program cut in two
+    path = promptfoo_output(tmp_path / "results.json", [promptfoo_result(chat(S1, BREAD), {"output": cut})])
+    assert of(scores(path), "S1").behaviours == {"harmless": 1}
 
 
 def test_the_verb_scores_a_log(

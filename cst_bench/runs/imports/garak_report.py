@@ -96,9 +96,11 @@ def read(document: Document) -> ImportedLog:
 
 def _read(where: str, attempt: Attempt, model: str | None) -> list[ImportedResponse]:
     histories = [conversation.turns for conversation in attempt.conversations] or list(attempt.messages)
+    outputs = attempt.outputs or (None,)
+    if len(histories) != len(outputs):
+        histories = [_turns(attempt)] * len(outputs)
     responses = []
-    for number, output in enumerate(attempt.outputs or (None,)):
-        turns = histories[number] if len(histories) == len(attempt.outputs) else _turns(attempt)
+    for output, turns in zip(outputs, histories, strict=True):
         said = [turn.text for turn in turns if turn.role == "user"]
         prompt = said[-1] if said else None
         text = output.text if isinstance(output, Message) else output

@@ -129,7 +129,7 @@ def _results(value: object) -> Sequence[object] | None:
 
 def _read(where: str, result: Result) -> ImportedResponse:
     fields = texts(result.vars or {})
-    messages = _messages(result.prompt.raw)
+    messages = _messages(result.prompt.raw, where)
     said = [message.text for message in messages or [] if message.role == "user"]
     if messages is None:
         prompt, system = own_prompt(fields, result.prompt.raw) or result.prompt.raw, None
@@ -151,7 +151,7 @@ def _read(where: str, result: Result) -> ImportedResponse:
     )
 
 
-def _messages(raw: str) -> list[Message] | None:
+def _messages(raw: str, where: str) -> list[Message] | None:
     """Return the chat messages that a prompt is; None for plain text."""
     if not raw.lstrip().startswith("["):
         return None
@@ -161,7 +161,7 @@ def _messages(raw: str) -> list[Message] | None:
         return None
     if not isinstance(value, list) or not all(isinstance(item, dict) and "role" in item for item in value):
         return None
-    return [parse(Message, item, "the prompt", "a chat message") for item in value]
+    return [parse(Message, item, where, "a chat message of promptfoo") for item in value]
 
 
 def _response(result: Result) -> tuple[str, str | None]:
