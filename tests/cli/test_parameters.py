@@ -30,6 +30,7 @@ from cst_bench.reporting.leaderboard.write import write_reports
 from cst_bench.reproduce import ReproduceOptions
 from cst_bench.runs import JudgeRunOptions, RunOptions
 from cst_bench.runs.external import ScoreOptions
+from cst_bench.runs.imports import FORMATS as LOG_FORMATS
 from cst_bench.runs.labelling import choose
 from cst_bench.tuning import TrainOptions
 from tests.cli.invoke import invoke
@@ -150,6 +151,7 @@ def test_the_default_checkpoint_is_the_library_s() -> None:
         ("run", "system_as", get_args(SystemAs)),
         ("run", "judge_reasoning_effort", REASONING_EFFORTS),
         ("report", "formats", FORMATS),
+        ("score", "format", LOG_FORMATS),
         ("data flip", "method", METHODS),
         ("train", "method", METHODS),
     ],

@@ -414,6 +414,10 @@ def test_a_format_can_be_named(tmp_path: Path) -> None:
         scores(path, format="promptfo")
     with pytest.raises(UserError, match="must hold a list of rows"):
         scores(path, format="table")
+    table = tmp_path / "table.jsonl"
+    table.write_text(json.dumps({"prompt": BREAD, "response": REFUSAL, "system": S1}))
+    with pytest.raises(UserError, match="--model is for logs of other tools, and this file is a table"):
+        scores(table, model="openai:gpt-4o")
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ class Piece(Entry):
     @property
     def sent(self) -> str:
         """Return what was sent to the target: the value after converters."""
-        return self.original_value if self.converted_value is None else self.converted_value
+        return self.converted_value or self.original_value
 
     @property
     def is_text(self) -> bool:
