@@ -30,8 +30,8 @@ Examples:
   cst-bench score answers.csv --task harmful_behaviors --column response=text --judge-model openai/gpt-4o
   cst-bench score answers.jsonl --task harmful_behaviors --think-tokens '<think>' '</think>'
   cst-bench score answers.jsonl --column label=verdict --value safe=harmless --value unsafe=uncensored
-  cst-bench score logs/2026-05-01_my-task.eval --judge local           an Inspect log of any task
-  cst-bench score results.json --model openai:gpt-4o --judge local     one model of promptfoo results
+  cst-bench score logs/2026-05-01_my-task.eval --task harmful_behaviors --judge local
+  cst-bench score results.json --task harmful_behaviors --model openai:gpt-4o
   cst-bench score garak.report.jsonl --task harmful_behaviors --configuration S1
   cst-bench score memory.json --task harmful_behaviors --system-prompt S1='You are a careful assistant'
 

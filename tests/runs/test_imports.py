@@ -477,7 +477,7 @@ def read_or_refused(path: Path) -> list[Row] | str:
 )
 def test_any_value_of_another_type_is_read_or_one_message(name: str, document: Any, tmp_path: Path) -> None:
     path = tmp_path / name
-    values = (None, 5, "text", "\ud800", [], {}, [1], {"a": 1}, '[{"role": 1}]')
+    values: tuple[object, ...] = (None, 5, "text", "\ud800", [], {}, [1], {"a": 1}, '[{"role": 1}]')
     outcomes = []
     for changed in (replaced(document, at, new) for at in places(document) for new in values):
         path.write_text(json.dumps(changed))
