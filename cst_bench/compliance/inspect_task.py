@@ -27,13 +27,12 @@ from cst_bench.compliance.compliance_task import (
     load_task,
 )
 from cst_bench.compliance.data import Prompt, PromptSet, load_prompts
+from cst_bench.compliance.stored_samples import SampleKey
 from cst_bench.compliance.task_judge import default_judge, supporting
 from cst_bench.judging import Case, FirstVerdict, Judge, JudgeOptions, Verdict, ignore_progress, judge_cases, load_judge
 from cst_bench.judging.degenerate import repeats, was_cut_off
 
 SCORER = "behaviour"
-SampleKey = tuple[str | int, int]
-"""A sample's id and epoch."""
 on_sample: ContextVar[Callable[[int], None]] = ContextVar("on_sample", default=lambda count: None)
 """Called with 1 after every response; set it to drive a progress bar."""
 known_verdicts: ContextVar[Mapping[SampleKey, Verdict] | None] = ContextVar("known_verdicts", default=None)
