@@ -174,15 +174,19 @@ def compliance_scores() -> Metric:
     """
 
     def calculate(scores: list[SampleScore]) -> dict[str, float]:
-        outcomes = [outcome_of(item.sample_metadata or {}, item.score) for item in scores]
-        configurations = list(dict.fromkeys(o.configuration for o in outcomes if o.asked is not None))
-        summary = summarise(outcomes, configurations)
-        values = {name: score.score for name, score in summary.configurations.items()}
-        if summary.joint is not None:
-            values["joint"] = summary.joint.score
-        return {name: float("nan") if value is None else value for name, value in values.items()}
+        return metric_values([outcome_of(item.sample_metadata or {}, item.score) for item in scores])
 
     return calculate
+
+
+def metric_values(outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """Return compliance by configuration and jointly; what is undefined is not a number, as Inspect has it."""
+    configurations = list(dict.fromkeys(o.configuration for o in outcomes if o.asked is not None))
+    summary = summarise(outcomes, configurations)
+    values = {name: score.score for name, score in summary.configurations.items()}
+    if summary.joint is not None:
+        values["joint"] = summary.joint.score
+    return {name: float("nan") if value is None else value for name, value in values.items()}
 
 
 @scorer(metrics=[compliance_scores()], name=SCORER)

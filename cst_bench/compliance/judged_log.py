@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +20,7 @@ from cst_bench.judging import ask, total_spent
 from cst_bench.record import Spent
 
 if TYPE_CHECKING:
-    from inspect_ai.log import EvalSample
+    from inspect_ai.log import EvalResults
 
     from cst_bench.judging import Judge, Verdict
 
@@ -60,56 +58,80 @@ def read_outcomes(location: Path) -> list[Outcome]:
 async def _write_scored(
     location: Path, target: Path, judge: Judge, verdicts: Mapping[SampleKey, Verdict]
 ) -> list[Outcome]:
-    """Write a copy of a log with the scores that follow from verdicts, as `inspect score --stream` does."""
+    """Write a copy of a log with the scores that follow from verdicts; return the outcomes.
+
+    Inspect scores and writes a chunk at a time, and the metrics of the whole follow from the outcomes: `score_async` on
+    all samples would hold a task and a score of each.
+    """
     from inspect_ai import score_async
-    from inspect_ai.log import EvalResults, condense_sample, read_eval_log_async, read_eval_log_samples_by_id
+    from inspect_ai.log import condense_sample, read_eval_log_async, read_eval_log_samples_by_id
     from inspect_ai.log._recorders.eval import EvalRecorder  # what `inspect score --stream` writes with
 
     from cst_bench.compliance.inspect_task import SCORER, behaviour, known_verdicts, outcome_of
 
     header = await read_eval_log_async(str(location), header_only=True)
-    keys = sample_keys(header)
-    header.results = EvalResults(total_samples=len(keys), completed_samples=len(keys))
     recorder = EvalRecorder(str(target.parent))
     await recorder.log_init(header.eval, str(target), clean=True)
     await recorder.log_start(header.eval, header.plan)
+    known_verdicts.set(verdicts)
     outcomes: list[Outcome] = []
-    rest = chunks(keys)
-    samples: deque[EvalSample] = deque()
-    turn = asyncio.Lock()  # Inspect starts to score all samples at once; they take their turns in their order
+    results: list[EvalResults] = []
 
-    @asynccontextmanager
-    async def next_sample(_: int) -> AsyncIterator[EvalSample]:
-        async with turn:
-            if not samples:
-                await recorder.flush(header.eval)
-                samples.extend(await asyncio.to_thread(read_eval_log_samples_by_id, str(location), next(rest)))
-            sample = samples.popleft()
-            yield sample
+    async def score_chunk(keys: Sequence[SampleKey]) -> None:
+        samples = await asyncio.to_thread(read_eval_log_samples_by_id, str(location), keys)
+        # 'none/none': the responses are there, and the checkpoint is not to be loaded a second time
+        scored = await score_async(
+            header.model_copy(update={"samples": samples}),
+            [behaviour(judge)],
+            model="none/none",
+            action="overwrite",
+            display="none",
+            copy=False,
+        )
+        assert scored.results is not None
+        results.append(scored.results)
+        for sample in samples:
             outcomes.append(outcome_of(sample.metadata, (sample.scores or {})[SCORER]))
             await recorder.log_sample(header.eval, condense_sample(sample))
+        await recorder.flush(header.eval)
 
-    known_verdicts.set(verdicts)
-    # 'none/none': the responses are there, and the checkpoint is not to be loaded a second time
-    scored = await score_async(
-        header,
-        [behaviour(judge)],
-        model="none/none",
-        action="overwrite",
-        display="none",
-        copy=False,
-        samples=next_sample,
-    )
+    for keys in chunks(sample_keys(header)):
+        await score_chunk(keys)
     await recorder.log_finish(
-        scored.eval,
-        scored.status,
-        scored.stats,
-        scored.results,
-        scored.reductions,
-        scored.error,
+        header.eval,
+        header.status,
+        header.stats,
+        _results_of_all(results, outcomes),
+        None,
+        header.error,
         header_only=True,
-        invalidated=scored.invalidated,
-        log_updates=scored.log_updates,
-        config_updates=scored.config_updates,
+        invalidated=header.invalidated,
+        log_updates=header.log_updates,
+        config_updates=header.config_updates,
     )
     return outcomes
+
+
+def _results_of_all(parts: Sequence[EvalResults], outcomes: Sequence[Outcome]) -> EvalResults:
+    """Return the results of all samples, given those of each chunk."""
+    from inspect_ai.log import EvalMetric
+
+    from cst_bench.compliance.inspect_task import metric_values
+
+    scores = [part.scores[0] for part in parts]
+    values = metric_values(outcomes)
+    known = scores[0].metrics
+    metrics = {
+        name: known.get(name, EvalMetric(name=name, value=0)).model_copy(update={"value": value})
+        for name, value in values.items()
+    }
+    score = scores[0].model_copy(
+        update={
+            "scored_samples": sum(score.scored_samples or 0 for score in scores),
+            "unscored_samples": sum(score.unscored_samples or 0 for score in scores),
+            "metrics": metrics,
+        }
+    )
+    return parts[0].model_copy(
+        update={"total_samples": len(outcomes), "completed_samples": len(outcomes), "scores": [score]}
+    )
