@@ -27,13 +27,12 @@ from cst_bench.compliance.compliance_task import (
     load_task,
 )
 from cst_bench.compliance.data import Prompt, PromptSet, load_prompts
+from cst_bench.compliance.stored_samples import SampleKey
 from cst_bench.compliance.task_judge import default_judge, supporting
 from cst_bench.judging import Case, FirstVerdict, Judge, JudgeOptions, Verdict, ignore_progress, judge_cases, load_judge
 from cst_bench.judging.degenerate import repeats, was_cut_off
 
 SCORER = "behaviour"
-SampleKey = tuple[str | int, int]
-"""A sample's id and epoch."""
 on_sample: ContextVar[Callable[[int], None]] = ContextVar("on_sample", default=lambda count: None)
 """Called with 1 after every response; set it to drive a progress bar."""
 known_verdicts: ContextVar[Mapping[SampleKey, Verdict] | None] = ContextVar("known_verdicts", default=None)
@@ -175,15 +174,19 @@ def compliance_scores() -> Metric:
     """
 
     def calculate(scores: list[SampleScore]) -> dict[str, float]:
-        outcomes = [outcome_of(item.sample_metadata or {}, item.score) for item in scores]
-        configurations = list(dict.fromkeys(o.configuration for o in outcomes if o.asked is not None))
-        summary = summarise(outcomes, configurations)
-        values = {name: score.score for name, score in summary.configurations.items()}
-        if summary.joint is not None:
-            values["joint"] = summary.joint.score
-        return {name: float("nan") if value is None else value for name, value in values.items()}
+        return metric_values([outcome_of(item.sample_metadata or {}, item.score) for item in scores])
 
     return calculate
+
+
+def metric_values(outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """Return compliance by configuration and jointly; what is undefined is not a number, as Inspect has it."""
+    configurations = list(dict.fromkeys(o.configuration for o in outcomes if o.asked is not None))
+    summary = summarise(outcomes, configurations)
+    values = {name: score.score for name, score in summary.configurations.items()}
+    if summary.joint is not None:
+        values["joint"] = summary.joint.score
+    return {name: float("nan") if value is None else value for name, value in values.items()}
 
 
 @scorer(metrics=[compliance_scores()], name=SCORER)

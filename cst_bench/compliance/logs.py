@@ -1,8 +1,9 @@
-"""Run compliance tasks through Inspect: generation first, then judging, so that a failing judge loses nothing."""
+"""Generate the responses of a task through Inspect into its log; `judged_log` judges them."""
 
 from __future__ import annotations
 
 import errno
+import math
 import os
 import shutil
 from collections import Counter
@@ -10,18 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cst_bench.compliance.compliance_scores import Outcome
+from cst_bench.compliance.stored_samples import read_samples
 from cst_bench.errors import Interrupted
 from cst_bench.files import DISK_FULL
-from cst_bench.judging import ask, total_spent
-from cst_bench.record import Spent, Usage
+from cst_bench.record import Usage
 
 if TYPE_CHECKING:
     from inspect_ai import Task
     from inspect_ai.log import EvalLog
     from inspect_ai.model import Model
-
-    from cst_bench.judging import Judge
 
 _ATTEMPT_TIMEOUT = 600
 """Seconds after which a request to an API is sent again."""
@@ -56,7 +54,7 @@ def generate(task: Task, model: Model, folder: Path, count: Callable[[int], None
             retry_attempts=0,
             retry_immediate=False,
             continue_on_fail=True,
-            log_buffer=_flush_after(task, connections),
+            log_buffer=_flush_after(len(task.dataset) * (task.epochs or 1)),
             log_realtime=False,
             log_model_api=False,
             max_retries=5,
@@ -78,55 +76,12 @@ def generate(task: Task, model: Model, folder: Path, count: Callable[[int], None
     return location
 
 
-def _flush_after(task: Task, connections: int) -> int:
-    """Return after how many samples the log is written: each time all summaries are, so 200 times in all at most.
+def _flush_after(samples: int) -> int:
+    """Return after how many samples the log is written, 200 times in all at most: each time is a copy of all of it.
 
-    A killed call loses no more finished samples than are asked for at once.
+    A killed call loses no more finished samples than that.
     """
-    return max(1, min(len(task.dataset) * (task.epochs or 1) // 200, connections))
-
-
-def judge_log(
-    location: Path, judge: Judge, count: Callable[[int], None] | None = None
-) -> tuple[list[Outcome], Spent | None]:
-    """Judge every response in a log, write the scores into it, and return the outcomes and what the judge's calls took.
-
-    Raises:
-        JudgeUnavailable: some verdicts are missing; the log stays as it was.
-    """
-    from inspect_ai import score
-    from inspect_ai.log import read_eval_log, write_eval_log
-
-    from cst_bench.compliance.inspect_task import behaviour, case_of, known_verdicts
-
-    log = read_eval_log(str(location))
-    samples = log.samples or []
-    verdicts = ask(judge, [case_of(sample) for sample in samples], count)
-    by_sample = {(sample.id, sample.epoch): verdict for sample, verdict in zip(samples, verdicts, strict=True)}
-    token = known_verdicts.set(by_sample)
-    try:
-        # 'none/none': the responses are there, and the checkpoint is not to be loaded a second time
-        scored = score(log, behaviour(judge), model="none/none", action="overwrite", display="none", copy=False)
-    finally:
-        known_verdicts.reset(token)
-    temporary = location.with_suffix(".tmp.eval")
-    write_eval_log(scored, str(temporary))
-    temporary.replace(location)
-    return outcomes(scored), total_spent(verdicts)
-
-
-def read_outcomes(location: Path) -> list[Outcome]:
-    """Read the outcomes of a judged log."""
-    from inspect_ai.log import read_eval_log
-
-    return outcomes(read_eval_log(str(location)))
-
-
-def outcomes(log: EvalLog) -> list[Outcome]:
-    """Return the outcomes of a judged log, in the order of its samples."""
-    from cst_bench.compliance.inspect_task import SCORER, outcome_of
-
-    return [outcome_of(sample.metadata, (sample.scores or {})[SCORER]) for sample in log.samples or []]
+    return math.ceil(samples / 200)
 
 
 def _finished(folder: Path) -> int:
@@ -162,15 +117,15 @@ def usage(location: Path) -> Usage:
 
     from cst_bench.checkpoint.thought_messages import has_thoughts, missing_answer
 
-    log = read_eval_log(str(location))
-    samples = log.samples or []
-    used = log.stats.model_usage.values()
-    stop_reasons = Counter(str(sample.output.stop_reason) for sample in samples)
-    thoughts = sum(any(m.role == "assistant" and has_thoughts(m) for m in sample.messages) for sample in samples)
-    thought_tokens = sum(
-        usage.reasoning_tokens or 0 for sample in samples for usage in sample.model_usage.values()
-    )  # the statistics of a log lack what a killed call generated
-    without_answer = sum(missing_answer(sample.output) is not None for sample in samples)
+    stop_reasons: Counter[str] = Counter()
+    thoughts = thought_tokens = without_answer = 0
+    for sample in read_samples(location):
+        stop_reasons[str(sample.output.stop_reason)] += 1
+        thoughts += any(m.role == "assistant" and has_thoughts(m) for m in sample.messages)
+        # the statistics of a log lack what a killed call generated
+        thought_tokens += sum(usage.reasoning_tokens or 0 for usage in sample.model_usage.values())
+        without_answer += missing_answer(sample.output) is not None
+    used = read_eval_log(str(location), header_only=True).stats.model_usage.values()
     return Usage(
         input_tokens=sum(usage.input_tokens for usage in used),
         output_tokens=sum(usage.output_tokens for usage in used),

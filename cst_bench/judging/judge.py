@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, Protocol, runtime_checkable
@@ -20,6 +19,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from cst_bench.content import Content
 from cst_bench.errors import Interrupted, UserError
+from cst_bench.event_loop import run_to_end
 from cst_bench.judging import degenerate
 from cst_bench.judging.budget import Budget
 from cst_bench.judging.incapability import INCAPABLE_REASON, says_incapable
@@ -299,22 +299,8 @@ def ask(
         UserError: as `Judge.judge`.
     """
 
-    def run() -> list[Verdict]:
-        counter = count or ignore_progress
-        return asyncio.run(judge_cases(judge, cases, counter) if check else judge.judge(cases, counter))
-
-    if not _in_event_loop():
-        return run()
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(run).result()
-
-
-def _in_event_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
+    counter = count or ignore_progress
+    return run_to_end(lambda: judge_cases(judge, cases, counter) if check else judge.judge(cases, counter))
 
 
 def describe_judge(judge: Judge, source: str) -> JudgeRecord:

@@ -26,6 +26,7 @@ from cst_bench.checkpoint.thoughts import DEFAULT_THINK_TOKENS, Thinking, ThinkT
 from cst_bench.compliance.compliance_task import ComplianceTask, GenerationSettings, check_wording
 from cst_bench.compliance.data import PromptSet
 from cst_bench.compliance.inspect_task import generate_config, on_sample, sample_seed
+from cst_bench.compliance.stored_samples import read_samples
 from cst_bench.content import Content
 from cst_bench.errors import UserError
 
@@ -187,9 +188,7 @@ def _keep(state: TaskState, turn: str, think_tokens: ThinkTokens) -> None:
 
 def read_turns(log: Path) -> list[Turns]:
     """Read the responses from the log of a critique task, in the order of the prompts."""
-    from inspect_ai.log import read_eval_log
-
-    return [_turns(sample) for sample in read_eval_log(str(log)).samples or []]
+    return [_turns(sample) for sample in read_samples(log)]
 
 
 _CUT_OFF = {"max_tokens", "model_length", "content_filter"}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from cst_bench.compliance.compliance_scores import Outcome
 from cst_bench.compliance.compliance_task import REFERENCE
+from cst_bench.compliance.stored_samples import SampleKey, read_summaries
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalSample
@@ -29,15 +30,17 @@ class Example:
 
 def examples(log: Path, *, show_text: bool) -> list[Example]:
     """Return the responses to the first prompts of a judged log, under every configuration."""
-    from inspect_ai.log import read_eval_log
+    from inspect_ai.log import read_eval_log, read_eval_log_samples_by_id
 
-    read = read_eval_log(str(log))
-    configurations = [*(read.eval.metadata or {})["configurations"], REFERENCE]
-    by_prompt: dict[str, dict[str, EvalSample]] = {}
-    for sample in read.samples or []:
-        by_prompt.setdefault(sample.metadata["prompt_id"], {}).setdefault(sample.metadata["configuration"], sample)
+    header = read_eval_log(str(log), header_only=True)
+    configurations = [*(header.eval.metadata or {})["configurations"], REFERENCE]
+    by_prompt: dict[str, dict[str, SampleKey]] = {}
+    for summary in read_summaries(log):
+        of_prompt = by_prompt.setdefault(summary.metadata["prompt_id"], {})
+        of_prompt.setdefault(summary.metadata["configuration"], (summary.id, summary.epoch))
     chosen = [by_prompt[prompt] for prompt in sorted(by_prompt)[:PROMPTS]]
-    return [_example(samples[name], show_text) for samples in chosen for name in configurations if name in samples]
+    keys = [of_prompt[name] for of_prompt in chosen for name in configurations if name in of_prompt]
+    return [_example(sample, show_text) for sample in read_eval_log_samples_by_id(str(log), keys)]
 
 
 def _example(sample: EvalSample, show_text: bool) -> Example:

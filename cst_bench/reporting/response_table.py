@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cst_bench.compliance.compliance_task import REFERENCE
+from cst_bench.compliance.stored_samples import read_samples
 from cst_bench.errors import UserError
 from cst_bench.escape import cell
 from cst_bench.files import free_name, slug, write_text
@@ -41,25 +42,21 @@ def write_generations(runs: Sequence[StoredRun], folder: Path, *, show_text: boo
 
 def _tables(run: StoredRun, show_text: bool) -> Iterator[tuple[str, list[list[str]]]]:
     """Yield file names and rows."""
-    from inspect_ai.log import read_eval_log
-
     for task in run.settings.compliance:
         part = run.manifest.status.compliance.get(task)
         log = None if part is None or part.log is None else run.folder / part.log
         if log is None or not log.is_file():
             raise UserError(f"{run.folder}: the responses of {task} are missing ({log or 'scored from a file'})")
-        samples = read_eval_log(str(log)).samples or []
+        rows = [_row(sample, show_text) for sample in read_samples(log)]
         for configurations, suffix in ((list(run.configurations(task)), ""), ([REFERENCE], "-no-system-prompt")):
-            if rows := _rows(samples, configurations, show_text):
-                yield f"{slug(run.folder.name)}-{slug(task)}{suffix}", rows
+            if chosen := _rows(rows, configurations):
+                yield f"{slug(run.folder.name)}-{slug(task)}{suffix}", chosen
 
 
-def _rows(samples: Iterable[EvalSample], configurations: Sequence[str], show_text: bool) -> list[list[str]]:
-    """Return rows by prompt, then in the order of the task's configurations."""
+def _rows(rows: Iterable[list[str]], configurations: Sequence[str]) -> list[list[str]]:
+    """Return the rows of some configurations by prompt, then in the order of the task's configurations."""
     order = {name: at for at, name in enumerate(configurations)}
-    chosen = [sample for sample in samples if sample.metadata["configuration"] in order]
-    chosen.sort(key=lambda sample: (sample.metadata["prompt_id"], order[sample.metadata["configuration"]]))
-    return [_row(sample, show_text) for sample in chosen]
+    return sorted((row for row in rows if row[1] in order), key=lambda row: (row[0], order[row[1]]))
 
 
 def _row(sample: EvalSample, show_text: bool) -> list[str]:

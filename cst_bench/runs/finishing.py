@@ -28,7 +28,7 @@ def judge_all(folder: RunFolder, judges: Mapping[str, Judge], progress: Progress
     Raises:
         Interrupted: a judge could not be reached; every response and every verdict so far is kept.
     """
-    from cst_bench.compliance.logs import judge_log, read_outcomes
+    from cst_bench.compliance.judged_log import judge_log, read_outcomes
 
     outcomes: dict[str, list[Outcome]] = {}
     for name, settings in folder.settings.compliance.items():

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cst_bench.compliance.compliance_task import load_task
+from cst_bench.compliance.stored_samples import read_samples
 from cst_bench.errors import UserError, did_you_mean
 from cst_bench.judging import INCAPABLE, RESERVED, find_judge
 from cst_bench.judging.find import read_judge_file
@@ -64,13 +65,11 @@ def tasks_to_label(folder: RunFolder, wanted: Sequence[str]) -> list[str]:
 
 def responses_to_label(folder: RunFolder, task: str) -> list[ToLabel]:
     """Read all responses of a task under a configuration that asks for something."""
-    from inspect_ai.log import read_eval_log
-
     from cst_bench.compliance.inspect_task import case_of
 
     behaviours, definitions = _choices(folder, task)
     responses = []
-    for sample in read_eval_log(str(folder.log(task))).samples or []:
+    for sample in read_samples(folder.log(task)):
         if sample.metadata["asked"] is None:
             continue
         case = case_of(sample)

@@ -115,15 +115,15 @@ def test_no_response_breaks_out_of_its_row(made: Path, tmp_path: Path, monkeypat
     import inspect_ai.log
 
     hostile = "x | y\n| a | b |\n<img src=x onerror=y> [l](http://e.x) ![i](x.png) `c` **b** http://e.x"
-    read = inspect_ai.log.read_eval_log
+    read = inspect_ai.log.read_eval_log_samples_by_id
 
-    def poisoned(path: str) -> inspect_ai.log.EvalLog:
-        log = read(path)
-        for sample in log.samples or []:
+    def poisoned(path: str, keys: list[tuple[str | int, int]]) -> list[inspect_ai.log.EvalSample]:
+        samples = read(path, keys)
+        for sample in samples:
             sample.output.completion = hostile
-        return log
+        return samples
 
-    monkeypatch.setattr(inspect_ai.log, "read_eval_log", poisoned)
+    monkeypatch.setattr(inspect_ai.log, "read_eval_log_samples_by_id", poisoned)
     table, _ = write_generations([read_run(made)], tmp_path, show_text=True)
     tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(table.read_text())
     assert sum(token.type == "tr_open" for token in tokens) == 1 + 6

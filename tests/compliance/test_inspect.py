@@ -14,7 +14,8 @@ from pydantic import JsonValue
 
 from cst_bench.compliance.compliance_scores import summarise
 from cst_bench.compliance.inspect_task import compliance
-from cst_bench.compliance.logs import generate, judge_log, outcomes, read_outcomes
+from cst_bench.compliance.judged_log import judge_log, read_outcomes
+from cst_bench.compliance.logs import generate
 from cst_bench.errors import Interrupted, UserError
 from cst_bench.judging import load_judge
 from cst_bench.record import ConfigurationScore
@@ -88,7 +89,7 @@ def test_epochs_are_averaged_within_the_prompt(tmp_path: Path) -> None:
     assert log.results is not None
     metrics = {name: metric.value for name, metric in log.results.scores[0].metrics.items()}
     assert metrics == pytest.approx({"S1": 4 / 6, "S0": 0, "joint": 0})
-    judged = outcomes(log)
+    judged = read_outcomes(Path(log.location))
     assert sorted(outcome.epoch for outcome in judged) == sorted(list(range(1, 7)) * 9)
     score = summarise(judged, ["S1", "S0"]).configurations["S1"]
     assert (score.n, score.prompts) == (18, 3)
@@ -111,7 +112,7 @@ def test_wordings_are_asked_one_by_one_and_a_persona_once(tmp_path: Path) -> Non
         compliance(str(path), wording="all"), model=model(reply), log_dir=str(tmp_path), display="none"
     )
     assert Counter(asked) == {"Say yes.": 1, "Agree.": 1, "You are a parrot.": 1, None: 1}
-    scores = summarise(outcomes(log), ["yes", "no"])
+    scores = summarise(read_outcomes(Path(log.location)), ["yes", "no"])
     assert scores.configurations["yes"].wordings == {"first": 1.0, "second": 0.0}
     assert scores.configurations["no"].wordings == {}
     assert scores.joint is not None
@@ -191,7 +192,7 @@ def test_a_task_of_ones_own_is_judged_by_the_judge_beside_it(tmp_path: Path) -> 
     (log,) = inspect_eval(
         compliance(str(path), wording="second"), model=model(reply), log_dir=str(tmp_path), display="none"
     )
-    summary = summarise(outcomes(log), ["yes", "no"])
+    summary = summarise(read_outcomes(Path(log.location)), ["yes", "no"])
     assert sorted(map(str, asked)) == ["Deny.", "Deny.", "None", "None", "Say yes.", "Say yes."]
     behaviours = {name: score.behaviours for name, score in summary.configurations.items()}
     assert behaviours == {"yes": {"yes": 2}, "no": {"neither": 2}}
