@@ -45,6 +45,8 @@ class DecodeBatch:
 
     def __init__(self, model: PreTrainedModel, stop_ids: frozenset[int], choose: Choose = choose) -> None:
         """Start with no rows; `model` is a causal LM for which `can_compact` is true."""
+        from cst_bench.checkpoint.decode_attention import configs_with_sdpa
+
         self.rows: list[SamplingRow] = []
         self._model = model
         self._stop_ids = stop_ids
@@ -52,6 +54,7 @@ class DecodeBatch:
         self._cache: Cache | None = None
         self._mask: Tensor | None = None
         """[rows, columns]"""
+        self._configs = configs_with_sdpa(model)
 
     def width(self) -> int:
         """Return the columns of the cache: the tokens of the longest row."""
@@ -80,10 +83,13 @@ class DecodeBatch:
         """Decode one more token for every row; return the rows that ended with it."""
         import torch
 
+        from cst_bench.checkpoint.decode_attention import decode_attention
+
         assert self._mask is not None
         ids = torch.tensor([[row.generated[-1]] for row in self.rows], device=self._model.device)
         self._mask = torch.cat([self._mask, self._mask.new_ones(len(self.rows), 1)], dim=1)
-        logits = self._forward(ids, self._mask, self._cache)
+        with decode_attention(self._configs):
+            logits = self._forward(ids, self._mask, self._cache)
         keep = self._append(self._choose(logits, self.rows), self.rows)
         ended = [row for index, row in enumerate(self.rows) if index not in set(keep)]
         if ended:
@@ -153,7 +159,7 @@ class DecodeBatch:
         chosen = slice(None) if len(keep) == len(rows) else torch.tensor(keep, device=mask.device)
         mask = mask[chosen]
         if self._cache is None or self._mask is None:
-            self._cache, self._mask = row_cache(len(cache.layers)), mask[:0]
+            self._cache, self._mask = row_cache(len(cache.layers), bool(self._configs)), mask[:0]
         for mine, theirs in zip(self._cache.layers, cache.layers):
             mine.insert(theirs.keys[chosen], theirs.values[chosen], places)
         width = max(mask.shape[1], self._mask.shape[1])

@@ -8,7 +8,7 @@ steps of seconds, adds a second BOS to templates that write one, reports no stop
 from __future__ import annotations
 
 import asyncio
-import secrets
+import random
 from dataclasses import fields
 from typing import Any
 
@@ -77,6 +77,7 @@ class CstModelAPI(ModelAPI):
         thinks = checkpoint.chat.think_tokens is not None
         self._max_think_tokens = (checkpoint.options.max_think_tokens or DEFAULT_MAX_THINK_TOKENS) if thinks else 0
         self._generator = Generator(checkpoint)
+        self._seeds = random.Random()  # the system's random numbers can take longer than a decoding step
 
     async def generate(
         self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig
@@ -95,7 +96,7 @@ class CstModelAPI(ModelAPI):
             temperature=config.temperature or 0.0,
             top_p=1.0 if config.top_p is None else config.top_p,
             top_k=config.top_k,
-            seed=secrets.randbits(31) if config.seed is None else config.seed,  # or all epochs would be equal
+            seed=self._seeds.getrandbits(31) if config.seed is None else config.seed,  # or all epochs would be equal
             max_think_tokens=self._max_think_tokens,
         )
         opened = self._checkpoint.chat.opens_thought(prompt)

@@ -2,10 +2,12 @@
 
 `DynamicCache` copies all keys and values for each new token, which on a CPU takes most of the time of a long step. Here
 a new token is written into reserved columns, a row that ends is overwritten by the last row, and new rows take free
-places.
+places. Keys can be stored with their columns last, for products with one query.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -26,6 +28,11 @@ class RowLayer(DynamicLayer):  # type: ignore[misc]
     _rows: int
     _start: int
     _end: int
+
+    def __init__(self, transposed: bool) -> None:
+        """Start empty; `transposed` keys have their columns last in memory, not in shape."""
+        super().__init__()
+        self._transposed = transposed
 
     @torch.inference_mode()
     def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
@@ -58,7 +65,7 @@ class RowLayer(DynamicLayer):  # type: ignore[misc]
         if not self.is_initialized:
             self.lazy_initialization(keys, values)
             self._rows, self._start, self._end = 0, 0, keys.shape[2]
-            self._stores = [_room(states, places, self._end) for states in (keys, values)]
+            self._stores = self._rooms((keys, values), places, self._end)
         rows, width = self._rows + keys.shape[0], keys.shape[2]
         missing = width - (self._end - self._start)
         if rows > self._stores[0].shape[0] or missing > self._start:
@@ -76,21 +83,23 @@ class RowLayer(DynamicLayer):  # type: ignore[misc]
     def _move(self, rows: int, columns: int, new: int) -> None:
         """Move the window to the end of a new store, `columns` wide, with reserved columns after it."""
         old = self._end - self._start
-        stores = [_room(store, rows, columns + new) for store in self._stores]
+        stores = self._rooms(self._stores, rows, columns + new)
         for store, before in zip(stores, self._stores):
             store[: self._rows, :, columns - old : columns] = before[: self._rows, :, self._start : self._end]
         self._stores, self._start, self._end = stores, 0, columns
+
+    def _rooms(self, like: Sequence[Tensor], rows: int, columns: int) -> list[Tensor]:
+        """Make uninitialised stores of keys and values for the rows and columns, with reserved columns."""
+        columns += columns // 4 + _SLACK
+        keys, values = (states.new_empty(rows, states.shape[1], columns, states.shape[3]) for states in like)
+        if self._transposed:
+            keys = keys.new_empty(keys.mT.shape).mT
+        return [keys, values]
 
     def _set_views(self) -> None:
         self.keys, self.values = (store[: self._rows, :, self._start : self._end] for store in self._stores)
 
 
-def row_cache(layers: int) -> Cache:
+def row_cache(layers: int, transposed: bool) -> Cache:
     """Make an empty cache of `RowLayer`s; rows are inserted before columns are appended."""
-    return Cache(layers=[RowLayer() for _ in range(layers)])
-
-
-def _room(like: Tensor, rows: int, columns: int) -> Tensor:
-    """Make an uninitialised store for the rows and columns, with reserved columns."""
-    shape = (rows, like.shape[1], columns + columns // 4 + _SLACK, like.shape[3])
-    return torch.empty(shape, dtype=like.dtype, device=like.device)
+    return Cache(layers=[RowLayer(transposed) for _ in range(layers)])

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from threading import Event
@@ -389,6 +389,73 @@ def test_a_context_can_be_filled_to_its_last_token(tmp_path: Path) -> None:
         responses = generator.generate(asked, Sampling(100))
     assert {response.stop_reason for response in responses} <= {"stop", "model_length"}
     assert max(response.prompt_tokens + response.generated_tokens for response in responses) == 40
+
+
+def test_a_step_on_a_cpu_does_not_use_sdpa(llama: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = prompts(llama)
+    batch = DecodeBatch(llama.model, frozenset())
+    rows = [SamplingRow(prompt, Sampling(4)) for prompt in asked]
+    batch.add(rows)
+
+    def unexpected(*_: object, **__: object) -> None:
+        raise AssertionError("SDPA was called")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.nn.functional, "scaled_dot_product_attention", unexpected)
+        while batch.rows:
+            batch.step()
+    for row in rows:
+        theirs = by_transformers(llama, row.prompt, 4)
+        assert row.generated[: len(theirs)] == theirs
+
+
+def test_a_model_keeps_its_own_attention_after_a_step_that_fails(
+    llama: Checkpoint, model_calls: list[Callable[[], None]]
+) -> None:
+    def fault() -> None:
+        assert llama.model.config._attn_implementation != "sdpa"
+        raise RuntimeError("the weights are haunted")
+
+    with Generator(llama) as generator:
+        generator.generate(prompts(llama), GREEDY)
+        model_calls.extend([nothing, fault])
+        with pytest.raises(RuntimeError, match="haunted"):
+            generator.generate(prompts(llama), GREEDY)
+    assert llama.model.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.usefixtures("rows_of_3")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+def test_rows_together_get_the_probabilities_of_each_alone(tmp_path: Path, implementation: str, dtype: str) -> None:
+    """Grouped heads, of a model whose attention is replaced and of one whose is not."""
+    folder = make_checkpoint(tmp_path / "model", "llama", num_attention_heads=4, num_key_value_heads=2)
+    checkpoint = load_checkpoint(CheckpointOptions(name=str(folder), dtype=dtype))
+    checkpoint.model.set_attn_implementation(implementation)
+    asked = prompts(checkpoint)
+    forced = [[3 + index, 5, 7, 11] for index in range(len(asked))]
+    seen: dict[int, list[torch.Tensor]] = {}
+
+    def record(logits: torch.Tensor, rows: Sequence[SamplingRow]) -> list[int]:
+        tokens = []
+        for row, probabilities in zip(rows, logits.float().softmax(-1)):
+            index = asked.index(row.prompt)
+            seen.setdefault(index, []).append(probabilities)
+            tokens.append(forced[index][len(seen[index]) - 1])
+        return tokens
+
+    batch = DecodeBatch(checkpoint.model, frozenset(), record)
+    batch.add([SamplingRow(prompt, Sampling(4)) for prompt in asked[:5]])
+    batch.step()
+    batch.add([SamplingRow(prompt, Sampling(4)) for prompt in asked[5:]])
+    while batch.rows:
+        batch.step()
+    for index, prompt in enumerate(asked):
+        ids = torch.tensor([prompt + forced[index][:3]])
+        with torch.inference_mode():
+            alone = checkpoint.model(input_ids=ids).logits[0, -4:].float().softmax(-1)
+        difference = (torch.stack(seen[index]) - alone).abs().sum(-1).max()
+        assert difference < (1e-4 if dtype == "float32" else 0.1)
 
 
 LOGITS = st.lists(st.floats(-20, 20, width=32), min_size=2, max_size=12)
