@@ -145,6 +145,7 @@ def _score(
             verdict.behaviour,
             generation.missing_answer or verdict.reason,
             repeated=None if chosen is None else repeats(generation.response),
+            words=len(generation.response.split()),
             first=verdict.first,
         )
         for generation, verdict in zip(generations, verdicts, strict=True)
