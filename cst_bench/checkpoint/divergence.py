@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cst_bench.checkpoint.checkpoint_files import CheckpointFiles, find_checkpoint
+from cst_bench.checkpoint.options import CheckpointOptions
 from cst_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,11 +35,17 @@ def find_kl_base(files: CheckpointFiles, name: str) -> CheckpointFiles:
     """Find the base of a checkpoint: the one of this name, or for `auto` the one that the checkpoint was trained on.
 
     Raises:
-        UserError: the base could not be found; or for `auto`, the checkpoint does not say what it was trained on, or the
-            checkpoint of that name has other weights.
+        UserError: the base could not be found; for `auto`, the checkpoint does not say what it was trained on, or the
+            one of that name has other weights.
     """
-    plain = {"base": None, "merge": True, "revision": None, "stop_token": (), "chat_template": None}
-    options = replace(files.options, **plain, think_tokens=None, max_think_tokens=None)
+    given = files.options
+    options = CheckpointOptions(
+        dtype=given.dtype,
+        device=given.device,
+        load_in_4bit=given.load_in_4bit,
+        trust_remote_code=given.trust_remote_code,
+        system_as=given.system_as,
+    )
     if name != AUTO:
         return find_checkpoint(replace(options, name=name))
     training, label = files.identity.training, files.identity.base
@@ -110,8 +117,9 @@ def token_divergences(
     ids = torch.tensor([[*prompt, *response.ids]], device=checkpoint.device)
     with torch.inference_mode():
         ours, theirs = (_logits(one.model, ids, response) for one in (checkpoint, base))
-        values = [_divergence(p, q) for p, q in zip(ours.split(_ROWS), theirs.split(_ROWS), strict=True)]
-    return [value for part in values for value in part.tolist()]
+        starts = range(0, len(ours), _ROWS)
+        parts = [_divergence(ours[at : at + _ROWS], theirs[at : at + _ROWS]) for at in starts]
+    return [value for part in parts for value in part.tolist()]
 
 
 def _logits(model: PreTrainedModel, ids: torch.Tensor, response: GeneratedTokens) -> torch.Tensor:

@@ -157,8 +157,10 @@ class ComplianceTask(Content):
     @property
     def sha256(self) -> str:
         """Return the SHA-256 of what decides its scores; a judge that is used is recorded by itself."""
-        others = {"judge_without_key": True, "ordinary": True, "data": {"local_names"}}
-        return digest(self.model_dump(mode="json", exclude=others))
+        content = self.model_dump(
+            mode="json", exclude={"judge_without_key": True, "ordinary": True, "data": {"local_names"}}
+        )
+        return digest(content)
 
     @property
     def asked(self) -> dict[str, str]:

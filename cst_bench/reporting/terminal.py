@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
@@ -178,9 +178,22 @@ def comparison_table(comparison: Comparison) -> RenderableType:
     )
     parts.append(f"[dim]{plain(_judge_error(comparison))}[/dim]")
     parts.extend(f"[dim]{plain(note)}[/dim]" for note in comparison.notes)
+    parts.extend(_shown_side_effects(comparison))
     if comparison.missing:
         parts.append(f"[dim]not compared: {plain(', '.join(comparison.missing))}[/dim]")
     return Group(*parts)
+
+
+def _shown_side_effects(comparison: Comparison) -> Iterator[str]:
+    """Yield the side effects that differ, p below 0.05 after Holm's correction over all of them."""
+    for effect in comparison.side_effects:
+        if effect.p_holm is not None and effect.p_holm < LEVEL:
+            digits = effect.measure.digits
+            before, now = (number(value, 1, digits) for value in (effect.baseline, effect.mean))
+            change = signed(effect.difference.difference, 1, digits)
+            between = signed_ends(effect.difference.interval, 1, digits).replace(" to ", " … ")
+            where = plain(f"{effect.task}, {effect.configuration}")
+            yield f"side effect: {where}: [bold]{effect.measure.title}[/bold] {before} → {now}, {change} ({between})"
 
 
 def _judge_error(comparison: Comparison) -> str:

@@ -66,7 +66,7 @@ def run(options: RunOptions, progress: Progress | None = None) -> RunResult:
     model = EvaluatedModel(options.checkpoint, progress)
     path = options.out or Path("runs") / f"{slug(model.label)}-{slug(plan.suite.name)}"
     kl_base = None if options.kl_base is None else plan_divergence(options.kl_base, model, plan)
-    settings = plan.settings(model.identity, options.checkpoint.device, kl_base and kl_base.settings)
+    settings = plan.settings(model.identity, options.checkpoint.device, None if kl_base is None else kl_base.settings)
     existed = path.exists()
     with locked(path):
         try:

@@ -32,7 +32,9 @@ def all_values(outcomes: Mapping[str, Iterable[Outcome]], divergences: Mapping[s
     values: dict[str, Values] = {}
     for task, responses in outcomes.items():
         own, divergence = response_values(responses), divergences.get(task, {})
-        values[task] = {name: {**own.get(name, {}), **divergence.get(name, {})} for name in dict.fromkeys([*own, *divergence])}
+        values[task] = {
+            name: {**own.get(name, {}), **divergence.get(name, {})} for name in dict.fromkeys([*own, *divergence])
+        }
     return values
 
 

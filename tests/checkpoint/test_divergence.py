@@ -64,7 +64,10 @@ def test_of_an_adapter_is_the_full_sum_over_the_vocabulary_at_each_step(llama: P
 def test_the_direction_is_from_the_model_to_its_base(llama: Path, adapter: Path) -> None:
     model, base = load(adapter), load(llama)
     prompt, response = responses(model)[0]
-    forward, backward = token_divergences(model, base, prompt, response), token_divergences(base, model, prompt, response)
+    forward, backward = (
+        token_divergences(model, base, prompt, response),
+        token_divergences(base, model, prompt, response),
+    )
     assert forward != pytest.approx(backward, rel=0.01)
 
 
