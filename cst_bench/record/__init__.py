@@ -39,10 +39,11 @@ from cst_bench.record.scores import (
     TaskJudge,
     TaskScores,
 )
-from cst_bench.record.side_effects import SHARES, SideEffect, SideEffectName
+from cst_bench.record.side_effects import KL, SHARES, SideEffect, SideEffectName
 from cst_bench.record.spent import Judging, Spent, Usage
 
 __all__ = [
+    "KL",
     "SHARES",
     "USELESS",
     "AverageScore",

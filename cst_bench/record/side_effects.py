@@ -14,6 +14,9 @@ greedy response: KL divergence from the base in nats, at its first token, and av
 SHARES: tuple[SideEffectName, ...] = ("cut_off", "repeated", "degenerate")
 """Those that are true or false of a response, so that their mean is a share."""
 
+KL: tuple[SideEffectName, ...] = ("kl_first_token", "kl_per_token")
+"""Those that compare a checkpoint with its base."""
+
 
 class SideEffect(Record):
     """A measure of responses, averaged within each prompt, then over prompts."""

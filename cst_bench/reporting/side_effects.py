@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cst_bench.compliance.compliance_task import REFERENCE
-from cst_bench.numbers import ends
-from cst_bench.record import SHARES, SideEffect, SideEffectName
+from cst_bench.numbers import ends, number
+from cst_bench.record import KL, SHARES, SideEffect, SideEffectName
 from cst_bench.reporting.stored_run import StoredRun
 from cst_bench.statistics.intervals import Interval
 from cst_bench.statistics.paired import Difference, bootstrap_difference, shares_difference
@@ -55,13 +55,12 @@ class SideEffectCell:
     seed_range: Interval | None = None
     """Lowest and highest mean over training seeds; None for a single run."""
 
-    def spread(self, measure: Measure) -> str:
+    def spread(self, measure: Measure) -> list[str]:
         """Return what stands below the mean: interval and median, or the range over seeds."""
         if self.seed_range is not None:
-            return f"{ends(self.seed_range, 1, measure.digits)}, range of seeds"
-        median = None if self.median is None else f"median {self.median:.{measure.digits}f}"
-        interval = None if self.interval is None else ends(self.interval, 1, measure.digits)
-        return ", ".join(filter(None, (interval, median)))
+            return [ends(self.seed_range, 1, measure.digits), "range of seeds"]
+        interval = [] if self.interval is None else [ends(self.interval, 1, measure.digits)]
+        return interval + ([] if self.median is None else [f"median {number(self.median, 1, measure.digits)}"])
 
 
 @dataclass(frozen=True)
@@ -141,8 +140,9 @@ def _cells(model: ModelRuns, task: str, configuration: str) -> dict[SideEffectNa
         effects = [effect for effect in found if effect is not None]
         if not effects or len(effects) < len(model.members):
             continue
+        base = None if name in KL else model.base  # a KL divergence is a difference to the base already
         changes = [
-            None if model.base is None else side_effect_difference(run, model.base, task, configuration, name)
+            None if base is None else side_effect_difference(run, base, task, configuration, name)
             for run in model.members
         ]
         if len(effects) == 1:
@@ -183,7 +183,7 @@ def side_effect_difference(
 
     KL divergences are compared only where they are from the same base.
     """
-    if name.startswith("kl_") and _kl_base(run) != _kl_base(base):
+    if name in KL and _kl_base(run) != _kl_base(base):
         return None
     ours, theirs = (_by_prompt(stored, task, configuration, name) for stored in (run, base))
     common = ours.keys() & theirs.keys()

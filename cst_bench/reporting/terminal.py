@@ -185,15 +185,16 @@ def comparison_table(comparison: Comparison) -> RenderableType:
 
 
 def _shown_side_effects(comparison: Comparison) -> Iterator[str]:
-    """Yield the side effects that differ, p below 0.05 after Holm's correction over all of them."""
+    """Yield the side effects that differ, p below 0.05 after Holm's correction over all of them, by configuration."""
+    shown: dict[str, list[str]] = {}
     for effect in comparison.side_effects:
         if effect.p_holm is not None and effect.p_holm < LEVEL:
             digits = effect.measure.digits
             before, now = (number(value, 1, digits) for value in (effect.baseline, effect.mean))
-            change = signed(effect.difference.difference, 1, digits)
             between = signed_ends(effect.difference.interval, 1, digits).replace(" to ", " … ")
-            where = plain(f"{effect.task}, {effect.configuration}")
-            yield f"side effect: {where}: [bold]{effect.measure.title}[/bold] {before} → {now}, {change} ({between})"
+            texts = shown.setdefault(plain(f"{effect.task}, {effect.configuration}"), [])
+            texts.append(f"{effect.measure.title} {before} → {now} ({between})")
+    yield from (f"[bold]Side effects[/bold], {where}: {'; '.join(texts)}" for where, texts in shown.items())
 
 
 def _judge_error(comparison: Comparison) -> str:

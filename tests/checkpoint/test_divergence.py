@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,37 @@ def test_auto_is_the_base_of_an_adapter(llama: Path, adapter: Path) -> None:
     assert base.folder == llama
     assert base.adapter is None
     assert base.label == base.identity.label == "llama"
+
+
+def trained_on(folder: Path, base: str, base_sha256: str) -> Path:
+    """Writes a whole model with the `training.json` of a training on a base, as far as evaluation reads it."""
+    make_checkpoint(folder, seed=2)
+    settings = {
+        "method": "cst",
+        "recipe": {"name": "own", "sha256": "0" * 64},
+        "seed": 0,
+        "data": {"sha256": "1" * 64},
+        "base": {"label": base, "weights_sha256": base_sha256, "system_as": "system"},
+    }
+    (folder / "training.json").write_text(json.dumps({"settings": settings}))
+    return folder
+
+
+def test_auto_is_what_a_whole_model_was_trained_on(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(llama.parent)
+    sha256 = str(find_checkpoint(CheckpointOptions(name="llama")).identity.weights_sha256)
+    folder = trained_on(tmp_path / "trained", "llama", sha256)
+    assert find_kl_base(find_checkpoint(CheckpointOptions(name=str(folder))), "auto").folder == llama
+
+
+def test_auto_is_not_another_model_of_that_name(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(llama.parent)
+    for name, message in (("llama", "was trained on other weights"), ("nowhere", "could not find the base")):
+        folder = trained_on(tmp_path / name, name, "0" * 64)
+        with pytest.raises(UserError, match=f"{message}.*--kl-base CHECKPOINT"):
+            find_kl_base(find_checkpoint(CheckpointOptions(name=str(folder))), "auto")
 
 
 def test_auto_of_a_model_that_says_nothing_of_its_base_is_refused(llama: Path) -> None:

@@ -137,7 +137,7 @@ def side_effect_cell(row: SideEffectRow, measure: Measure) -> Markup:
     if cell is None:
         return Markup(DASH)
     digits = measure.digits
-    lines = [cell.spread(measure)]
+    lines = [", ".join(cell.spread(measure))]
     if cell.difference is not None and cell.difference.difference is not None:
         interval = cell.difference.interval
         between = "" if interval is None else f" ({signed_ends(interval, 1, digits)})"
