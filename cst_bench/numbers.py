@@ -18,19 +18,19 @@ def ends(interval: tuple[float, float] | None, scale: int, digits: int | None = 
     return DASH if interval is None else "–".join(number(end, scale, digits) for end in interval)
 
 
-def signed(value: float | None, scale: int) -> str:
+def signed(value: float | None, scale: int, digits: int | None = None) -> str:
     """Format a difference, with its sign unless it rounds to zero."""
     if value is None:
         return DASH
-    text = f"{abs(scale * value):.{_digits(scale)}f}"
+    text = number(abs(value), scale, digits)
     if float(text) == 0:
         return text
     return f"{'+' if value > 0 else MINUS}{text}"
 
 
-def signed_ends(interval: tuple[float, float] | None, scale: int) -> str:
+def signed_ends(interval: tuple[float, float] | None, scale: int, digits: int | None = None) -> str:
     """Format the interval of a difference: `−0.12 to +0.03`."""
-    return DASH if interval is None else " to ".join(signed(end, scale) for end in interval)
+    return DASH if interval is None else " to ".join(signed(end, scale, digits) for end in interval)
 
 
 def p_value(value: float | None) -> str:

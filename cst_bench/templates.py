@@ -53,10 +53,10 @@ def markdown_environment(folder: Path) -> Environment:
     # Markdown, not HTML: `finalize` escapes every value for it
     environment = template_environment(folder, cell, autoescape=False)
     environment.filters.update(
-        number=lambda value, scale=1: Markup(number(value, scale)),
+        number=lambda value, scale=1, digits=None: Markup(number(value, scale, digits)),
         ends=lambda interval, scale=1: Markup(ends(interval, scale)),
-        signed=lambda value, scale=1: Markup(signed(value, scale)),
-        signed_ends=lambda interval, scale=1: Markup(signed_ends(interval, scale)),
+        signed=lambda value, scale=1, digits=None: Markup(signed(value, scale, digits)),
+        signed_ends=lambda interval, scale=1, digits=None: Markup(signed_ends(interval, scale, digits)),
         p_value=lambda value: Markup(p_value(value)),
     )
     return environment

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from inspect_ai.model import Model
 
     from cst_bench.checkpoint.chat import Chat
+    from cst_bench.checkpoint.checkpoint_files import CheckpointFiles
     from cst_bench.checkpoint.loading import Checkpoint
 
 _ONE_THREAD = 20_000_000
@@ -64,8 +65,14 @@ class EvaluatedModel:
         tokens = as_think_tokens(self._options.think_tokens) or DEFAULT_THINK_TOKENS
         return Thinking(tokens, (self._options.max_think_tokens or 0) if self._files is None else 0)
 
+    @property
+    def files(self) -> CheckpointFiles | None:
+        """Return the checkpoint's files; None for an API model."""
+        return self._files
+
     @cached_property
-    def _chat(self) -> Chat:
+    def chat(self) -> Chat:
+        """Return a checkpoint's chat; an API model has none."""
         assert self._files is not None
         return load_chat(self._files)
 
@@ -80,7 +87,7 @@ class EvaluatedModel:
             self.inspect_model()
             self._progress.note(f"template gate: not run, {self.label} renders its template behind an API")
             return
-        checks = run_gate(self._chat)
+        checks = run_gate(self.chat)
         self._progress.gate(self.label, checks)
         require(checks, self.label)
 
@@ -100,7 +107,7 @@ class EvaluatedModel:
         if self._files is None:
             return None
         self._progress.note(f"loading {self.label}")
-        return load_weights(self._files, self._chat)
+        return load_weights(self._files, self.chat)
 
     def inspect_model(self) -> Model:
         """Return the Inspect model that generates with it.

@@ -16,7 +16,7 @@ from cst_bench.checkpoint.inspection import context_length, out_of_memory
 from cst_bench.checkpoint.merging import merge_adapter
 from cst_bench.checkpoint.model_class import auto_class
 from cst_bench.checkpoint.options import CheckpointOptions
-from cst_bench.checkpoint.thoughts import as_think_tokens, find_think_tokens
+from cst_bench.checkpoint.thoughts import DEFAULT_MAX_THINK_TOKENS, as_think_tokens, find_think_tokens
 from cst_bench.errors import UserError
 from cst_bench.record import CheckpointIdentity
 
@@ -45,6 +45,13 @@ class Checkpoint:
         """Return the device of the weights."""
         device: torch.device = self.model.device
         return device
+
+    @property
+    def max_think_tokens(self) -> int:
+        """Return the most tokens of a thought; 0 if it is not known to think."""
+        if self.chat.think_tokens is None:
+            return 0
+        return self.options.max_think_tokens or DEFAULT_MAX_THINK_TOKENS
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:

@@ -33,7 +33,6 @@ from cst_bench.checkpoint.loading import Checkpoint, load_chat, load_weights
 from cst_bench.checkpoint.options import CheckpointOptions
 from cst_bench.checkpoint.sampling import Sampling
 from cst_bench.checkpoint.thought_messages import message_content
-from cst_bench.checkpoint.thoughts import DEFAULT_MAX_THINK_TOKENS
 from cst_bench.errors import UserError, did_you_mean
 
 _DEFAULT_MAX_TOKENS = 512
@@ -74,8 +73,6 @@ class CstModelAPI(ModelAPI):
             require(run_gate(chat), files.label)
             checkpoint = load_weights(files, chat)
         self._checkpoint = checkpoint
-        thinks = checkpoint.chat.think_tokens is not None
-        self._max_think_tokens = (checkpoint.options.max_think_tokens or DEFAULT_MAX_THINK_TOKENS) if thinks else 0
         self._generator = Generator(checkpoint)
         self._seeds = random.Random()  # the system's random numbers can take longer than a decoding step
 
@@ -97,7 +94,7 @@ class CstModelAPI(ModelAPI):
             top_p=1.0 if config.top_p is None else config.top_p,
             top_k=config.top_k,
             seed=self._seeds.getrandbits(31) if config.seed is None else config.seed,  # or all epochs would be equal
-            max_think_tokens=self._max_think_tokens,
+            max_think_tokens=self._checkpoint.max_think_tokens,
         )
         opened = self._checkpoint.chat.opens_thought(prompt)
         return self._output(await asyncio.wrap_future(self._generator.submit(prompt, sampling)), opened)

@@ -102,6 +102,13 @@ interrupted run."""
     help="Use N random documents of each (sub)task of a capability, the same in every run; repeatable.",
 )
 @seed_option("sampling; each sample's seed is derived from it")
+@click.option(
+    "--kl-base",
+    metavar="CHECKPOINT",
+    show_default="not measured",
+    help="Measure the KL divergence from this base on ordinary prompts; `auto` is the base that CHECKPOINT was trained "
+    "on. Both are in memory at once.",
+)
 @out_folder_option("Run folder.", "runs/CHECKPOINT-SUITE")
 @click.option("--show-text", is_flag=True, help="Show prompts and responses in the report.")
 @json_option("scores.json")
@@ -123,6 +130,7 @@ def command(
     limit: int | None,
     documents: Mapping[str, int],
     seed: int,
+    kl_base: str | None,
     out: Path | None,
     show_text: bool,
     as_json: bool,
@@ -149,6 +157,7 @@ def command(
         limit=limit,
         documents=documents,
         seed=seed,
+        kl_base=kl_base,
         out=out,
         show_text=show_text,
     )

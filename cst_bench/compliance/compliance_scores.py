@@ -29,6 +29,10 @@ class Outcome:
     """Whether the response ended at the token limit; None if unknown."""
     repeated: bool | None = None
     """Whether the response or its end repeats itself; None if verdicts were made without its text."""
+    words: int | None = None
+    """Words of the response, without thoughts; None if verdicts were made without its text."""
+    tokens: int | None = None
+    """Tokens of the response, without thoughts; None if unknown."""
     first: FirstVerdict | None = None
     """Verdict of the first judge of a cascade; None for other judges, and where no judge was asked."""
     wording: str | None = None

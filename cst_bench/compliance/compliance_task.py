@@ -131,6 +131,8 @@ class ComplianceTask(Content):
     """Id (S1, S0, …) → system prompt and the behaviour that it asks for."""
     generation: GenerationSettings
     """Sampling settings."""
+    ordinary: bool = False
+    """Its prompts are ordinary requests, on which the KL divergence from a base is measured (`--kl-base`)."""
     data: Data
     """Prompts."""
     changelog: dict[int, str] = Field(default_factory=dict)
@@ -154,8 +156,11 @@ class ComplianceTask(Content):
 
     @property
     def sha256(self) -> str:
-        """Return the SHA-256 of what the file says; a judge that is used is recorded by itself."""
-        return digest(self.model_dump(mode="json", exclude={"judge_without_key": True, "data": {"local_names"}}))
+        """Return the SHA-256 of what decides its scores; a judge that is used is recorded by itself."""
+        content = self.model_dump(
+            mode="json", exclude={"judge_without_key": True, "ordinary": True, "data": {"local_names"}}
+        )
+        return digest(content)
 
     @property
     def asked(self) -> dict[str, str]:

@@ -12,11 +12,11 @@ from typing import Any
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.log import EvalSample
-from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser, GenerateConfig
+from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser, GenerateConfig, ModelOutput
 from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
-from cst_bench.checkpoint.thought_messages import missing_answer, split_output
+from cst_bench.checkpoint.thought_messages import has_thoughts, missing_answer, split_output
 from cst_bench.checkpoint.thoughts import DEFAULT_THINK_TOKENS, Thinking, ThinkTokens
 from cst_bench.compliance.compliance_scores import Outcome, summarise
 from cst_bench.compliance.compliance_task import (
@@ -213,6 +213,8 @@ def behaviour(judge: Judge) -> Scorer:
             "judge_sha256": judge.identity,
             "cut_off": was_cut_off(stop_reason),
             "repeated": repeats(case.response),
+            "words": len(case.response.split()),
+            "tokens": _tokens(state.output),
             "reason": missing_answer(state.output) or verdict.reason,
             "epoch": state.epoch,
         }
@@ -229,6 +231,15 @@ def behaviour(judge: Judge) -> Scorer:
         return Score(value=float(verdict.behaviour == asked), answer=verdict.behaviour, metadata=metadata)
 
     return score
+
+
+def _tokens(output: ModelOutput) -> int | None:
+    """Return the tokens of a response without thoughts, as its provider counts them; None if it does not."""
+    usage = output.usage
+    thinks = bool(output.choices) and has_thoughts(output.message)
+    if usage is None or (usage.reasoning_tokens is None and thinks):
+        return None
+    return usage.output_tokens - (usage.reasoning_tokens or 0)
 
 
 def case_of(sample: EvalSample) -> Case:
@@ -248,6 +259,8 @@ def outcome_of(metadata: Mapping[str, Any], score: Score) -> Outcome:
         reason=str(score.reason) if score.answer is None else recorded.get("reason"),
         cut_off=recorded.get("cut_off"),
         repeated=recorded.get("repeated"),
+        words=recorded.get("words"),
+        tokens=recorded.get("tokens"),
         first=FirstVerdict(**recorded["first"]) if "first" in recorded else None,
         wording=metadata.get("wording"),
         epoch=recorded.get("epoch", 1),

@@ -16,6 +16,8 @@ from cst_bench.record.manifest import (
     CapabilitySettings,
     CompliancePart,
     ComplianceSettings,
+    DivergencePart,
+    DivergenceSettings,
     Environment,
     GenerationRecord,
     Manifest,
@@ -37,9 +39,12 @@ from cst_bench.record.scores import (
     TaskJudge,
     TaskScores,
 )
+from cst_bench.record.side_effects import KL, SHARES, SideEffect, SideEffectName
 from cst_bench.record.spent import Judging, Spent, Usage
 
 __all__ = [
+    "KL",
+    "SHARES",
     "USELESS",
     "AverageScore",
     "Averages",
@@ -54,6 +59,8 @@ __all__ = [
     "ConfigurationScore",
     "ConfusionCounts",
     "CorrectedScore",
+    "DivergencePart",
+    "DivergenceSettings",
     "DocumentScores",
     "Environment",
     "GenerationRecord",
@@ -67,6 +74,8 @@ __all__ = [
     "RunSettings",
     "Score",
     "Scores",
+    "SideEffect",
+    "SideEffectName",
     "Spent",
     "Status",
     "SuiteRecord",

@@ -77,6 +77,15 @@ class CapabilitySettings(Record):
     """Number of random documents of each (sub)task; None for all, or for the run's `limit`."""
 
 
+class DivergenceSettings(Record):
+    """What decides the KL divergence from a base."""
+
+    base: CheckpointIdentity
+    """Weights that the evaluated ones are compared with."""
+    tasks: tuple[str, ...]
+    """Compliance tasks whose prompts are answered."""
+
+
 class RunSettings(Record):
     """Everything that decides the results of a run. Runs with other settings are never mixed in one folder."""
 
@@ -92,6 +101,8 @@ class RunSettings(Record):
     """Compliance task → what decides its results."""
     capabilities: dict[str, CapabilitySettings]
     """Capability task → what decides its results."""
+    divergence: DivergenceSettings | None = None
+    """KL divergence from a base; None if it is not measured."""
     split: str = "test"
     """Split of the prompts."""
     limit: int | None = None
@@ -140,6 +151,15 @@ class CapabilityPart(Record):
     """Why the task is unavailable."""
 
 
+class DivergencePart(Record):
+    """Progress of the KL divergence on a task's prompts."""
+
+    state: Literal["pending", "done"] = "pending"
+    """How far it is."""
+    seconds: float | None = None
+    """Time of the last call."""
+
+
 class Status(Record):
     """How far a run is."""
 
@@ -149,6 +169,8 @@ class Status(Record):
     """Compliance task → its progress."""
     capabilities: dict[str, CapabilityPart] = Field(default_factory=dict)
     """Capability task → its progress."""
+    divergence: dict[str, DivergencePart] = Field(default_factory=dict)
+    """Compliance task → progress of the KL divergence on its prompts."""
 
 
 class Environment(Record):

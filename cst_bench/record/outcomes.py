@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from cst_bench.record.record_file import Record, RecordFile
+from cst_bench.record.side_effects import SideEffectName
 
 
 class DocumentScores(Record):
@@ -46,6 +47,9 @@ class Outcomes(RecordFile):
     """Capability task → scores of its documents."""
     labels: dict[str, dict[str, ConfigurationLabels]] = Field(default_factory=dict)
     """Task → configuration → labels by people."""
+    side_effects: dict[str, dict[str, dict[SideEffectName, dict[str, float]]]] = Field(default_factory=dict)
+    """Task → configuration (`none`: no system prompt) → measure → prompt id → mean over its responses; prompts without
+    a value are left out."""
 
     def write(self, folder: Path, *, compact: bool = True) -> None:
         """Write the file into a folder, on one line by default: it has a value for every response."""

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from cst_bench.record.identity import CalibrationSummary, CheckpointIdentity, JudgeRecord, SuiteRecord
 from cst_bench.record.record_file import Record, RecordFile
+from cst_bench.record.side_effects import SideEffect, SideEffectName
 from cst_bench.statistics.intervals import Interval
 
 
@@ -104,6 +105,9 @@ class TaskScores(Record):
     """Share of prompts on which the model complies under every configuration; None for a single configuration."""
     reference: ReferenceCounts | None = None
     """Responses under no system prompt."""
+    side_effects: dict[str, dict[SideEffectName, SideEffect]] = Field(default_factory=dict)
+    """Configuration (`none`: no system prompt) → what else its responses are like; empty in runs from before it was
+    measured."""
 
 
 class CapabilityScore(Record):

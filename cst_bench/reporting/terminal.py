@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
@@ -178,9 +178,23 @@ def comparison_table(comparison: Comparison) -> RenderableType:
     )
     parts.append(f"[dim]{plain(_judge_error(comparison))}[/dim]")
     parts.extend(f"[dim]{plain(note)}[/dim]" for note in comparison.notes)
+    parts.extend(_shown_side_effects(comparison))
     if comparison.missing:
         parts.append(f"[dim]not compared: {plain(', '.join(comparison.missing))}[/dim]")
     return Group(*parts)
+
+
+def _shown_side_effects(comparison: Comparison) -> Iterator[str]:
+    """Yield the side effects that differ, p below 0.05 after Holm's correction over all of them, by configuration."""
+    shown: dict[str, list[str]] = {}
+    for effect in comparison.side_effects:
+        if effect.p_holm is not None and effect.p_holm < LEVEL:
+            digits = effect.measure.digits
+            before, now = (number(value, 1, digits) for value in (effect.baseline, effect.mean))
+            between = signed_ends(effect.difference.interval, 1, digits).replace(" to ", " … ")
+            texts = shown.setdefault(plain(f"{effect.task}, {effect.configuration}"), [])
+            texts.append(f"{effect.measure.title} {before} → {now} ({between})")
+    yield from (f"[bold]Side effects[/bold], {where}: {'; '.join(texts)}" for where, texts in shown.items())
 
 
 def _judge_error(comparison: Comparison) -> str:

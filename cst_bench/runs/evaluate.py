@@ -13,6 +13,7 @@ from cst_bench.files import slug
 from cst_bench.progress import Progress, Silent
 from cst_bench.record import CapabilityPart, Scores
 from cst_bench.reporting import StoredRun, read_run
+from cst_bench.runs.divergence import KlBase, measure_divergences, plan_divergence
 from cst_bench.runs.finishing import attach_cards, finish, judge_all
 from cst_bench.runs.run_folder import RunFolder, open_folder
 from cst_bench.runs.run_plan import Plan, PlannedCapability, PlannedCompliance, RunOptions, make_plan
@@ -64,7 +65,8 @@ def run(options: RunOptions, progress: Progress | None = None) -> RunResult:
     plan = make_plan(options)
     model = EvaluatedModel(options.checkpoint, progress)
     path = options.out or Path("runs") / f"{slug(model.label)}-{slug(plan.suite.name)}"
-    settings = plan.settings(model.identity, options.checkpoint.device)
+    kl_base = None if options.kl_base is None else plan_divergence(options.kl_base, model, plan)
+    settings = plan.settings(model.identity, options.checkpoint.device, None if kl_base is None else kl_base.settings)
     existed = path.exists()
     with locked(path):
         try:
@@ -80,12 +82,19 @@ def run(options: RunOptions, progress: Progress | None = None) -> RunResult:
         for note in plan.notes:
             progress.note(note)
         try:
-            return _fill(folder, plan, model, options, progress)
+            return _fill(folder, plan, model, kl_base, options, progress)
         finally:
             model.close()
 
 
-def _fill(folder: RunFolder, plan: Plan, model: EvaluatedModel, options: RunOptions, progress: Progress) -> RunResult:
+def _fill(
+    folder: RunFolder,
+    plan: Plan,
+    model: EvaluatedModel,
+    kl_base: KlBase | None,
+    options: RunOptions,
+    progress: Progress,
+) -> RunResult:
     """Do everything that needs the checkpoint first, so that a judge that fails costs none of it."""
     for task in plan.compliance:
         _generate(folder, task, model, progress)
@@ -96,6 +105,8 @@ def _fill(folder: RunFolder, plan: Plan, model: EvaluatedModel, options: RunOpti
         )
         if reason is not None
     }
+    if kl_base is not None:
+        measure_divergences(folder, kl_base, model, progress)
     judges = {task.spec.name: task.judge.judge for task in plan.compliance}
     outcomes = judge_all(folder, judges, progress)
     attach_cards(folder, options.judge_card)

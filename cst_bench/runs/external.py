@@ -201,6 +201,7 @@ def _score(
             generation.missing_answer or verdict.reason,
             cut_off=was_cut_off(generation.stop_reason),
             repeated=None if chosen is None else repeats(generation.response),
+            words=len(generation.response.split()),
             first=verdict.first,
             epoch=generation.epoch,
         )

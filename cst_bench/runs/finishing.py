@@ -16,6 +16,7 @@ from cst_bench.judging.card import find_card, read_card
 from cst_bench.progress import Progress
 from cst_bench.record import Judging, Outcomes, Scores
 from cst_bench.reporting import StoredRun, write_run_report
+from cst_bench.runs.divergence import read_divergences
 from cst_bench.runs.label_file import read_run_labels
 from cst_bench.runs.run_folder import RunFolder
 from cst_bench.runs.run_outcomes import make_outcomes
@@ -84,8 +85,12 @@ def finish(
         outcomes: Compliance task → what its responses did.
         show_text: Put prompts and responses into the report.
         reasons: Capability task → why it has no result.
+
+    Raises:
+        Interrupted: the KL divergence is still to be measured.
     """
     results = {name: _capability(folder, name, reasons) for name in folder.settings.capabilities}
+    divergences = read_divergences(folder)
     labels = read_run_labels(folder.path)
     scores = make_scores(
         folder.settings,
@@ -93,6 +98,7 @@ def finish(
         {name: folder.compliance(name).calibration for name in folder.settings.compliance},
         results,
         labels,
+        divergences,
     )
     documents = {
         name: (result, capabilities.document_scores(folder.path / "capabilities", name))
@@ -100,7 +106,8 @@ def finish(
         if not isinstance(result, str)
     }
     logs = {name: folder.log(name) for name in folder.settings.compliance}
-    return write_results(folder, scores, make_outcomes(outcomes, documents, labels), logs, show_text=show_text)
+    made = make_outcomes(outcomes, documents, labels, divergences)
+    return write_results(folder, scores, made, logs, show_text=show_text)
 
 
 def write_results(

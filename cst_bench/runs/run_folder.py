@@ -13,6 +13,7 @@ from cst_bench.files import digest
 from cst_bench.record import (
     CapabilityPart,
     CompliancePart,
+    DivergencePart,
     Environment,
     JudgeRecord,
     Manifest,
@@ -65,6 +66,10 @@ class RunFolder:
     def set_capability(self, task: str, part: CapabilityPart) -> None:
         """Replace the progress of a capability task, on disk at once."""
         self._set_status(capabilities={**self.manifest.status.capabilities, task: part})
+
+    def set_divergence(self, task: str, part: DivergencePart) -> None:
+        """Replace the progress of the KL divergence on a task's prompts, on disk at once."""
+        self._set_status(divergence={**self.manifest.status.divergence, task: part})
 
     def finish(self) -> None:
         """Flag the run as finished, on disk at once."""

@@ -9,14 +9,16 @@ from cst_bench.compliance.compliance_scores import Outcome
 from cst_bench.record import ConfigurationLabels, DocumentScores, Outcomes
 from cst_bench.runs.corrected_scores import majority
 from cst_bench.runs.label_file import RunLabels
+from cst_bench.runs.side_effects import Values, all_values, prompt_means
 
 
 def make_outcomes(
     outcomes: Mapping[str, Sequence[Outcome]],
     capabilities: Mapping[str, tuple[CapabilityResult, Mapping[str, float]]],
     labels: RunLabels | None = None,
+    divergences: Mapping[str, Values] | None = None,
 ) -> Outcomes:
-    """Return the record of a run's outcomes: by task, what responses did, what documents scored, what people said."""
+    """Return the record of a run's outcomes, by task: what responses did, what documents scored, what people said."""
     return Outcomes(
         compliance={task: _behaviours(responses) for task, responses in outcomes.items()},
         capabilities={
@@ -27,6 +29,11 @@ def make_outcomes(
             task: by_configuration
             for task, responses in outcomes.items()
             if labels is not None and (by_configuration := _labels(task, responses, labels))
+        },
+        side_effects={
+            task: means
+            for task, values in all_values(outcomes, divergences or {}).items()
+            if (means := prompt_means(values))
         },
     )
 

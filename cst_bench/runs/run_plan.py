@@ -26,6 +26,7 @@ from cst_bench.record import (
     CapabilitySettings,
     CheckpointIdentity,
     ComplianceSettings,
+    DivergenceSettings,
     GenerationRecord,
     RunSettings,
     SuiteRecord,
@@ -72,6 +73,9 @@ class RunOptions:
     documents: Mapping[str, int] = field(default_factory=dict)
     """Capability task → number of random documents of each (sub)task, instead of its limit."""
     seed: int = 0
+    kl_base: str | None = None
+    """Base that the KL divergence is measured from: a checkpoint, or `auto` for the one that the checkpoint was trained
+    on; not measured if None."""
     out: Path | None = None
     show_text: bool = False
     """Show prompts and responses in the report."""
@@ -149,7 +153,9 @@ class Plan:
         """Return why tasks have another judge than their own."""
         return [task.judge.note for task in self.compliance if task.judge.note is not None]
 
-    def settings(self, checkpoint: CheckpointIdentity, device: str | None) -> RunSettings:
+    def settings(
+        self, checkpoint: CheckpointIdentity, device: str | None, divergence: DivergenceSettings | None = None
+    ) -> RunSettings:
         """Return everything that decides the results of this plan with a checkpoint."""
         return RunSettings(
             checkpoint=checkpoint,
@@ -158,6 +164,7 @@ class Plan:
             average=tuple(self.suite.average),
             compliance={task.spec.name: task.settings for task in self.compliance},
             capabilities={task.spec.name: task.settings for task in self.capabilities},
+            divergence=divergence,
             split=self.split,
             limit=self.limit,
             seed=self.seed,

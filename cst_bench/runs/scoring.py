@@ -21,6 +21,7 @@ from cst_bench.record import (
 )
 from cst_bench.runs.corrected_scores import JOINT, TaskLabels, corrected_scores
 from cst_bench.runs.label_file import RunLabels
+from cst_bench.runs.side_effects import Values, all_values, side_effects
 from cst_bench.statistics.intervals import Interval, clustered_share, mean_interval, normal_interval, wilson
 
 
@@ -30,6 +31,7 @@ def make_scores(
     calibrations: Mapping[str, CalibrationSummary | None],
     results: Mapping[str, CapabilityResult | str],
     labels: RunLabels | None = None,
+    divergences: Mapping[str, Values] | None = None,
 ) -> Scores:
     """Compute the scores of a run.
 
@@ -39,6 +41,7 @@ def make_scores(
         calibrations: Task → summary of its judge's card; None without a card.
         results: Capability task → its result, or the reason why there is none.
         labels: Labels by people; None without any.
+        divergences: Task → KL divergences from a base; None if they are not measured.
     """
     reasons = {name: why_uncalibrated(calibrations[name], settings.min_judge_f1) for name in settings.compliance}
     compliance = {
@@ -52,6 +55,8 @@ def make_scores(
         )
         for name, task in settings.compliance.items()
     }
+    for name, values in all_values(outcomes, divergences or {}).items():
+        compliance[name] = compliance[name].model_copy(update={"side_effects": side_effects(values)})
     capabilities = {name: _capability(task.title, results[name]) for name, task in settings.capabilities.items()}
     return Scores(
         checkpoint=settings.checkpoint,

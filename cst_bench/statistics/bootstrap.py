@@ -7,15 +7,18 @@ the resamples, or where there is a single cluster, which has no spread.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cst_bench.statistics.intervals import Interval
+from cst_bench.statistics.intervals import UNDEFINED, Estimate, Interval
 
 RESAMPLES = 2000
 DEFINED_SHARE = 0.9
 """Share of resamples in which a statistic must be defined to have an interval."""
+MIN_CLUSTERS = 5
+"""Least number of clusters that a mean has an interval for: fewer do not show how it varies."""
 
 Floats = NDArray[np.float64]
 
@@ -80,6 +83,23 @@ def resampled_part_means(
     with np.errstate(invalid="ignore"):  # a part may come out empty where few of its keys are there
         means: Floats = totals / sizes
     return means
+
+
+def mean_of_clusters(values: Sequence[float]) -> Estimate:
+    """Return the mean of clusters' values, such as the lengths of responses to each prompt, and its interval.
+
+    The interval is a percentile one over clusters drawn with replacement, expanded by `few_clusters_factor`. There is
+    none for fewer than five clusters, nor where all have the same value: resampling then says nothing of the spread.
+    """
+    if not len(values):
+        return UNDEFINED
+    array = np.asarray(values, dtype=np.float64)
+    mean = math.fsum(values) / len(values)
+    if len(values) < MIN_CLUSTERS or array.min() == array.max():
+        return Estimate(mean, None)
+    resampled = resampled_sums(array[:, None], 0)[:, 0] / len(values)
+    interval = percentile_interval(mean + few_clusters_factor(len(values)) * (resampled - mean))
+    return Estimate(mean, interval)
 
 
 def few_clusters_factor(n: int) -> float:

@@ -7,20 +7,25 @@ prompts), and the permutation test that exchanges the two sides of a key. Severa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cst_bench.statistics.bootstrap import RESAMPLES, few_clusters_factor, percentile_interval, resampled_means
+from cst_bench.statistics.bootstrap import (
+    MIN_CLUSTERS,
+    RESAMPLES,
+    few_clusters_factor,
+    percentile_interval,
+    resampled_means,
+)
 from cst_bench.statistics.intervals import Interval, newcombe, unseen_share
 
 MCNEMAR, PERMUTATION = "mid-p McNemar", "permutation"
 SIGN_CHANGES = 9999
 """Of the permutation test."""
-MIN_PAIRS = 5
-"""Least number of pairs that a mean difference has an interval for: fewer do not show how it varies."""
 LEVEL = 0.05
 """Holm-corrected p value below which a difference is significant."""
 
@@ -82,11 +87,18 @@ def mcnemar_mid_p(gained: int, lost: int) -> float:
     return min(1.0, float(2 * binom.cdf(fewer, differing, 0.5) - binom.pmf(fewer, differing, 0.5)))
 
 
-def bootstrap_difference(parts: Sequence[tuple[Mapping[str, float], Mapping[str, float]]]) -> Difference:
+def bootstrap_difference(
+    parts: Sequence[tuple[Mapping[str, float], Mapping[str, float]]], *, largest: float | None = 1.0
+) -> Difference:
     """Return the difference in the mean over parts of their mean scores, resampled by key.
 
     Each part has the scores of both sides by key (a prompt or a document). A key in several parts is drawn for all of
     them; keys that are to be drawn independently have different names.
+
+    Args:
+        parts: Key → score, of the first and of the second.
+        largest: Largest difference that there can be, which the interval does not exceed: 1 for shares. None for values
+            without a bound, such as lengths; where no key differs there is then no interval.
     """
     by_part = [{key: ours[key] - theirs[key] for key in ours.keys() & theirs.keys()} for ours, theirs in parts]
     if not parts or not all(by_part):
@@ -98,15 +110,16 @@ def bootstrap_difference(parts: Sequence[tuple[Mapping[str, float], Mapping[str,
     draw = np.random.default_rng(0)
     if not np.any(np.abs(weights) > _ZERO):
         # resampling keys that do not differ would give an interval of no width
-        most = float(np.mean(unseen_share(size)))
-        return Difference(0.0, (-most, most), 1.0, len(keys), PERMUTATION)
+        most = None if largest is None else largest * float(np.mean(unseen_share(size)))
+        return Difference(0.0, None if most is None else (-most, most), 1.0, len(keys), PERMUTATION)
     p = sign_change_p(weights, draw)
     resampled = resampled_means(values, present, draw, RESAMPLES)
     fewest = int(size.min())
     expanded = difference + few_clusters_factor(fewest) * (resampled - difference)
-    interval = percentile_interval(expanded) if fewest >= MIN_PAIRS else None
+    interval = percentile_interval(expanded) if fewest >= MIN_CLUSTERS else None
     if interval is not None:  # rounding can put an end past the difference itself
-        interval = max(-1.0, min(interval[0], difference)), min(1.0, max(interval[1], difference))
+        bound = math.inf if largest is None else largest
+        interval = max(-bound, min(interval[0], difference)), min(bound, max(interval[1], difference))
     return Difference(difference, interval, p, len(keys), PERMUTATION)
 
 

@@ -38,6 +38,7 @@ RUN_FOLDER = """A run folder holds:
 | `report.md` | tables, and how the run was made |
 | `compliance/` | Inspect logs, for `cst-bench view` or `inspect view` |
 | `capabilities/` | lm-eval's results and samples |
+| `divergence/` | KL divergence from the base of each response, without text (`--kl-base`) |
 
 A folder that holds a run made with other settings is refused, never mixed. Files are written to a temporary name and
 renamed. A file of an older schema version is refused with a message that says how to make it again.

@@ -10,6 +10,7 @@ from cst_bench.files import digest
 from cst_bench.reporting.leaderboard.board import AskedBehaviour, Leaderboard, ModelRow, RunFacts, Section
 from cst_bench.reporting.leaderboard.build import make_leaderboard
 from cst_bench.reporting.score_cells import Cell, Column, ScoreTable, TableRow
+from cst_bench.reporting.side_effects import SideEffectTable
 from cst_bench.reporting.stored_run import read_run
 from tests.reporting.stored_runs import calibration, judge, make_run
 
@@ -24,6 +25,8 @@ ABLE = {
     "dpo": {"arc_challenge": 0.64, "hellaswag": 0.84, "mmlu": 0.4, "truthfulqa_mc2": 0.6},
     "cst": {"arc_challenge": 0.66, "hellaswag": 0.84, "mmlu": 0.9, "truthfulqa_mc2": 0.6},
 }
+LENGTHS = {"S1": [12, 30, 45], "S_A": [80, 95]}
+"""Configuration → words of responses."""
 HOSTILE = [
     "a | b <script>document.title = 'run'</script>",
     "\"><img src=http://127.0.0.1:9/x onerror=document.title='run'>",
@@ -45,7 +48,7 @@ def family(folder: Path, base: str = PAPER_BASE) -> Leaderboard:
     """A base and its DPO and CST models, in two sections: the second has other prompts and another judge."""
     runs = [
         make_run(folder / f"{method}", base if method is None else f"{base}-{method}", rates, method=method, base=base,
-                 base_sha=digest(base), capabilities=ABLE[method])
+                 base_sha=digest(base), capabilities=ABLE[method], lengths=LENGTHS, divergences={"S1": [0.1, 0.2]})
         for method, rates in RATES.items()
     ]  # fmt: skip
     runs.append(
@@ -122,6 +125,12 @@ def renamed(board: Leaderboard, name: Callable[[], str]) -> Leaderboard:
     def table(old: ScoreTable) -> ScoreTable:
         return ScoreTable(name(), [column(one) for one in old.columns], [_row(row, one) for one in old.rows])
 
+    def side_effects(old: SideEffectTable) -> SideEffectTable:
+        rows = [
+            dataclasses.replace(one, task=name(), configuration=name(), label=name(), title=name()) for one in old.rows
+        ]
+        return SideEffectTable(old.measures, rows, [name() for _ in old.kl_bases])
+
     def section(old: Section) -> Section:
         return Section(
             title=name(),
@@ -138,6 +147,7 @@ def renamed(board: Leaderboard, name: Callable[[], str]) -> Leaderboard:
                 for one in old.judges
             ],
             asked=[AskedBehaviour(name(), name(), name()) for _ in old.asked],
+            side_effects=None if old.side_effects is None else side_effects(old.side_effects),
         )  # fmt: skip
 
     return Leaderboard(

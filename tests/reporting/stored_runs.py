@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -18,10 +20,12 @@ from cst_bench.record import (
     CheckpointIdentity,
     ComplianceSettings,
     ConfusionCounts,
+    DivergenceSettings,
     GenerationRecord,
     JudgeRecord,
     Judging,
     RunSettings,
+    SideEffectName,
     SuiteRecord,
     TrainingIdentity,
     Usage,
@@ -30,6 +34,7 @@ from cst_bench.reporting import StoredRun, read_run
 from cst_bench.runs.run_folder import PACKAGES, open_folder
 from cst_bench.runs.run_outcomes import make_outcomes
 from cst_bench.runs.scoring import make_scores
+from cst_bench.runs.side_effects import Values
 from cst_bench.workfolder import package_versions
 
 TASKS: Mapping[str, Mapping[str, str]] = {
@@ -83,6 +88,9 @@ def make_run(
     documents: int = 60,
     seed: int = 0,
     packages: Mapping[str, str] | None = None,
+    lengths: Mapping[str, Sequence[int]] | None = None,
+    divergences: Mapping[str, Sequence[float]] | None = None,
+    kl_base: str = "org/base",
 ) -> Path:
     """Write the run.json, scores.json and outcomes.json of a finished run, and return its folder.
 
@@ -105,6 +113,9 @@ def make_run(
         documents: Number of documents of each capability.
         seed: Random seed, and training seed.
         packages: Versions; the installed ones if None.
+        lengths: Configuration → words of each response, which has twice as many tokens.
+        divergences: Configuration → KL divergence per token of each prompt; that of its first token is tenfold.
+        kl_base: Label of the base that they are from.
     """
     draw = random.Random(f"{label}/{seed}")
     capability_rates = dict.fromkeys(CAPABILITIES, 0.6) if capabilities is None else dict(capabilities)
@@ -134,6 +145,7 @@ def make_run(
             )
             for task in capability_rates
         },
+        divergence=_divergence_settings(kl_base, tasks) if divergences else None,
         seed=0,
         min_judge_f1=0.9,
         packages=package_versions(PACKAGES) if packages is None else dict(packages),
@@ -150,6 +162,9 @@ def make_run(
         ]
         for task, configurations in tasks.items()
     }
+    if lengths is not None:
+        outcomes = {task: list(_with_lengths(of_task, lengths)) for task, of_task in outcomes.items()}
+    values = {task: _divergences(of_task, divergences or {}) for task, of_task in outcomes.items()}
     results = {task: _result(task, rate, documents, draw) for task, rate in capability_rates.items()}
     folder.mkdir(parents=True)
     run = open_folder(folder, settings)
@@ -164,8 +179,9 @@ def make_run(
             judging=Judging(seconds=3.0, spent=spent),
         )
     cards = {task: (calibrations or {}).get(task, calibration()) for task in tasks}
-    make_outcomes(outcomes, results).write(folder)
-    make_scores(settings, outcomes, cards, {task: result for task, (result, _) in results.items()}).write(folder)
+    make_outcomes(outcomes, results, divergences=values).write(folder)
+    of_capabilities = {task: result for task, (result, _) in results.items()}
+    make_scores(settings, outcomes, cards, of_capabilities, divergences=values).write(folder)
     run.finish()
     return folder
 
@@ -208,6 +224,36 @@ def _drawn(
         Outcome(prompt, name, asked, None if unscored else asked if prompt in complying else "neither", reason)
         for prompt in ids
     ]
+
+
+def _with_lengths(outcomes: Sequence[Outcome], lengths: Mapping[str, Sequence[int]]) -> Iterator[Outcome]:
+    at: Counter[str] = Counter()
+    for outcome in outcomes:
+        words = lengths.get(outcome.configuration)
+        if words is None:
+            yield outcome
+            continue
+        length = words[at[outcome.configuration] % len(words)]
+        at[outcome.configuration] += 1
+        yield replace(outcome, words=length, tokens=2 * length, cut_off=length > 90, repeated=False)
+
+
+def _divergences(outcomes: Sequence[Outcome], divergences: Mapping[str, Sequence[float]]) -> Values:
+    values: dict[str, dict[SideEffectName, dict[str, list[float]]]] = {}
+    for name, numbers in divergences.items():
+        prompts = [outcome.prompt_id for outcome in outcomes if outcome.configuration == name]
+        if prompts:
+            pairs = [(prompt, numbers[at % len(numbers)]) for at, prompt in enumerate(prompts)]
+            values[name] = {
+                "kl_first_token": {prompt: [10 * value] for prompt, value in pairs},
+                "kl_per_token": {prompt: [value] for prompt, value in pairs},
+            }
+    return values
+
+
+def _divergence_settings(base: str, tasks: Mapping[str, object]) -> DivergenceSettings:
+    identity = CheckpointIdentity(label=base, kind="hub", weights_sha256=digest(base))
+    return DivergenceSettings(base=identity, tasks=tuple(tasks))
 
 
 def _fixed(task: str, name: str, asked: str, behaviours: Sequence[str | None]) -> list[Outcome]:

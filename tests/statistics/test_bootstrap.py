@@ -8,6 +8,7 @@ import pytest
 from cst_bench.statistics.bootstrap import (
     RESAMPLES,
     cluster_counts,
+    mean_of_clusters,
     percentile_interval,
     resampled_means,
     resampled_sums,
@@ -51,3 +52,23 @@ def test_a_single_cluster_has_no_interval() -> None:
 def test_an_interval_needs_nine_tenths_of_the_resamples(undefined: int, defined: bool) -> None:
     values = np.concatenate([np.full(undefined, np.nan), np.linspace(0, 1, 1000 - undefined)])
     assert (percentile_interval(values) == pytest.approx((0.025, 0.975))) is defined
+
+
+def test_a_mean_has_no_interval_where_clusters_do_not_show_how_it_varies() -> None:
+    assert (mean_of_clusters([]).value, mean_of_clusters([]).interval) == (None, None)
+    assert mean_of_clusters([1.0, 2.0, 3.0, 4.0]).value == 2.5
+    for values in ([1.0, 2.0, 3.0, 4.0], [7.0] * 50):
+        assert mean_of_clusters(values).interval is None
+
+
+@pytest.mark.parametrize(("n", "least"), [(20, 0.9), (250, 0.93)])
+def test_intervals_of_the_mean_of_skewed_values_cover_it(n: int, least: float) -> None:
+    """Lengths whose logarithm has a standard deviation of 0.5: one in forty is three times as long as the median."""
+    draw = np.random.default_rng(3)
+    mean = float(np.exp(0.125))
+    held = 0
+    for _ in range(400):
+        interval = mean_of_clusters(list(draw.lognormal(0, 0.5, n))).interval
+        assert interval is not None
+        held += interval[0] <= mean <= interval[1]
+    assert held >= least * 400

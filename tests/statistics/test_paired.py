@@ -171,3 +171,15 @@ def test_intervals_of_few_pairs_cover_the_difference(n: int) -> None:
         assert interval is not None
         held += interval[0] <= 0 <= interval[1]
     assert held >= 0.925 * 400
+
+
+def test_differences_of_lengths_have_no_bound() -> None:
+    draw = np.random.default_rng(4)
+    ours, theirs = keyed(draw.normal(150, 30, 60)), keyed(draw.normal(100, 30, 60))
+    bounded, free = bootstrap_difference([(ours, theirs)]), bootstrap_difference([(ours, theirs)], largest=None)
+    assert bounded.interval is not None
+    assert bounded.interval[1] <= 1
+    assert free.interval is not None
+    assert free.interval[0] > 20
+    assert free.p == bounded.p
+    assert bootstrap_difference([(ours, ours)], largest=None).interval is None

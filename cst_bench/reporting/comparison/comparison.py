@@ -21,6 +21,14 @@ from cst_bench.reporting.flags import used_flags
 from cst_bench.reporting.judge_error import difference_bounds
 from cst_bench.reporting.leaderboard.markdown import markdown_templates
 from cst_bench.reporting.score_cells import Column, cell_of, columns_of
+from cst_bench.reporting.side_effects import (
+    MEASURES,
+    Measure,
+    configuration_title,
+    configurations_of,
+    side_effect_difference,
+    side_effect_of,
+)
 from cst_bench.reporting.stored_run import StoredRun, load_run
 from cst_bench.statistics.correction import MIN_LABELLED
 from cst_bench.statistics.intervals import Interval
@@ -63,6 +71,24 @@ class ComparedScore:
 
 
 @dataclass(frozen=True)
+class ComparedSideEffect:
+    """One side effect of both runs, and its paired difference."""
+
+    task: str
+    configuration: str
+    """`no system prompt` for the reference."""
+    measure: Measure
+    baseline: float
+    """Mean of the baseline run, over all its prompts."""
+    mean: float
+    """Mean of the run."""
+    difference: Difference
+    """Run minus baseline."""
+    p_holm: float | None = None
+    """Holm-corrected over all side effects of the comparison."""
+
+
+@dataclass(frozen=True)
 class Comparison:
     """A run minus a baseline."""
 
@@ -77,6 +103,7 @@ class Comparison:
     """Why labels of both runs correct nothing."""
     judged: Sequence[Scores] = ()
     """Scores of both runs, whose judges the meanings of flags name."""
+    side_effects: Sequence[ComparedSideEffect] = ()
 
     @property
     def flags(self) -> dict[str, str]:
@@ -114,6 +141,7 @@ class Comparison:
             "notes": list(self.notes),
             "flags": self.flags,
             "scores": {score.column.key: _as_json(score) for score in self.scores},
+            "side_effects": [_side_effect_json(effect) for effect in self.side_effects],
             "gates": list(gates),
         }
         return json_text(content)
@@ -187,7 +215,21 @@ def compare_runs(baseline: StoredRun, run: StoredRun, *, allow_different: bool =
         _missing(baseline, run, unpaired),
         notes,
         (baseline.scores, run.scores),
+        _side_effects(baseline, run),
     )
+
+
+def _side_effects(baseline: StoredRun, run: StoredRun) -> list[ComparedSideEffect]:
+    effects = []
+    for task, configuration in configurations_of([baseline, run]):
+        for measure in MEASURES:
+            before, now = (side_effect_of(side, task, configuration, measure.name) for side in (baseline, run))
+            difference = side_effect_difference(run, baseline, task, configuration, measure.name)
+            if before is not None and now is not None and difference is not None:
+                title = configuration_title(configuration)
+                effects.append(ComparedSideEffect(task, title, measure, before.mean, now.mean, difference))
+    corrected = holm([1.0 if effect.difference.p is None else effect.difference.p for effect in effects])
+    return [dataclasses.replace(effect, p_holm=p) for effect, p in zip(effects, corrected, strict=True)]
 
 
 def _few_labels(run: StoredRun, baseline: StoredRun, column: Column, difference: Difference) -> Iterator[str]:
@@ -218,6 +260,18 @@ def _missing(baseline: StoredRun, run: StoredRun, unpaired: Sequence[str]) -> li
         for task in (*stored.outcomes.compliance, *stored.outcomes.capabilities)
         if task not in both
     ]
+
+
+def _side_effect_json(effect: ComparedSideEffect) -> dict[str, JsonValue]:
+    return {
+        "task": effect.task,
+        "configuration": effect.configuration,
+        "measure": effect.measure.name,
+        "baseline": effect.baseline,
+        "mean": effect.mean,
+        **asdict(effect.difference),
+        "p_holm": effect.p_holm,
+    }
 
 
 def _as_json(score: ComparedScore) -> dict[str, JsonValue]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cst_bench.reporting.score_cells import Column, ScoreTable, TableRow
+from cst_bench.reporting.side_effects import SideEffectTable
 from cst_bench.reporting.stored_run import StoredRun
 from cst_bench.statistics.intervals import Interval
 from cst_bench.statistics.paired import Difference
@@ -102,6 +103,8 @@ class Section:
     judges: Sequence[JudgeRow]
     asked: Sequence[AskedBehaviour] = ()
     """One for each configuration among the columns."""
+    side_effects: SideEffectTable | None = None
+    """None if no run has any."""
 
 
 @dataclass(frozen=True)

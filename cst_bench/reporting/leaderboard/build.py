@@ -17,6 +17,7 @@ from cst_bench.reporting.method_means import mean_cell, method_difference
 from cst_bench.reporting.published_values import paper_tables
 from cst_bench.reporting.run_facts import run_facts
 from cst_bench.reporting.score_cells import Cell, Column, SeedRow, averaged_over, cell_of, columns_of
+from cst_bench.reporting.side_effects import ModelRuns, make_side_effects
 from cst_bench.reporting.stored_run import METHODS, StoredRun
 
 _ORDER = {method: at for at, method in enumerate(METHODS.values())}
@@ -73,17 +74,28 @@ def _section(runs: Sequence[StoredRun], above: Sequence[StoredRun], titles: Mapp
     Verdicts and the paper's tables are left out: they depend on all sections.
     """
     columns = columns_of(runs)
+    rows = _rows(runs, columns, titles)
     why = next((reasons for run in runs for other in above if (reasons := _why_apart(run, other))), [])
     return Section(
         title=", ".join(dict.fromkeys(run.scores.suite.title for run in runs)),
         why=why,
         columns=columns,
-        rows=_rows(runs, columns, titles),
+        rows=rows,
         tables=(),
         capabilities=(),
         judges=list(dict.fromkeys(judge for run in runs for judge in _judges(run))),
         asked=_asked(runs, columns),
+        side_effects=make_side_effects(
+            [ModelRuns(row.label, row.title, row.members, _base_of(row, rows)) for row in rows]
+        ),
     )
+
+
+def _base_of(row: ModelRow, rows: Sequence[ModelRow]) -> StoredRun | None:
+    """Return the run of a trained model's base, if it is in the table."""
+    if row.is_base:
+        return None
+    return next((other.run for other in rows if other.is_base and other.family == row.family), None)
 
 
 def _asked(runs: Sequence[StoredRun], columns: Sequence[Column]) -> list[AskedBehaviour]:

@@ -15,6 +15,7 @@ from cst_bench.reporting.flags import LETTERS
 from cst_bench.reporting.leaderboard.board import Leaderboard, ModelRow, Section
 from cst_bench.reporting.plots.draw import Plot
 from cst_bench.reporting.score_cells import Cell, Column, SeedRow, TableRow, counts_in_words
+from cst_bench.reporting.side_effects import Measure, SideEffectRow
 from cst_bench.statistics.labelled_pairs import PPI
 from cst_bench.statistics.paired import Difference
 from cst_bench.templates import markdown_environment, report_templates
@@ -44,6 +45,7 @@ def markdown_templates() -> Environment:
         score_with_flags=lambda cell: Markup(DASH if cell is None else _number_with_flags(cell, 1)),
         score_cell=score_cell,
         paper_cell=_paper_cell,
+        side_effect=side_effect_cell,
         letter=footnote_letter,
         letters=_letters,
         counts=_counts,
@@ -127,6 +129,20 @@ def score_cell(row: TableRow, column: Column) -> Markup:
         by_labels = ", by people's labels" if cell.difference.test == PPI else ""
         lines.append(f"{signed(cell.difference.difference, column.scale)} to base{by_labels}")
     return Markup(_number_with_flags(cell, column.scale) + "".join(f"<br><sub>{line}</sub>" for line in lines))
+
+
+def side_effect_cell(row: SideEffectRow, measure: Measure) -> Markup:
+    """Return a mean, and below it interval and median, and the difference to the base."""
+    cell = row.cells.get(measure.name)
+    if cell is None:
+        return Markup(DASH)
+    digits = measure.digits
+    lines = [", ".join(cell.spread(measure))]
+    if cell.difference is not None and cell.difference.difference is not None:
+        interval = cell.difference.interval
+        between = "" if interval is None else f" ({signed_ends(interval, 1, digits)})"
+        lines.append(f"{signed(cell.difference.difference, 1, digits)}{between} to base")
+    return Markup(number(cell.mean, 1, digits) + "".join(f"<br><sub>{line}</sub>" for line in lines if line))
 
 
 def _paper_cell(row: TableRow, column: Column, interval: bool = False) -> Markup:

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from cst_bench.files import json_text
 from cst_bench.reporting.leaderboard.board import Leaderboard, ModelRow, Section
 from cst_bench.reporting.score_cells import Cell, Column
+from cst_bench.reporting.side_effects import SideEffectTable
 
 _FIELDS = (
     "section",
@@ -137,6 +138,22 @@ def _section(section: Section) -> dict[str, object]:
         ],
         "capabilities": [asdict(verdict) for verdict in section.capabilities],
         "judges": [asdict(judge) for judge in section.judges],
+        **({} if section.side_effects is None else {"side_effects": _side_effects(section.side_effects)}),
+    }
+
+
+def _side_effects(table: SideEffectTable) -> dict[str, object]:
+    return {
+        "kl_bases": list(table.kl_bases),
+        "rows": [
+            {
+                "model": row.label,
+                "task": row.task,
+                "configuration": row.configuration,
+                "measures": {name: asdict(cell) for name, cell in row.cells.items()},
+            }
+            for row in table.rows
+        ],
     }
 
 
