@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
-from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -34,6 +33,7 @@ from cst_bench.judging.judge import (
     JudgeUnavailable,
     ModelUnusable,
     Verdict,
+    without_secrets,
 )
 from cst_bench.judging.model_calls import CallOptions, CaseRejected, ModelCalls, ModelUnreachable
 from cst_bench.judging.question import (
@@ -143,7 +143,7 @@ class LlmJudge:
     def __init__(self, file: LlmFile, template: str, options: JudgeOptions) -> None:
         """Create the judge from the content of its file and its prompt's text; `make` checks both."""
         name = options.model or file.model
-        base_url = _without_secrets(options.base_url)
+        base_url = without_secrets(options.base_url)
         self.name = file.name
         self.version = file.version
         self.behaviours = tuple(file.behaviours)
@@ -324,14 +324,3 @@ class LlmJudge:
         if self.model.startswith("openai/"):
             return api_model(self.model, max_retries=0)  # the package's own retries would multiply ours
         return api_model(self.model)
-
-
-def _without_secrets(url: str | None) -> str | None:
-    """Return an address without user, password and query, which may hold a key."""
-    if url is None:
-        return None
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError(f"--judge-base-url {url!r} is not an address: it must begin with http:// or https://")
-    port = f":{parts.port}" if parts.port else ""
-    return urlunsplit((parts.scheme, f"{parts.hostname}{port}", parts.path.rstrip("/"), "", ""))
