@@ -19,7 +19,7 @@ import pytest
 
 from cst_bench.errors import UserError
 from cst_bench.judging import Case, JudgeOptions, ask, describe_judge, load_judge
-from cst_bench.record import Manifest
+from cst_bench.record import Manifest, Scores
 from cst_bench.runs import JudgeRunOptions, RunOptions, judge_run, run
 from tests.checkpoints import make_checkpoint
 from tests.cli.invoke import in_process
@@ -77,6 +77,28 @@ def test_responses_that_a_judge_left_unscored_are_asked_about_again_with_more_to
         assert judging.spent is not None
         assert (judging.spent.calls, judging.spent.cached) == (new, 12 - new)
         assert cut_off.unscored <= new < 12
+
+
+def test_a_bad_minute_of_the_endpoint_is_exit_3_and_the_same_command_scores_everything(tmp_path: Path) -> None:
+    bad = True
+
+    def reply(server: JudgeServer, handler: BaseHTTPRequestHandler, text: str, before: int) -> None:
+        if bad and len(server.asked) > 4:
+            send(handler, 400, error("an upstream fault"))
+        else:
+            by_response(refuses)(server, handler, text, before)
+
+    with serving(reply) as server:
+        judge = ("--judge", "harmlessness", "--judge-model", "judge", "--judge-base-url", server.url)
+        args = ("run", "--task", "tiny_sealed", "--limit", "5", "--out", "run", *judge)
+        first = in_process(*args, cwd=tmp_path)
+        assert first.status == 3
+        assert "the judge's endpoint rejected the request: " in first.err.replace("\n", " ")
+        assert Manifest.read(tmp_path / "run").status.compliance["tiny_sealed"].state == "generated"
+        bad = False
+        assert in_process(*args, cwd=tmp_path).status == 0
+    scores = Scores.read(tmp_path / "run").compliance["tiny_sealed"].configurations
+    assert {name: (score.n, score.unscored) for name, score in scores.items()} == {"S1": (5, 0), "S0": (5, 0)}
 
 
 def one_judged_run(folder: Path, url: str) -> None:
@@ -155,7 +177,7 @@ def test_a_dead_judge_loses_no_response_and_the_run_is_finished_without_its_chec
         assert first.status == 3
         assert re.search(r"gave no verdict on \d of 12 responses \(status 500\)", first.err)
         assert len(answered) == 5
-        assert "`cst-bench judge run`" in first.err
+        assert f"`cst-bench judge run --judge-base-url {server.url}`" in first.err.replace("\n", " ")
         status = Manifest.read(tmp_path / "run").status
         assert status.compliance["tiny_sealed"].state == "generated"
         assert status.capabilities["tiny_truthfulqa"].state == "done"
