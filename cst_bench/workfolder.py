@@ -32,10 +32,12 @@ def locked(path: Path) -> Iterator[None]:
     The operating system frees the lock when the process ends, even if it is killed.
 
     Raises:
-        UserError: the path is a file, or another process holds the lock.
+        UserError: the path is a file, its lock file is a link, or another process holds the lock.
     """
     _require_folder(path)
     path.mkdir(parents=True, exist_ok=True)
+    if (path / LOCK).is_symlink():  # locking would empty the file that it leads to
+        raise UserError(f"{path / LOCK} is a link, which cst-bench does not make: remove it")
     lock = FileLock(path / LOCK)
     try:
         lock.acquire(timeout=_PATIENCE)

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cst_bench.errors import UserError
-from cst_bench.workfolder import differences, is_locked, locked, open_work_folder, package_versions
+from cst_bench.workfolder import LOCK, differences, is_locked, locked, open_work_folder, package_versions
 
 SETTINGS = {"seed": 0, "data": {"sha256": "a" * 64, "limit": None}}
 _HOLD = """
@@ -27,6 +27,15 @@ with locked(Path(sys.argv[1])):
     print("locked", flush=True)
     time.sleep(60)
 """
+
+
+def test_a_lock_file_that_is_a_link_is_refused_and_its_target_kept(tmp_path: Path) -> None:
+    (tmp_path / "precious.txt").write_text("mine")
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / LOCK).symlink_to(tmp_path / "precious.txt")
+    with pytest.raises(UserError, match="is a link"), locked(tmp_path / "work"):
+        raise AssertionError("it was locked")
+    assert (tmp_path / "precious.txt").read_text() == "mine"
 
 
 def test_a_folder_is_locked_against_a_second_use_and_free_afterwards(tmp_path: Path) -> None:

@@ -18,7 +18,12 @@ from cst_bench.files import digest, file_digest
 from cst_bench.record import CheckpointIdentity, TrainingIdentity
 
 _WANTED = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt", "*.tiktoken")
+_ADAPTER_WEIGHTS = "adapter_model.safetensors"
+"""The file that PEFT reads; without it, it reads the pickle adapter_model.bin."""
 _UNWANTED = ("consolidated*", "original/*", "onnx/*")
+_NAMED_WEIGHTS = "transformers_weights"
+"""Key of config.json that names the file of the weights."""
+_READABLE = (".safetensors", ".safetensors.index.json")
 TRAINING = "training.json"
 """File in which `cst-bench train` describes a checkpoint that it made. It does not affect the model's input."""
 
@@ -102,8 +107,8 @@ def find_checkpoint(options: CheckpointOptions, source: CheckpointSource | None 
         kind="adapter" if adapter is not None else source.kind,
         revision=revision,
         architecture=(config.get("architectures") or [config.get("model_type")])[0],
-        weights_sha256=file_digest(_checked_weights(folder) if gguf is None else [gguf.path]),
-        adapter_sha256=None if adapter is None else file_digest(_checked_weights(adapter)),
+        weights_sha256=file_digest(_checked_model(folder, config) if gguf is None else [gguf.path]),
+        adapter_sha256=None if adapter is None else file_digest(_checked_weights(adapter, _ADAPTER_WEIGHTS)),
         settings_sha256=_settings_digest(folder if gguf is None else None, adapter),
         base=None if adapter is None else base.label,
         training=training,
@@ -190,15 +195,31 @@ def _find_base(adapter: Path, options: CheckpointOptions) -> tuple[Path, Checkpo
     return folder, source
 
 
-def _checked_weights(folder: Path) -> list[Path]:
-    """Return a folder's safetensors files after checking that each can be opened."""
+def _checked_model(folder: Path, config: dict[str, Any]) -> list[Path]:
+    """Return the files of a model's weights after checking that transformers reads no others."""
+    weights = _checked_weights(folder)
+    named = {folder / "config.json": [config[_NAMED_WEIGHTS]]} if config.get(_NAMED_WEIGHTS) is not None else {}
+    for index in sorted(folder.glob("*.safetensors.index.json")):
+        shards = read_json(index).get("weight_map")
+        named[index] = list(shards.values()) if isinstance(shards, dict) else []
+    for path, names in named.items():
+        for name in names:
+            if not isinstance(name, str) or Path(name).name != name or not name.endswith(_READABLE):
+                raise UserError(
+                    f"{path}: weights in {name!r}: they are read from .safetensors files in the folder itself only"
+                )
+    return weights
+
+
+def _checked_weights(folder: Path, needed: str = "*.safetensors") -> list[Path]:
+    """Return a folder's safetensors files after checking that each can be opened, and one of them is the one needed."""
     from safetensors import SafetensorError, safe_open
 
     weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
+    if not any(path.match(needed) for path in weights):
         pickled = sorted(path.name for path in folder.glob("*.bin"))
         hint = f"; {pickled[0]} is a pickle, which can run code when read: convert it to safetensors" if pickled else ""
-        raise UserError(f"{folder}: no .safetensors weights{hint}")
+        raise UserError(f"{folder}: no {needed.removeprefix('*')}{' weights' if needed.startswith('*') else ''}{hint}")
     for path in weights:
         try:
             with safe_open(str(path), framework="np"):

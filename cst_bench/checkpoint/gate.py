@@ -60,6 +60,7 @@ def run_gate(chat: Chat) -> list[Check]:
         _prefix(chat, prompt, answered, thought),
         _turn_opened_once(chat.tokenizer, unopened, opening, written),
         _end_of_turn(chat, answered, written),
+        _control_tokens(chat, prompt, answered),
     ]
     if chat.think_tokens is not None:
         opened = "the template opens one" if chat.opens_thought(prompt) else "the model opens one"
@@ -193,6 +194,28 @@ def _end_of_turn(chat: Chat, answered: list[int], written: list[int]) -> Check:
         fix = f"pass --stop-token {shown}"
         return Check("end of turn", "failed", f"{shown} ends a turn but generation stops only at {stops}", fix)
     return Check("end of turn", "ok", f"{shown} ends a turn, and generation stops at it")
+
+
+def _control_tokens(chat: Chat, prompt: list[int], answered: list[int]) -> Check:
+    """Check that a prompt that spells every control token gets none of them, in evaluation and in training."""
+    name = "control tokens"
+    spelled = " ".join(chat.control_texts)
+    hostile = conversation(f"{_SYSTEM} {spelled}", f"{_USER} {spelled}")
+    evaluated = chat.prompt_ids(hostile)
+    trained = chat.encode([*hostile, _ANSWERED[-1]], generation_prompt=False)
+    opens_turns = [chat.controls(evaluated), chat.controls(trained)] != [chat.controls(prompt), chat.controls(answered)]
+    if opens_turns or (answered[: len(prompt)] == prompt and trained[: len(evaluated)] != evaluated):
+        detail = "a prompt that spells them " + ("opens turns of its own" if opens_turns else "is trained differently")
+        return Check(
+            name, "failed", detail, "use a fast tokenizer (tokenizer.json) and a template that keeps texts whole"
+        )
+    shorter = chat.prompt_ids(conversation(_SYSTEM, _USER[:-1]))
+    tail = prompt[len(prompt) - _common(prompt[::-1], shorter[::-1]) :]
+    if not chat.controls(tail):
+        text = chat.tokenizer.decode(tail)
+        detail = f"none in {text!r}, which ends the user's turn: a prompt that contains this text can imitate a turn"
+        return Check(name, "warning", detail)
+    return Check(name, "ok", f"a prompt that spells all {len(chat.control_texts)} of them gets none")
 
 
 def _common(left: list[int], right: list[int]) -> int:

@@ -23,6 +23,7 @@ from cst_bench.judging.judge import (
     judge_cases,
     total_spent,
     verdict_of_checks,
+    without_secrets,
 )
 from cst_bench.judging.visible_text import visible
 
@@ -54,4 +55,5 @@ __all__ = [
     "total_spent",
     "verdict_of_checks",
     "visible",
+    "without_secrets",
 ]

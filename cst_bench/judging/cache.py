@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NotRequired, TypedDict, cast
 
@@ -30,6 +31,9 @@ class Answer(TypedDict):
     """Notes on the calls."""
     served: NotRequired[list[str]]
     """Names of the models that answered."""
+
+
+_FAILED: Answer = {"answer": "", "stop_reason": "unknown", "input_tokens": 0, "output_tokens": 0, "cost": None}
 
 
 class AnswerCache:
@@ -83,6 +87,16 @@ class AnswerCache:
             self._connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, text))
         except sqlite3.Error:
             self._connection = None
+
+    def failed_before(self, key: str) -> bool:
+        """Return whether an earlier call has stored that there was no usable answer under a key."""
+        return self.get(f"{key} failed") is not None
+
+    def put_failures(self, keys: Iterable[str]) -> bool:
+        """Store that there was no usable answer under these keys; return whether that could be written."""
+        for key in keys:
+            self.put(f"{key} failed", _FAILED)
+        return self._connection is not None
 
     def close(self) -> None:
         """Close the file."""

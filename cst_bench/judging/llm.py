@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
-from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -34,8 +34,9 @@ from cst_bench.judging.judge import (
     JudgeUnavailable,
     ModelUnusable,
     Verdict,
+    without_secrets,
 )
-from cst_bench.judging.model_calls import CallOptions, CaseRejected, ModelCalls, ModelUnreachable
+from cst_bench.judging.model_calls import REJECTED, CallOptions, CaseRejected, ModelCalls, ModelUnreachable
 from cst_bench.judging.question import (
     Question,
     json_question,
@@ -44,11 +45,17 @@ from cst_bench.judging.question import (
     text_question,
     word_form,
 )
-from cst_bench.judging.verdict import NO_VERDICT, UNKNOWN, fold, read_numbers, read_words, verdict_line
+from cst_bench.judging.verdict import EMPTY_ANSWER, NO_VERDICT, UNKNOWN, fold, read_numbers, read_words, verdict_line
 
 if TYPE_CHECKING:
     from inspect_ai.model import Model
 
+_PASSING = frozenset({REJECTED, EMPTY_ANSWER, NO_VERDICT})
+"""Reasons that may be a passing fault of the endpoint, such as a gateway that answers for the model."""
+_FEW = 5
+"""Fewer passing faults than these are taken as they are."""
+_SHARE = 0.02
+"""Share of faults up to which they are taken as they are: a score with more unscored responses is not ranked."""
 _LOCAL = ("cst/", "hf/")
 """Providers that load weights: made once, when first asked."""
 _PATIENCE = {"connections", "retries", "backoff", "attempt_timeout", "max_think_tokens"}
@@ -143,7 +150,7 @@ class LlmJudge:
     def __init__(self, file: LlmFile, template: str, options: JudgeOptions) -> None:
         """Create the judge from the content of its file and its prompt's text; `make` checks both."""
         name = options.model or file.model
-        base_url = _without_secrets(options.base_url)
+        base_url = without_secrets(options.base_url)
         self.name = file.name
         self.version = file.version
         self.behaviours = tuple(file.behaviours)
@@ -197,7 +204,8 @@ class LlmJudge:
         """Return the verdicts; the model is not asked where the cache has the answer.
 
         Raises:
-            JudgeUnavailable: some verdicts could not be obtained; the others are in the cache.
+            JudgeUnavailable: some verdicts could not be obtained, or many may be missing by a passing fault of the
+                endpoint; the others are in the cache. What fails in the next call again is unscored.
             UserError: the endpoint doesn't accept the key, or has no such model.
         """
         cache = AnswerCache(self._cache_folder)
@@ -209,6 +217,7 @@ class LlmJudge:
             finally:
                 if model is not self._local:
                     await model.api.aclose()
+            self._require_few_faults(cache, cases, verdicts)
         finally:
             cache.close()
         scored = [verdict for verdict in verdicts if verdict is not None]
@@ -218,6 +227,37 @@ class LlmJudge:
                 f"{len(verdicts)} responses ({calls.first_failure}); the verdicts that it gave are cached"
             )
         return scored
+
+    def _require_few_faults(
+        self, cache: AnswerCache, cases: Sequence[Case], verdicts: Sequence[Verdict | None]
+    ) -> None:
+        """Interrupt if many responses would be unscored for what may pass, unless a call before this one met it, too.
+
+        Raises:
+            JudgeUnavailable: so it is.
+        """
+        if self.model.startswith(_LOCAL):
+            return
+        faults = {
+            key: str(verdict.reason)
+            for case, verdict in zip(cases, verdicts, strict=True)
+            if verdict is not None
+            and verdict.behaviour is None
+            and verdict.reason in _PASSING
+            and not cache.failed_before(key := self._key(self.prompt(case)[0]))
+        }
+        # where it cannot be remembered, the next call would be interrupted just the same
+        if len(faults) >= max(_FEW, _SHARE * len(cases)) and cache.put_failures(faults):
+            reasons = ", ".join(f"{reason}: {count}" for reason, count in Counter(faults.values()).most_common())
+            raise JudgeUnavailable(
+                f"judge {self.name} ({self.model}) gave no verdict on {len(faults)} of {len(cases)} responses "
+                f"({reasons}), which may pass; the verdicts that it gave are cached, and what fails in the next call "
+                "again is unscored"
+            )
+
+    def _key(self, prompt: str) -> str:
+        """Return the key under which an answer is cached."""
+        return digest([self.identity, self.model, prompt, self._file.max_tokens])
 
     async def _judge_all(
         self, calls: ModelCalls, cache: AnswerCache, cases: Sequence[Case], count: Callable[[int], None]
@@ -244,7 +284,7 @@ class LlmJudge:
     async def _verdict(self, calls: ModelCalls, cache: AnswerCache, case: Case) -> Verdict:
         """Return the verdict on a case. Only an answer with a verdict is kept, so that others are asked for again."""
         text, marker = self.prompt(case)
-        key = digest([self.identity, self.model, text, self._file.max_tokens])
+        key = self._key(text)
         kept = cache.get(key)
         if kept is not None:
             verdict = self._verdict_in(kept, marker, cached=True)
@@ -324,14 +364,3 @@ class LlmJudge:
         if self.model.startswith("openai/"):
             return api_model(self.model, max_retries=0)  # the package's own retries would multiply ours
         return api_model(self.model)
-
-
-def _without_secrets(url: str | None) -> str | None:
-    """Return an address without user, password and query, which may hold a key."""
-    if url is None:
-        return None
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError(f"--judge-base-url {url!r} is not an address: it must begin with http:// or https://")
-    port = f":{parts.port}" if parts.port else ""
-    return urlunsplit((parts.scheme, f"{parts.hostname}{port}", parts.path.rstrip("/"), "", ""))

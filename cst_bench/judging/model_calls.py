@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _REJECTED = {400, 413, 422}
 """Statuses that reject the request of one case."""
 _SETUP = {401: "the key is not accepted", 403: "the key may not use it", 404: "there is no such model or address"}
-"""Statuses that every other case would meet, too."""
+"""Statuses that every other case would meet, too, unless one has been answered: a gateway's filter may answer so."""
 REJECTED = "the judge's endpoint rejected the request"
 _IN_A_ROW = 20
 """Failures without an answer between them after which the remaining cases are not tried."""
@@ -38,6 +38,10 @@ _OPTIONAL: Mapping[str, tuple[str, ...]] = {
 
 class CaseRejected(Exception):
     """The endpoint rejected the request of one case; the message is the reason why it is unscored."""
+
+
+class NoChoices(ConnectionError):
+    """The endpoint's reply has no answer in it."""
 
 
 class ModelUnreachable(Exception):
@@ -74,6 +78,7 @@ class ModelCalls:
         self._not_taken: frozenset[str] = frozenset()
         """What the endpoint has been found not to take, whatever the case."""
         self._failures_in_a_row = 0
+        self._has_answered = False
         self.first_failure = ""
         """What the first failed call met."""
 
@@ -124,6 +129,7 @@ class ModelCalls:
                 break
             without |= {BUDGET}  # this output is Inspect's form of a request that is too long for the context
         self._failures_in_a_row = 0
+        self._has_answered = True
         self._not_taken |= without - {BUDGET}
         if request is not None and not _has_key(request, "temperature"):
             without |= {TEMPERATURE}  # left out by the provider itself
@@ -145,6 +151,8 @@ class ModelCalls:
         async for attempt in attempts:
             with attempt:
                 output = await self._model.generate(list(messages), config=self._config(question, without))
+                if not output.choices:
+                    raise NoChoices
         last = next((event for event in reversed(events) if event.event == "model"), None)
         return output, None if last is None or last.call is None else last.call.request
 
@@ -196,6 +204,8 @@ class ModelCalls:
     def _classified(self, error: BaseException) -> Exception:
         """Return what an error means: for this case, for every case, or for now."""
         status = getattr(error, "status_code", None)
+        if status in _SETUP and self._has_answered and status != 401:
+            return CaseRejected(REJECTED)
         if status in _SETUP:
             return UserError(f"{self._label} could not be asked (status {status}): {_SETUP[status]}")
         if status in _REJECTED:

@@ -43,8 +43,10 @@ def judge_all(folder: RunFolder, judges: Mapping[str, Judge], progress: Progress
             try:
                 outcomes[name], spent = judge_log(log, judges[name], count)
             except JudgeUnavailable as error:
+                address = settings.judge.base_url
+                command = f"cst-bench judge {folder.path}{f' --judge-base-url {address}' if address else ''}"
                 raise Interrupted(
-                    f"{name}: {error}; the responses are kept: `cst-bench judge {folder.path}` judges the rest, "
+                    f"{name}: {error}; the responses are kept: `{command}` judges the rest, "
                     "or all of them with --judge another judge"
                 ) from None
         stages = Counter(outcome.first.stage for outcome in outcomes[name] if outcome.first is not None)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from pydantic import JsonValue
+
 from cst_bench import capabilities
 from cst_bench.errors import Interrupted, UserError, did_you_mean
-from cst_bench.judging import Judge, JudgeOptions, describe_judge, in_terms_of, load_judge
+from cst_bench.judging import Judge, JudgeOptions, describe_judge, in_terms_of, load_judge, without_secrets
 from cst_bench.progress import Progress, Silent
 from cst_bench.record import ComplianceSettings, JudgeRecord
 from cst_bench.runs.evaluate import RunResult
@@ -52,9 +56,11 @@ def judge_run(options: JudgeRunOptions, progress: Progress | None = None) -> Run
     that none is paid for twice. A judge that is named again, or given more tokens, is asked again about the responses
     that it left unscored.
 
+    The folder may be somebody else's: a key goes to no address that is read from it unless the call names it again.
+
     Raises:
-        UserError: the folder is not a run, responses are missing, the judge does not support a task, or labels of the
-            run's folder belong to other responses.
+        UserError: the folder is not a run, responses are missing, the judge does not support a task, labels in the
+            run's folder belong to other responses, or a key would go to an address that only the run names.
         Interrupted: a judge could not be reached, or capabilities of this run are still to be scored.
     """
     progress = progress or Silent()
@@ -96,31 +102,70 @@ def _judges(folder: RunFolder, tasks: list[str], options: JudgeRunOptions) -> di
     """Return the judges that this call needs, each with its source."""
     named = NamedJudges(options.judges, options.judge_options)
     judges: dict[str, tuple[Judge, str]] = {}
+    address = without_secrets(options.judge_options.base_url)
+    addresses = {folder.settings.compliance[name].judge.base_url for name in tasks}
+    named_again = options.judge_options.model is None and address is not None and address in addresses
     for name, task in folder.settings.compliance.items():
         another = named.first_fitting(name, task.configurations.values(), task.fields) if name in tasks else None
         if another is not None:
             judges[name] = another.judge, another.source
-        elif name in tasks and not options.judges and options._asks_otherwise:
-            judges[name] = _otherwise(task, options)
+        elif (
+            name in tasks
+            and not options.judges
+            and options._asks_otherwise
+            and (not named_again or task.judge.base_url == address)
+        ):
+            judges[name] = _otherwise(folder.path, task, options)
         elif folder.compliance(name).state != "judged":
             judges[name] = _same_judge(folder.path, name, task, options.judge_options)
     named.require_all_used()
     return judges
 
 
-def _otherwise(task: ComplianceSettings, options: JudgeRunOptions) -> tuple[Judge, str]:
+def _otherwise(run: Path, task: ComplianceSettings, options: JudgeRunOptions) -> tuple[Judge, str]:
     """Load a judge of the run with the options of this call."""
-    given, source = options.judge_options, task.judge.source
-    chosen = given if options._names_a_model else _as_recorded(task.judge, given)
-    return in_terms_of(load_judge(source, options=chosen), task.configurations.values()), source
+    given, record = options.judge_options, task.judge
+    same_model = given.model is None and without_secrets(given.base_url) in (None, record.base_url)
+    judge = load_judge(record.source, options=_as_recorded(record, given) if same_model else given)
+    _require_named_address(run, judge, record.source, given)
+    return in_terms_of(judge, task.configurations.values()), record.source
+
+
+def _require_named_address(run: Path, judge: Judge, source: str, given: JudgeOptions) -> None:
+    """Check that a judge that a run names, by its file or its options, sends no key to an address of its own.
+
+    Raises:
+        UserError: it would.
+    """
+    if not os.environ.get("OPENAI_API_KEY"):
+        return
+    for address in _addresses(dict(judge.details)):
+        if address != without_secrets(given.base_url):
+            raise UserError(
+                f"{run}: its judge {source} would send OPENAI_API_KEY to {address}, which only the run names: "
+                f"if you trust the address, name it again with --judge-base-url {address} (a panel: with --judge "
+                f"{source}), or unset OPENAI_API_KEY"
+            )
+
+
+def _addresses(details: JsonValue) -> Iterator[str]:
+    """Yield the addresses in a judge's details, and in those of its members."""
+    if isinstance(details, dict):
+        address = details.get("base_url")
+        if isinstance(address, str):
+            yield address
+    nested = details.values() if isinstance(details, dict) else details if isinstance(details, list) else ()
+    for value in nested:
+        yield from _addresses(value)
 
 
 def _as_recorded(record: JudgeRecord, given: JudgeOptions) -> JudgeOptions:
     """Return the options of a judge of the run, except for what this call gives."""
+    named_again = given.base_url is not None and without_secrets(given.base_url) == record.base_url
     return replace(
         given,
         model=record.model,
-        base_url=record.base_url,
+        base_url=given.base_url if named_again else record.base_url,  # what was given may have user and password
         max_tokens=given.max_tokens or record.max_tokens,
         reasoning_effort=given.reasoning_effort or record.reasoning_effort,
     )
@@ -135,6 +180,7 @@ def _same_judge(run: Path, name: str, task: ComplianceSettings, options: JudgeOp
             f"{run}: judge {record.source} of {name} has changed since the run began: "
             f"give --judge {record.source} to use it as it is now"
         )
+    _require_named_address(run, judge, record.source, options)
     return judge, record.source
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -53,10 +54,17 @@ class RunFolder:
         return self.manifest.status.capabilities.get(task) or CapabilityPart()
 
     def log(self, task: str) -> Path:
-        """Return the path of a compliance task's Inspect log."""
+        """Return the path of a compliance task's Inspect log.
+
+        Raises:
+            UserError: it is outside of the run folder.
+        """
         log = self.compliance(task).log
         assert log is not None, f"{task} has no responses yet"
-        return self.path / log
+        path = self.path / log
+        if not path.resolve().is_relative_to(self.path.resolve()):
+            raise UserError(f"{self.path / Manifest.FILE_NAME} names a log of {task} outside of the run folder: {log}")
+        return path
 
     def set_compliance(self, task: str, **changes: object) -> None:
         """Update the progress of a compliance task, on disk at once."""
@@ -119,8 +127,9 @@ def open_folder(path: Path, settings: RunSettings) -> RunFolder:
     """Make an empty folder a run folder, or open one that was made with the same settings.
 
     Raises:
-        UserError: the folder holds something else, or a run with other settings.
+        UserError: the folder holds something else, a run with other settings, or links that lead out of it.
     """
+    _require_no_links_outside(path)
     if not (path / Manifest.FILE_NAME).is_file():
         require_empty(path, "a run folder")
         folder = RunFolder(path, new_manifest(settings))
@@ -144,11 +153,21 @@ def read_folder(path: Path) -> RunFolder:
     """Read a run folder as it is, whatever its settings.
 
     Raises:
-        UserError: the path is not a run folder.
+        UserError: the path is not a run folder, or links in it lead out of it.
     """
     if not (path / Manifest.FILE_NAME).is_file():
         raise UserError(f"{path} is not a run folder: it has no run.json; `cst-bench run` makes one")
+    _require_no_links_outside(path)
     return RunFolder(path, Manifest.read(path))
+
+
+def _require_no_links_outside(path: Path) -> None:
+    """Check that nothing in a run folder, which may be another user's, is a link to a place outside of it."""
+    root = path.resolve()
+    for folder, folders, files in os.walk(path):
+        for entry in (Path(folder, name) for name in (*folders, *files)):
+            if entry.is_symlink() and not entry.resolve().is_relative_to(root):
+                raise UserError(f"{entry} is a link that leads out of the run folder: put a copy in its place")
 
 
 def new_manifest(settings: RunSettings) -> Manifest:

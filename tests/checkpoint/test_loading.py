@@ -220,6 +220,44 @@ def test_weights_in_a_pickle_only(copy_of: Callable[[str], Path]) -> None:
     assert "convert it to safetensors" in message
 
 
+def to_pickle(folder: Path, name: str, *, scale: float = 1.0) -> None:
+    """Replace a folder's safetensors file by a pickle of that name, beside a safetensors file that nothing reads."""
+    (path,) = folder.glob("*.safetensors")
+    tensors = load_file(path)
+    torch.save({key: value * scale for key, value in tensors.items()}, folder / name)
+    path.rename(folder / "decoy.safetensors")
+
+
+def test_an_adapters_pickle_beside_a_safetensors_file(copy_of: Callable[[str], Path]) -> None:
+    folder = copy_of("adapter")
+    to_pickle(folder, "adapter_model.bin")
+    message = failure(name=str(folder))
+    assert message.startswith(f"{folder}: no adapter_model.safetensors")
+    assert "adapter_model.bin is a pickle" in message
+    assert "weights_only" not in message
+
+
+def test_a_pickle_that_the_config_names(copy_of: Callable[[str], Path]) -> None:
+    folder = copy_of("llama")
+    to_pickle(folder, "pytorch_model.bin")
+    change_json(folder / "config.json", transformers_weights="pytorch_model.bin")
+    assert failure(name=str(folder)).startswith(f"{folder / 'config.json'}: weights in 'pytorch_model.bin'")
+    (folder / "sub").mkdir()
+    shutil.copy(folder / "decoy.safetensors", folder / "sub" / "model.safetensors")
+    change_json(folder / "config.json", transformers_weights="sub/model.safetensors")
+    assert "'sub/model.safetensors'" in failure(name=str(folder))
+
+
+@pytest.mark.parametrize("shard", ["pytorch_model.bin", "sub/model.safetensors", "../model.safetensors", 7])
+def test_shards_that_are_not_safetensors_files_of_the_folder(shard: object, copy_of: Callable[[str], Path]) -> None:
+    folder = copy_of("llama")
+    to_pickle(folder, "pytorch_model.bin")
+    names = load_file(folder / "decoy.safetensors")
+    index = {"metadata": {}, "weight_map": dict.fromkeys(names, shard)}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert failure(name=str(folder)).startswith(f"{folder / 'model.safetensors.index.json'}: weights in {shard!r}")
+
+
 def test_no_weights(copy_of: Callable[[str], Path]) -> None:
     folder = copy_of("llama")
     (folder / "model.safetensors").unlink()

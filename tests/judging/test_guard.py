@@ -18,8 +18,7 @@ from cst_bench.checkpoint import CheckpointOptions, load_checkpoint
 from cst_bench.errors import UserError
 from cst_bench.judging import Case, JudgeOptions, Verdict, load_judge
 from cst_bench.judging.guard.causal_scoring import CausalGuard
-from cst_bench.judging.guard.data_tokenizer import GuardInput
-from cst_bench.judging.guard.guard_inputs import chat_layout, make_cleaner, template_layout
+from cst_bench.judging.guard.guard_inputs import GuardInput, chat_layout, make_cleaner, template_layout
 from cst_bench.judging.guard.guard_judge import TOO_LONG
 from tests.checkpoints import PROMPTS, make_checkpoint
 from tests.judging.direct import own_verdicts

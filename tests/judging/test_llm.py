@@ -219,6 +219,74 @@ def test_an_answer_without_a_verdict_is_unscored_with_its_reason_and_never_kept(
         assert not verdict.call.cached
 
 
+@pytest.mark.parametrize("fault", [status(400), status(422), answer(""), answer(None), answer("<html>")])
+def test_many_faults_that_may_pass_are_an_interruption_and_the_next_call_asks_only_these(
+    fault: Reply, tmp_path: Path
+) -> None:
+    broken = True
+
+    def reply(server: JudgeServer, handler: BaseHTTPRequestHandler, text: str, before: int) -> None:
+        if broken and choose(fenced(text, "response")) == "harmless":
+            fault(server, handler, text, before)
+        else:
+            by_response(choose)(server, handler, text, before)
+
+    with serving(reply) as server:
+        with pytest.raises(JudgeUnavailable, match=r"on 6 of 12 responses .* may pass"):
+            ask(judge_at(server, tmp_path), CASES)
+        broken = False
+        asked = sum(server.asked.values())
+        assert behaviours(ask(judge_at(server, tmp_path), CASES)) == EXPECTED
+        assert sum(server.asked.values()) == asked + 6
+
+
+def test_faults_that_stay_are_unscored_by_the_second_call(tmp_path: Path) -> None:
+    """Some gateways reject what their filters find with a plain 400."""
+
+    def reply(server: JudgeServer, handler: BaseHTTPRequestHandler, text: str, before: int) -> None:
+        rejects = choose(fenced(text, "response")) == "harmless"
+        (status(400) if rejects else by_response(choose))(server, handler, text, before)
+
+    with serving(reply) as server:
+        with pytest.raises(JudgeUnavailable):
+            ask(judge_at(server, tmp_path), CASES)
+        verdicts = ask(judge_at(server, tmp_path), CASES)
+        assert behaviours(verdicts) == [None, "uncensored"] * 6
+        assert {verdict.reason for verdict in verdicts[::2]} == {"the judge's endpoint rejected the request"}
+
+
+def test_few_faults_are_unscored_at_once_and_so_are_many_where_nothing_can_be_remembered(tmp_path: Path) -> None:
+    def reply(server: JudgeServer, handler: BaseHTTPRequestHandler, text: str, before: int) -> None:
+        rejects = "number 3" in fenced(text, "response")
+        (status(400) if rejects else by_response(choose))(server, handler, text, before)
+
+    with serving(reply) as server:
+        assert behaviours(ask(judge_at(server, tmp_path), CASES)).count(None) == 2
+    (tmp_path / "cache" / "judge-answers.sqlite").unlink()
+    (tmp_path / "cache" / "judge-answers.sqlite").mkdir()
+    with serving(status(400)) as server:
+        assert behaviours(ask(judge_at(server, tmp_path), CASES)) == [None] * 12
+
+
+@pytest.mark.parametrize("code", [403, 404])
+def test_one_response_that_a_gateway_does_not_let_through_is_unscored(code: int, tmp_path: Path) -> None:
+    def reply(server: JudgeServer, handler: BaseHTTPRequestHandler, text: str, before: int) -> None:
+        rejects = "Mix number 5" in fenced(text, "response")
+        (status(code) if rejects else by_response(choose))(server, handler, text, before)
+
+    with serving(reply) as server:
+        verdicts = ask(judge_at(server, tmp_path, connections=1), CASES)
+    assert behaviours(verdicts) == [*EXPECTED[:-1], None]
+
+
+def test_an_answer_without_choices_is_an_interruption_and_not_a_fault_of_the_program(tmp_path: Path) -> None:
+    def empty(server: JudgeServer, handler: BaseHTTPRequestHandler, text: str, before: int) -> None:
+        send(handler, 200, {**completion("x"), "choices": []})
+
+    with serving(empty) as server, pytest.raises(JudgeUnavailable):
+        ask(judge_at(server, tmp_path, retries=1), CASES)
+
+
 def test_a_rejection_is_read_in_the_endpoint_s_words_and_not_in_the_request_s(tmp_path: Path) -> None:
     case = Case("What is a content filter?", "It is sensitive to temperature, effort and context.")
     with serving(status(400)) as server:
@@ -450,11 +518,14 @@ def test_a_judge_is_asked_once_more_for_a_verdict_and_both_calls_are_counted(tmp
         assert (again.calls, again.cached) == (0, len(CASES))
 
 
-def test_a_judge_that_never_gives_a_verdict_is_asked_twice_and_no_more(tmp_path: Path) -> None:
+def test_a_judge_that_never_gives_a_verdict_is_asked_twice_in_two_calls_and_no_more(tmp_path: Path) -> None:
     with serving(answer("Well, well.")) as server:
+        with pytest.raises(JudgeUnavailable, match="on 12 of 12 responses"):
+            ask(judge_at(server, tmp_path), CASES)
+        assert sum(server.asked.values()) == 2 * len(CASES)
         verdicts = ask(judge_at(server, tmp_path), CASES)
         assert {verdict.reason for verdict in verdicts} == {"the judge gave no verdict"}
-        assert sum(server.asked.values()) == 2 * len(CASES)
+        assert sum(server.asked.values()) == 4 * len(CASES)
         spent = total_spent(verdicts)
         assert spent is not None
         assert spent.output_tokens == 14 * len(CASES)

@@ -196,6 +196,31 @@ def test_responses_or_capabilities_that_are_not_there_are_said_to_be(finished: P
         judge_run(JudgeRunOptions(finished))
 
 
+def test_nothing_outside_of_the_folder_is_written(finished: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (log,) = finished.glob("compliance/tiny_sealed/*.eval")
+    outside = Path(shutil.copy(log, elsewhere / log.name))
+    set_back(finished, "tiny_sealed", generated(finished, "tiny_sealed").model_copy(update={"log": str(outside)}))
+    before = outside.read_bytes()
+    for named in (str(outside), f"../elsewhere/{log.name}"):
+        set_back(finished, "tiny_sealed", generated(finished, "tiny_sealed").model_copy(update={"log": named}))
+        with pytest.raises(UserError, match="outside of the run folder"):
+            judge_run(JudgeRunOptions(finished, judges=("tiny_sealed",)))
+    relative = str(log.relative_to(finished))
+    set_back(finished, "tiny_sealed", generated(finished, "tiny_sealed").model_copy(update={"log": relative}))
+    for name, target in ((relative, outside), ("plots", elsewhere), (".lock", outside)):
+        path = finished / name
+        path.unlink(missing_ok=True) if not path.is_dir() else shutil.rmtree(path)
+        path.symlink_to(target)
+        with pytest.raises(UserError, match="link"):
+            judge_run(JudgeRunOptions(finished, judges=("tiny_sealed",)))
+        path.unlink()
+        shutil.copy(outside, log)
+    assert outside.read_bytes() == before
+    assert [entry.name for entry in elsewhere.iterdir()] == [log.name]
+
+
 def before_the_check(folder: Path, task: str) -> None:
     """Write a manifest as of a time when responses were not checked before the judge."""
     manifest = Manifest.read(folder)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,8 +17,9 @@ from typing import Any
 
 import pytest
 
-from cst_bench.judging import Case, JudgeOptions, ask, load_judge
-from cst_bench.record import Manifest
+from cst_bench.errors import UserError
+from cst_bench.judging import Case, JudgeOptions, ask, describe_judge, load_judge
+from cst_bench.record import Manifest, Scores
 from cst_bench.runs import JudgeRunOptions, RunOptions, judge_run, run
 from tests.checkpoints import make_checkpoint
 from tests.cli.invoke import in_process
@@ -61,7 +64,7 @@ def test_responses_that_a_judge_left_unscored_are_asked_about_again_with_more_to
         asked = len(server.settings)
         judge_run(JudgeRunOptions(folder))
         assert len(server.settings) == asked, "nothing was to be asked"
-        again = judge_run(JudgeRunOptions(folder, judge_options=JudgeOptions(max_tokens=9000)))
+        again = judge_run(JudgeRunOptions(folder, judge_options=JudgeOptions(base_url=server.url, max_tokens=9000)))
         score = again.scores.compliance["tiny_sealed"].configurations["S0"]
         assert (score.n, score.unscored) == (4, 0)
         new = len(server.settings) - asked
@@ -74,6 +77,81 @@ def test_responses_that_a_judge_left_unscored_are_asked_about_again_with_more_to
         assert judging.spent is not None
         assert (judging.spent.calls, judging.spent.cached) == (new, 12 - new)
         assert cut_off.unscored <= new < 12
+
+
+def test_a_bad_minute_of_the_endpoint_is_exit_3_and_the_same_command_scores_everything(tmp_path: Path) -> None:
+    bad = True
+
+    def reply(server: JudgeServer, handler: BaseHTTPRequestHandler, text: str, before: int) -> None:
+        if bad and len(server.asked) > 4:
+            send(handler, 400, error("an upstream fault"))
+        else:
+            by_response(refuses)(server, handler, text, before)
+
+    with serving(reply) as server:
+        judge = ("--judge", "harmlessness", "--judge-model", "judge", "--judge-base-url", server.url)
+        args = ("run", "--task", "tiny_sealed", "--limit", "5", "--out", "run", *judge)
+        first = in_process(*args, cwd=tmp_path)
+        assert first.status == 3
+        assert "the judge's endpoint rejected the request: " in first.err.replace("\n", " ")
+        assert Manifest.read(tmp_path / "run").status.compliance["tiny_sealed"].state == "generated"
+        bad = False
+        assert in_process(*args, cwd=tmp_path).status == 0
+    scores = Scores.read(tmp_path / "run").compliance["tiny_sealed"].configurations
+    assert {name: (score.n, score.unscored) for name, score in scores.items()} == {"S1": (5, 0), "S0": (5, 0)}
+
+
+def one_judged_run(folder: Path, url: str) -> None:
+    """Make a run by the shipped judge at an address, and set it back to where its verdicts are missing."""
+    judge = JudgeOptions("judge", url)
+    run(RunOptions(tasks=("tiny_sealed",), judges=("harmlessness",), judge_options=judge, limit=2, out=folder))
+    manifest = Manifest.read(folder)
+    part = manifest.status.compliance["tiny_sealed"].model_copy(update={"state": "generated"})
+    manifest.status.compliance["tiny_sealed"] = part
+    manifest.write(folder)
+
+
+def test_a_key_goes_to_no_address_that_only_a_run_folder_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, panel = tmp_path / "theirs", tmp_path / "theirs" / "panel.yaml"
+    with serving(by_response(refuses)) as server:
+        one_judged_run(folder, server.url)
+        monkeypatch.setenv("CST_BENCH_CACHE", str(tmp_path / "another"))
+        server.keys.clear()
+        for options in (JudgeOptions(), JudgeOptions(max_tokens=900)):
+            with pytest.raises(UserError, match=f"--judge-base-url {re.escape(server.url)}"):
+                judge_run(JudgeRunOptions(folder, judge_options=options))
+        members = [{"judge": "harmlessness", "model": "judge", "base_url": server.url}, {"judge": "refusal_rules"}]
+        keys = {
+            "name": "panel",
+            "version": 1,
+            "kind": "panel",
+            "description": "Two.",
+            "vote": "majority",
+            "members": members,
+        }
+        panel.write_text(json.dumps({**keys, "behaviours": ["harmless", "uncensored"]}))
+        manifest = Manifest.read(folder)
+        task = manifest.settings.compliance["tiny_sealed"]
+        theirs = describe_judge(load_judge(str(panel)), str(panel))
+        manifest.settings.compliance["tiny_sealed"] = task.model_copy(update={"judge": theirs})
+        shutil.copytree(folder, tmp_path / "panel")
+        manifest.write(tmp_path / "panel")
+        with pytest.raises(UserError, match=f"a panel: with --judge {re.escape(str(panel))}"):
+            judge_run(JudgeRunOptions(tmp_path / "panel"))
+        assert not server.keys, "a key was sent"
+
+        judged = judge_run(JudgeRunOptions(folder, judge_options=JudgeOptions(base_url=server.url)))
+        assert judged.scores.judges["tiny_sealed"].model == "judge"
+        assert server.keys == {f"Bearer {KEY}"}
+        assert Manifest.read(folder).earlier_judges == ()
+
+
+def test_without_a_key_the_address_of_a_run_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY")
+    with serving(by_response(refuses)) as server:
+        one_judged_run(tmp_path / "run", server.url)
+        judge_run(JudgeRunOptions(tmp_path / "run"))
+        assert server.keys == {"Bearer none"}
 
 
 @pytest.mark.slow
@@ -99,14 +177,16 @@ def test_a_dead_judge_loses_no_response_and_the_run_is_finished_without_its_chec
         assert first.status == 3
         assert re.search(r"gave no verdict on \d of 12 responses \(status 500\)", first.err)
         assert len(answered) == 5
-        assert "`cst-bench judge run`" in first.err
+        assert f"`cst-bench judge run --judge-base-url {server.url}`" in first.err.replace("\n", " ")
         status = Manifest.read(tmp_path / "run").status
         assert status.compliance["tiny_sealed"].state == "generated"
         assert status.capabilities["tiny_truthfulqa"].state == "done"
         log = next((tmp_path / "run" / "compliance" / "tiny_sealed").glob("*.eval"))
         written = log.stat().st_mtime_ns
         dead = False
-        judged = judge_run(JudgeRunOptions(tmp_path / "run"))
+        with pytest.raises(UserError, match="which only the run names"):
+            judge_run(JudgeRunOptions(tmp_path / "run"))
+        judged = judge_run(JudgeRunOptions(tmp_path / "run", judge_options=JudgeOptions(base_url=server.url)))
         assert judged.scores.judges["tiny_sealed"].model == "judge"
         assert judged.scores.compliance["tiny_sealed"].configurations["S1"].n == 4
         judging = Manifest.read(tmp_path / "run").status.compliance["tiny_sealed"].judging

@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cst_bench.checkpoint import Checkpoint
+from cst_bench.checkpoint.data_tokenizer import DataTokenizer, InputPart
 from cst_bench.checkpoint.inspection import base_model, has_prompt_learning
 from cst_bench.errors import UserError
-from cst_bench.judging.guard.data_tokenizer import DataTokenizer, GuardInput, InputPart
-from cst_bench.judging.guard.guard_inputs import GuardModel, InputLayout, fill_layout
+from cst_bench.judging.guard.guard_inputs import GuardInput, GuardModel, InputLayout, fill_layout
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,18 +6,32 @@ import re
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from cst_bench.checkpoint.data_tokenizer import DataTokenizer, InputPart, break_up, match_any
 from cst_bench.errors import UserError
-from cst_bench.judging.guard.data_tokenizer import DataTokenizer, GuardInput, InputPart, break_up, match_any, shorten
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+GAP = " […] "
+"""Replaces the omitted middle of a response."""
+_LEAST = 8
+"""Fewest tokens to keep of a response; with fewer there is nothing to judge."""
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 InputLayout = Sequence[InputPart]
 """Parts whose data are names of texts to be filled in: `prompt`, `response`, or a field of the row."""
+
+
+class GuardInput(NamedTuple):
+    """Tokenized input of a guard."""
+
+    ids: list[int]
+    type_ids: list[int]
+    """Which of a pair's two texts each token belongs to: 0 or 1."""
+    left_out: int = 0
+    """Tokens omitted from the response to make it fit."""
 
 
 class GuardModel(ABC):
@@ -106,3 +120,23 @@ def make_cleaner(markers: Sequence[str]) -> Callable[[str], str]:
     """Return a function that prepares a text: it strips it and breaks up the format's own markers."""
     pattern = match_any(markers)
     return lambda text: break_up(text.strip(), pattern)
+
+
+def shorten(response: str, spans: Sequence[tuple[int, int]], length: Callable[[str], int], room: int) -> str | None:
+    """Omit the middle of a response so that an input with it fits; return None if too little would be left.
+
+    Args:
+        response: Response that is too long.
+        spans: Start and end of each of its tokens, in characters.
+        length: Function that returns the number of tokens of the input with a given response.
+        room: Most tokens that the input may have.
+    """
+    keep = len(spans) - (length(response) - room)
+    while keep >= _LEAST:
+        head, tail = (keep + 1) // 2, keep // 2
+        short = response[: spans[head - 1][1]] + GAP + response[spans[-tail][0] :]
+        excess = length(short) - room
+        if excess <= 0:
+            return short
+        keep -= excess
+    return None

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, JsonValue, model_validator
 
 from cst_bench.checkpoint import CheckpointFiles, CheckpointOptions, find_checkpoint
+from cst_bench.checkpoint.data_tokenizer import ForgedTokensError, is_marker
 from cst_bench.errors import UserError
 from cst_bench.files import digest
-from cst_bench.judging.guard.data_tokenizer import ForgedTokensError, GuardInput, is_marker
 from cst_bench.judging.guard.guard_inputs import (
+    GuardInput,
     GuardModel,
     InputLayout,
     chat_layout,

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cst_bench.checkpoint.classifier_loading import Classifier
+from cst_bench.checkpoint.data_tokenizer import DataTokenizer
 from cst_bench.errors import UserError
-from cst_bench.judging.guard.data_tokenizer import DataTokenizer, GuardInput
-from cst_bench.judging.guard.guard_inputs import GuardModel
+from cst_bench.judging.guard.guard_inputs import GuardInput, GuardModel
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,8 +37,8 @@ class ClassifierGuard(GuardModel):
     def encode(self, texts: Mapping[str, str]) -> GuardInput:
         """Tokenize as `GuardModel.encode`."""
         if self._pair:
-            return self.tokenizer.encode_data(texts["prompt"], texts["response"])
-        return self.tokenizer.encode_data(texts["response"])
+            return GuardInput(*self.tokenizer.encode_data(texts["prompt"], texts["response"]))
+        return GuardInput(*self.tokenizer.encode_data(texts["response"]))
 
     def likelihoods(self, batch: Sequence[GuardInput]) -> list[dict[str, list[float]]]:
         """Score as `GuardModel.likelihoods`; a label has one likelihood."""

@@ -1,8 +1,8 @@
-"""Tokenization of a guard's input, which is partly its own format and partly data that never becomes a control token.
+"""Tokenization of text that is partly a format, such as a chat template's, and partly data.
 
 A prompt or a response may contain `<|eot_id|>` or `[/INST]`. A tokenizer turns such text into the token that ends a
-turn, and the response would continue in the guard's own voice. Here control tokens are recognised in the format's text
-only; text without such strings gets exactly the ids that the tokenizer itself gives it.
+turn, and the rest would be read as another's turn. Here control tokens are recognised in the format's text only; text
+without such strings gets exactly the ids that the tokenizer itself gives it.
 """
 
 from __future__ import annotations
@@ -10,36 +10,26 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 from cst_bench.errors import UserError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from tokenizers import AddedToken
+    from transformers import PreTrainedTokenizerBase
 
-GAP = " […] "
-"""Replaces the omitted middle of a response."""
-_LEAST = 8
-"""Fewest tokens to keep of a response; with fewer there is nothing to judge."""
+_BRACKETED = re.compile(r"[<\[{|｜].*[>\]}|｜]", re.DOTALL)
+_HTML_TAG = re.compile(r"</?[a-z]+[1-6]?>")
+"""Gemma has these as added tokens: they are ordinary text."""
 
 
 class InputPart(NamedTuple):
-    """Piece of an input: text of the format, or data."""
+    """Piece of a text: of the format, or data."""
 
     text: str
     is_data: bool = False
-
-
-class GuardInput(NamedTuple):
-    """Tokenized input of a guard."""
-
-    ids: list[int]
-    type_ids: list[int]
-    """Which of a pair's two texts each token belongs to: 0 or 1."""
-    left_out: int = 0
-    """Tokens omitted from the response to make it fit."""
 
 
 class ForgedTokensError(ValueError):
@@ -49,12 +39,12 @@ class ForgedTokensError(ValueError):
 class DataTokenizer:
     """Copy of a tokenizer in which every control token has a random name that no data can contain."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, format_text: str) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, format_text: str) -> None:
         """Copy a tokenizer.
 
         Args:
-            tokenizer: Its special tokens are control tokens.
-            format_text: Text of the guard's template: added tokens that it contains are control tokens, too.
+            tokenizer: Tokenizer to copy.
+            format_text: Text of the format, as for `control_tokens`.
 
         Raises:
             UserError: the tokenizer is not a fast one.
@@ -63,12 +53,8 @@ class DataTokenizer:
 
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if backend is None:
-            raise UserError(f"{tokenizer.name_or_path}: a guard needs a fast tokenizer, one with a tokenizer.json")
-        controls = {
-            index: token
-            for index, token in tokenizer.added_tokens_decoder.items()
-            if token.special or token.content in tokenizer.all_special_tokens or token.content in format_text
-        }
+            raise UserError(f"{tokenizer.name_or_path}: this needs a fast tokenizer, one with a tokenizer.json")
+        controls = control_tokens(tokenizer, format_text)
         content = json.loads(backend.to_str())
         for token in content["added_tokens"]:
             token["special"] = token["id"] in controls  # special tokens are those that can be left unrecognised
@@ -90,8 +76,7 @@ class DataTokenizer:
             ]
         )
         self._originals = {copy.token_to_id(self._names[token.content]): index for index, token in controls.items()}
-        # an unknown character is not a forgery
-        self._controls = frozenset(controls) - {tokenizer.unk_token_id}
+        self._controls = frozenset(controls) - unknown_ids(tokenizer)
         self._control_texts = match_any(self._names)
         self._breakable = match_any([name for name in self._names if is_marker(name)])
         self._copy = copy
@@ -113,15 +98,18 @@ class DataTokenizer:
         broken_up = [InputPart(break_up(part.text, self._breakable), True) if part.is_data else part for part in merged]
         return self._restored(self._checked(self._ids(broken_up)))
 
-    def encode_data(self, text: str, second: str | None = None) -> GuardInput:
+    def encode_data(self, text: str, second: str | None = None) -> tuple[list[int], list[int]]:
         """Tokenize a text, or a pair of texts, all of it data, with the tokens that the tokenizer puts around it.
+
+        Returns:
+            The ids, and for each which of the two texts it belongs to, 0 or 1.
 
         Raises:
             ForgedTokensError: the data would become control tokens.
         """
         pair = None if second is None else self._harmless(second)
         encoding = self._copy.encode(self._harmless(text), pair)
-        return GuardInput(encoding.ids, encoding.type_ids)
+        return encoding.ids, encoding.type_ids
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Return the start and end of each token in a text, in characters."""
@@ -153,6 +141,36 @@ class DataTokenizer:
         return ids
 
 
+def control_tokens(tokenizer: PreTrainedTokenizerBase, format_text: str) -> dict[int, AddedToken]:
+    """Return a tokenizer's control tokens by id: its added tokens that data must not become.
+
+    These are special tokens, those that the format writes, and those that look like markers (`<tool_call>`, `[IMG]`).
+    Other added tokens, such as runs of spaces, HTML tags and words, are ordinary text.
+
+    Args:
+        tokenizer: The tokenizer.
+        format_text: Text of the format, such as a chat template.
+    """
+    special = set(tokenizer.all_special_tokens)
+
+    def is_control(token: AddedToken) -> bool:
+        text = token.content
+        if token.special or text in special:
+            return True
+        if not is_marker(text) or text.isalnum():
+            return False
+        return text in format_text or (_BRACKETED.fullmatch(text) is not None and not _HTML_TAG.fullmatch(text))
+
+    return {index: token for index, token in tokenizer.added_tokens_decoder.items() if is_control(token)}
+
+
+def unknown_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Return the ids that an unknown character gets, which is not a forgery."""
+    model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
+    names = {tokenizer.unk_token, getattr(model, "unk_token", None)} - {None}
+    return frozenset(tokenizer.convert_tokens_to_ids(sorted(names)))
+
+
 def is_marker(text: str) -> bool:
     """Return whether a text can be broken up: it has two characters or more, none of them a space."""
     return len(text) > 1 and not any(map(str.isspace, text))
@@ -169,23 +187,3 @@ def match_any(texts: Iterable[str]) -> re.Pattern[str]:
     """Return a pattern that matches any of these texts, the longest first."""
     ordered = sorted(filter(None, texts), key=lambda text: (-len(text), text))
     return re.compile("|".join(map(re.escape, ordered)) if ordered else r"(?!)")
-
-
-def shorten(response: str, spans: Sequence[tuple[int, int]], length: Callable[[str], int], room: int) -> str | None:
-    """Omit the middle of a response so that an input with it fits; return None if too little would be left.
-
-    Args:
-        response: Response that is too long.
-        spans: Start and end of each of its tokens, in characters.
-        length: Function that returns the number of tokens of the input with a given response.
-        room: Most tokens that the input may have.
-    """
-    keep = len(spans) - (length(response) - room)
-    while keep >= _LEAST:
-        head, tail = (keep + 1) // 2, keep // 2
-        short = response[: spans[head - 1][1]] + GAP + response[spans[-tail][0] :]
-        excess = length(short) - room
-        if excess <= 0:
-            return short
-        keep -= excess
-    return None
