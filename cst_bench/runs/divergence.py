@@ -106,12 +106,15 @@ def _measure(
     asked = list(_conversations(task))
     lines = _lines(folder, name)
     sampling = Sampling(task.generation.max_tokens, max_think_tokens=checkpoint.max_think_tokens)
-    with progress.stage(f"{task.spec.title}: KL divergence", len(asked)) as count:
-        count(len(lines))
+    with progress.stage(f"{task.spec.title}: KL divergence", 2 * len(asked)) as count:  # to answer, and to compare
+        count(2 * len(lines))
         while len(lines) < len(asked):
             chunk = asked[len(lines) : len(lines) + _CHUNK]
             prompts = [checkpoint.chat.prompt_ids(messages) for _, _, messages in chunk]
-            responses = generator.generate(prompts, sampling)
+            responses = []
+            for future in [generator.submit(prompt, sampling) for prompt in prompts]:
+                responses.append(future.result())
+                count(1)
             for (prompt_id, configuration, _), prompt, response in zip(chunk, prompts, responses, strict=True):
                 values = token_divergences(checkpoint, base, prompt, response) if response.generated_tokens else []
                 line = {

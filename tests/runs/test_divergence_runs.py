@@ -37,7 +37,7 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Stopping(Silent):
-    """Ends the run as Ctrl+C does, when so many conversations have a KL divergence."""
+    """Ends the run as Ctrl+C does, after so many steps: one for a response, and one for its KL divergence."""
 
     def __init__(self, after: int | None = None) -> None:
         self.after = after
@@ -85,14 +85,14 @@ def test_interrupted_and_continued_it_is_the_same(adapter: Path, tmp_path: Path)
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     run(options(whole, adapter, limit=50))
     with pytest.raises(KeyboardInterrupt):
-        run(options(stopped, adapter, limit=50), Stopping(KEPT + 8))
+        run(options(stopped, adapter, limit=50), Stopping(2 * KEPT + 8))
     kept = (stopped / FILES[-1]).read_text().splitlines()
     assert len(kept) == KEPT
     with pytest.raises(Interrupted, match="repeat the command"):
         judge_run(JudgeRunOptions(stopped))
     rest = Stopping()
     run(options(stopped, adapter, limit=50), rest)
-    assert rest.steps == [KEPT, *[1] * (100 - KEPT)]
+    assert rest.steps == [2 * KEPT, *[1] * (200 - 2 * KEPT)]
     for name in FILES:
         assert (stopped / name).read_bytes() == (whole / name).read_bytes()
     assert run(options(stopped, adapter, limit=50)).was_finished
