@@ -55,3 +55,15 @@ def test_a_scored_file_has_them_too(tmp_path: Path) -> None:
     stored = read_run(tmp_path / "out")
     assert stored.complied("tiny_sealed", "S1") == {prompt_hash(f"p{number}"): True for number in range(3)}
     assert set(stored.complied("tiny_sealed", "joint").values()) == {False}
+
+
+def test_of_a_scored_file_the_words_are_known_and_nothing_else_of_its_responses(tmp_path: Path) -> None:
+    file = tmp_path / "mine.jsonl"
+    rows = [
+        {"prompt": f"p{n}", "response": "word " * (n + 1), "configuration": "S1", "label": "harmless"} for n in range(5)
+    ]
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    scores = score_file(ScoreOptions(file, task="tiny_sealed", out=tmp_path / "out")).scores
+    effects = scores.compliance["tiny_sealed"].side_effects["S1"]
+    assert list(effects) == ["words"]
+    assert (effects["words"].mean, effects["words"].median, effects["words"].n) == (3, 3, 5)
