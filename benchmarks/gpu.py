@@ -52,9 +52,9 @@ PARTS = {
     ),
     "training-7b": Part(
         "training.py",
-        "--shape 7b --device cuda --dtype bfloat16 --gradient-checkpointing --batches 8 --pairs 16 --repeat 1"
+        "--shape 7b --device cuda --dtype bfloat16 --gradient-checkpointing --batches 8 --count 16 --repeat 1"
         " --threads 8",
-        "--pairs 4 --batches 2 --repeat 1 --dtype bfloat16 --gradient-checkpointing",
+        "--count 4 --batches 2 --repeat 1 --dtype bfloat16 --gradient-checkpointing",
         80,
     ),
     "scoring-1b": Part(
@@ -72,7 +72,7 @@ PARTS = {
     "training-1b": Part(
         "training.py",
         "--shape 1b --device cuda --dtype bfloat16 --batches 2 8 --repeat 2 --threads 8",
-        "--pairs 4 --batches 1 2 --repeat 1",
+        "--count 4 --batches 1 2 --repeat 1",
         60,
     ),
     "scoring-1b-auto": Part(

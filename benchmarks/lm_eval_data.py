@@ -1,10 +1,10 @@
-"""lm-eval's tasks, as ARC 25-shot or MMLU 5-shot, over made-up documents of their lengths."""
+"""lm-eval's tasks, as ARC 25-shot or MMLU 5-shot, over made-up documents of their lengths or over real ones."""
 
 from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,10 @@ Row = dict[str, object]
 TASKS = {"arc_challenge": 25, "hellaswag": 10, "mmlu_abstract_algebra": 5, "truthfulqa_mc2": 0}
 """lm-eval's name → number of shots."""
 _FOLDERS = ("arc", "hellaswag", "mmlu/default", "truthfulqa")
+_MIRRORS = {
+    "arc_challenge": "arc", "hellaswag": "hellaswag", "mmlu_abstract_algebra": "mmlu", "truthfulqa_mc2": "truthfulqa"
+}  # fmt: skip
+"""lm-eval's name → folder of a mirror of its Hub repository."""
 _DOCUMENTS = {"arc_challenge": 5, "hellaswag": 5, "mmlu_abstract_algebra": 60, "truthfulqa_mc2": 24}
 
 
@@ -95,9 +99,19 @@ def _truthfulqa_rows(writer: Writer, count: int) -> list[Row]:
     return rows
 
 
-def write_data(folder: Path, writer: Writer, scale: float) -> None:
-    """Write mirrors of the four Hub data sets, with `scale` times the usual number of documents."""
-    n = {name: max(2, round(count * scale)) for name, count in _DOCUMENTS.items()}
+def first_documents(scale: float) -> dict[str, list[int]]:
+    """Return the indices of each task's documents: `scale` times the usual number of them."""
+    return {name: list(range(max(2, round(count * scale)))) for name, count in _DOCUMENTS.items()}
+
+
+def real_data(folder: Path) -> dict[str, Path]:
+    """Return the mirrors of the four Hub data sets in a folder: `arc`, `hellaswag`, `mmlu` and `truthfulqa`."""
+    return {task: folder / name for task, name in _MIRRORS.items()}
+
+
+def made_up_data(folder: Path, writer: Writer, scale: float) -> dict[str, Path]:
+    """Write mirrors of the four Hub data sets with `scale` times the usual number of documents, and return them."""
+    n = {name: len(documents) for name, documents in first_documents(scale).items()}
     sets: dict[str, tuple[str, Callable[[Writer, int], list[Row]], dict[str, int]]] = {
         "arc_challenge": ("ARC-Challenge", _arc_rows, {"train": 1000, "test": n["arc_challenge"]}),
         "hellaswag": ("default", _hellaswag_rows, {"train": 1000, "validation": n["hellaswag"]}),
@@ -114,6 +128,7 @@ def write_data(folder: Path, writer: Writer, scale: float) -> None:
             files.append({"split": split, "path": path.name})
         config = yaml.safe_dump({"configs": [{"config_name": subset, "data_files": files}]})
         (folder / task / "README.md").write_text(f"---\n{config}---\n")
+    return {task: folder / task for task in sets}
 
 
 def stock_tasks() -> Path:
@@ -123,13 +138,18 @@ def stock_tasks() -> Path:
     return Path(lm_eval.__file__).parent / "tasks"
 
 
-def task_manager(folder: Path) -> TaskManager:
-    """Make lm-eval's tasks over the mirrors, one by one as `bench_TASK` and together as `bench`."""
+def task_manager(folder: Path, mirrors: Mapping[str, Path]) -> TaskManager:
+    """Make lm-eval's tasks over the mirrors, one by one as `bench_TASK` and together as `bench`.
+
+    Args:
+        folder: Folder for the definitions.
+        mirrors: Task → mirror of its Hub repository.
+    """
     from lm_eval.tasks import TaskManager
 
     root = stock_tasks()
     members = [
-        {"task": name, "dataset_path": str(folder / name), "num_fewshot": shots} for name, shots in TASKS.items()
+        {"task": name, "dataset_path": str(mirrors[name]), "num_fewshot": shots} for name, shots in TASKS.items()
     ]
     definitions = folder / "definitions"
     definitions.mkdir()

@@ -23,7 +23,8 @@ SHAPES: dict[str, dict[str, int]] = {
            "num_key_value_heads": 8, "vocab_size": 128256},
 }  # fmt: skip
 """Shapes of random Llamas."""
-_DTYPES = {"tiny": torch.float32, "1b": torch.bfloat16, "8b": torch.bfloat16}
+_DTYPES = {"tiny": "float32", "1b": "bfloat16", "8b": "bfloat16"}
+"""Their dtypes, unless another is asked for."""
 
 
 def random_llama(folder: Path, *, hidden: int = 256, layers: int = 6, head: int = 32) -> Path:
@@ -51,7 +52,9 @@ def random_llama(folder: Path, *, hidden: int = 256, layers: int = 6, head: int 
     return folder
 
 
-def random_model(shape: str, writer: Writer, device: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def random_model(
+    shape: str, writer: Writer, device: str, dtype: str | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Make a random Llama and a tokenizer for made-up text."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -69,13 +72,15 @@ def random_model(shape: str, writer: Writer, device: str) -> tuple[PreTrainedMod
     tokenizer.train_from_iterator([*texts, *[prompt, letters * 5] * 50], trainer)
     torch.manual_seed(0)
     with torch.device(device):
-        torch.set_default_dtype(_DTYPES[shape])
+        torch.set_default_dtype(getattr(torch, _DTYPES[shape]))
         model = LlamaForCausalLM(LlamaConfig(**SHAPES[shape], max_position_embeddings=4096)).eval()
         torch.set_default_dtype(torch.float32)
+    for parameter in model.parameters():  # the same numbers in all dtypes; those of the rope stay in float32
+        parameter.data = parameter.data.to(getattr(torch, dtype or _DTYPES[shape]))
     return model, PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="<s>")
 
 
-def loaded_model(path: str, device: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a checkpoint and its tokenizer."""
-    model = AutoModelForCausalLM.from_pretrained(path, dtype="float32" if device == "cpu" else "auto")
+def loaded_model(path: str, device: str, dtype: str | None = None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a checkpoint and its tokenizer; by default in float32 on a CPU and in its own dtype elsewhere."""
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype or ("float32" if device == "cpu" else "auto"))
     return model.to(device).eval(), AutoTokenizer.from_pretrained(path)

@@ -1,10 +1,11 @@
 """Log-likelihoods as lm-eval's four tasks ask for them: its own `hf` at several batch sizes against `cst-hf`, in turns.
 
-python benchmarks/scoring.py [--model FOLDER] [--device cuda] [--json FILE]
+python benchmarks/scoring.py [--model FOLDER] [--data-dir FOLDER] [--dtype bfloat16] [--device cuda] [--json FILE]
 
 The tasks are lm-eval's own (ARC 25-shot, HellaSwag 10-shot, MMLU 5-shot, TruthfulQA mc2) over made-up documents of
-their lengths. Without `--model`, a random Llama. Seconds are medians: of processor time on a CPU, which other work on
-the machine hardly changes, and of wall time elsewhere.
+their lengths, or the first documents of mirrors of the Hub's data sets (`--data-dir`). Without `--model`, a random
+Llama. Seconds are medians: of processor time on a CPU, which other work on the machine hardly changes, and of wall time
+elsewhere. In bfloat16, `cst-hf` also scores in float32, from which the differences of all are given.
 """
 
 from __future__ import annotations
@@ -18,19 +19,31 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, redirect_stderr
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
+    from comparison import Comparison
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from cst_bench.capabilities.likelihoods.cst_hf import TokenRequest
     from cst_bench.capabilities.results import LmEvalResults
 
 OURS = "cst-hf"
+OURS_FP32 = "cst-hf float32"
+
+
+class Difference(TypedDict):
+    """Differences of a model's answers from those of `cst-hf` in float32."""
+
+    max_abs_diff: float
+    mean_abs_diff: float
+    flip_rate: float | None
 
 
 class TaskResult(TypedDict):
@@ -53,6 +66,9 @@ class TaskResult(TypedDict):
     """Attention of ours, and why not a faster one."""
     peak_memory: dict[str, int] | None
     """Most bytes of each model on a GPU, its weights included."""
+    speedup_vs_own_fp32: float | None
+    from_fp32: dict[str, Difference]
+    """Of `cst-hf` and the fastest stock model, in a lower precision."""
 
 
 class EndToEnd(TypedDict):
@@ -78,11 +94,16 @@ class Result(TypedDict):
     speedup_end_to_end: float | None
     max_abs_diff: float
     greedy_mismatches: int
+    speedup_vs_own_fp32: float | None
+    """None in float32."""
+    from_fp32: dict[str, Difference]
+    """Of `cst-hf` and of stock, over all tasks."""
     token_ratio_to_unique: float
     tasks: dict[str, TaskResult]
     end_to_end: EndToEnd | None
     preparation: dict[str, dict[str, Preparation]]
     model: str
+    data: str
     device: str
     dtype: str
     threads: int
@@ -93,29 +114,29 @@ class Result(TypedDict):
     fallback_reason: str | None
 
 
-def task_requests(manager: TaskManager, name: str) -> list[Instance]:
-    """Return lm-eval's requests of a task."""
+def task_requests(manager: TaskManager, name: str, documents: list[int]) -> list[Instance]:
+    """Return lm-eval's requests for some documents of a task."""
     from cst_bench.capabilities.likelihoods import compiled_templates
 
     tasks = manager.load([f"bench_{name}"])["tasks"]
     with compiled_templates():
         for task in tasks.values():
             task.set_fewshot_seed(seed=1234)
-            task.build_all_requests()
+            task.build_all_requests(samples=documents)
     return [request for task in tasks.values() for request in task.instances]
 
 
 def measure_forward(
-    models: dict[str, HFLM], manager: TaskManager, repeat: int, clock: Callable[[], float]
+    models: dict[str, HFLM], manager: TaskManager, scale: float, repeat: int, clock: Callable[[], float]
 ) -> dict[str, TaskResult]:
     """Measure, for each task, the seconds of every model, agreement with the fastest stock one, and tokens."""
     from comparison import compare, unique_tokens
-    from lm_eval_data import TASKS
+    from lm_eval_data import first_documents
     from timing import interleaved, with_peak
 
     ours, results = models[OURS], {}
-    for name in TASKS:
-        instances = task_requests(manager, name)
+    for name, documents in first_documents(scale).items():
+        instances = task_requests(manager, name, documents)
         requests: list[TokenRequest] = [(None, *ours._encode_pair(*instance.args)) for instance in instances]
         choices = list(Counter(instance.doc_id for instance in instances).values())
         before = ours.forwarded_tokens
@@ -125,7 +146,7 @@ def measure_forward(
             for label, model in models.items()
         }
         timed = interleaved(runs, repeat, clock)
-        stock = min((label for label in models if label != OURS), key=lambda label: timed[label].median)
+        stock = min(_stock(models), key=lambda label: timed[label].median)
         comparison = compare(timed[OURS].output, timed[stock].output, choices)
         pairs = [(context, continuation) for _, context, continuation in requests]
         results[name] = TaskResult(
@@ -143,15 +164,52 @@ def measure_forward(
             flip_rate=comparison.flip_rate,
             kernel=ours.kernel,
             peak_memory=peaks or None,
+            speedup_vs_own_fp32=timed[OURS_FP32].median / timed[OURS].median if OURS_FP32 in models else None,
+            from_fp32={
+                label: _difference(compare(timed[label].output, timed[OURS_FP32].output, choices))
+                for label in (OURS, stock)
+                if OURS_FP32 in models
+            },
         )
     return results
 
 
+def _stock(models: dict[str, HFLM]) -> list[str]:
+    return [label for label in models if label not in (OURS, OURS_FP32)]
+
+
+def _difference(comparison: Comparison) -> Difference:
+    return Difference(
+        max_abs_diff=comparison.max_abs_diff,
+        mean_abs_diff=comparison.mean_abs_diff,
+        flip_rate=comparison.flip_rate,
+    )
+
+
+def _overall(tasks: list[TaskResult]) -> dict[str, Difference]:
+    """Return the differences from float32 over all tasks, of ours and of the fastest stock model of each."""
+    totals: dict[str, Difference] = {}
+    for name in (OURS, "hf"):
+        parts = [
+            (row["from_fp32"][OURS if name == OURS else row["best_stock"]], row) for row in tasks if row["from_fp32"]
+        ]
+        if parts:
+            totals[name] = Difference(
+                max_abs_diff=max(part["max_abs_diff"] for part, _ in parts),
+                mean_abs_diff=sum(part["mean_abs_diff"] * row["requests"] for part, row in parts)
+                / sum(row["requests"] for _, row in parts),
+                flip_rate=sum((part["flip_rate"] or 0.0) * row["documents"] for part, row in parts)
+                / sum(row["documents"] for _, row in parts),
+            )
+    return totals
+
+
 def measure_end_to_end(
-    models: dict[str, HFLM], manager: TaskManager, repeat: int, clock: Callable[[], float]
+    models: dict[str, HFLM], manager: TaskManager, scale: float, repeat: int, clock: Callable[[], float]
 ) -> EndToEnd:
     """Measure `simple_evaluate` on the four tasks: loading data, rendering, encoding, scoring and metrics."""
     from lm_eval.evaluator import simple_evaluate
+    from lm_eval_data import first_documents
     from timing import interleaved
 
     from cst_bench.capabilities.likelihoods import compiled_templates
@@ -159,12 +217,16 @@ def measure_end_to_end(
     def evaluate(label: str) -> LmEvalResults:
         with compiled_templates() if label == OURS else nullcontext():
             results: LmEvalResults = simple_evaluate(
-                model=models[label], tasks=["bench"], task_manager=manager, bootstrap_iters=0
+                model=models[label],
+                tasks=["bench"],
+                task_manager=manager,
+                bootstrap_iters=0,
+                samples=first_documents(scale),
             )
             return results
 
-    timed = interleaved({label: partial(evaluate, label) for label in models}, repeat, clock)
-    best = min((label for label in models if label != OURS), key=lambda label: timed[label].median)
+    timed = interleaved({label: partial(evaluate, label) for label in models if label != OURS_FP32}, repeat, clock)
+    best = min(_stock(models), key=lambda label: timed[label].median)
     return {
         "seconds": {label: times.median for label, times in timed.items()},
         "best_stock": best,
@@ -181,23 +243,23 @@ def _scores(results: LmEvalResults) -> dict[str, dict[str, float]]:
 
 
 def measure_preparation(
-    models: dict[str, HFLM], manager: TaskManager, clock: Callable[[], float]
+    models: dict[str, HFLM], manager: TaskManager, scale: float, clock: Callable[[], float]
 ) -> dict[str, dict[str, Preparation]]:
     """Measure rendering and encoding of the requests, by task and model, without scoring them."""
-    from lm_eval_data import TASKS
+    from lm_eval_data import first_documents
 
     from cst_bench.capabilities.likelihoods import compiled_templates
 
-    stock = next(label for label in models if label != OURS)
+    stock = _stock(models)[0]
     results: dict[str, dict[str, Preparation]] = {}
-    for name in TASKS:
+    for name, samples in first_documents(scale).items():
         results[name] = {}
         for label in (stock, OURS):
             task = next(iter(manager.load([f"bench_{name}"])["tasks"].values()))
             task.set_fewshot_seed(seed=1234)
             started = clock()
             with compiled_templates() if label == OURS else nullcontext():
-                task.build_all_requests()
+                task.build_all_requests(samples=samples)
             built = clock()
             _encode_only(models[label], task.instances)
             documents = len({instance.doc_id for instance in task.instances})
@@ -236,6 +298,13 @@ def show(result: Result) -> None:
                   f"{result['max_abs_diff']:.1e}", str(result["greedy_mismatches"]))  # fmt: skip
     console = Console(width=160)
     console.print(table)
+    if result["speedup_vs_own_fp32"] is not None:
+        console.print(f"{result['speedup_vs_own_fp32']:.2f} times as fast as cst-hf in float32; differences from it:")
+    for label, row in result["from_fp32"].items():
+        console.print(
+            f"{label}: {row['mean_abs_diff']:.3f} on average, at most {row['max_abs_diff']:.3f}, "
+            f"other answers to {row['flip_rate']:.3f} of the questions"
+        )
     if result["end_to_end"] is not None:
         seconds = ", ".join(f"{label} {value:.1f} s" for label, value in result["end_to_end"]["seconds"].items())
         same = "the same scores" if result["end_to_end"]["same_results"] else "OTHER SCORES"
@@ -258,6 +327,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="checkpoint to use instead of a random Llama")
     parser.add_argument("--shape", choices=("tiny", "1b", "8b"), default="tiny", help="shape of the random Llama")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="float32 on a CPU by default")
+    parser.add_argument(
+        "--data-dir", type=Path, help="mirrors of the Hub's data sets: arc, hellaswag, mmlu, truthfulqa"
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--batch-sizes", type=batch_size, nargs="+", metavar="N",
                         help="of stock, numbers or auto (default: 1 8, and 32 auto on a GPU)")  # fmt: skip
@@ -285,7 +358,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Result:
     import torch
     import transformers
     from lm_eval.models.huggingface import HFLM
-    from lm_eval_data import Writer, task_manager, write_data
+    from lm_eval_data import Writer, made_up_data, real_data, task_manager
     from models import loaded_model, random_model
     from timing import make_clock
 
@@ -296,34 +369,45 @@ def measure(options: argparse.Namespace, folder: Path) -> Result:
     datasets.disable_progress_bars()
     torch.set_num_threads(options.threads)
     writer, clock = Writer(), make_clock(options.device)
-    write_data(folder, writer, options.scale)
-    manager = task_manager(folder)
-    model, tokenizer = (
-        loaded_model(options.model, options.device)
-        if options.model
-        else random_model(options.shape, writer, options.device)
-    )
+    data = real_data(options.data_dir.resolve()) if options.data_dir else made_up_data(folder, writer, options.scale)
+    manager = task_manager(folder, data)
+
+    def load(dtype: str | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        if options.model:
+            return loaded_model(options.model, options.device, dtype)
+        return random_model(options.shape, deepcopy(writer), options.device, dtype)
+
+    model, tokenizer = load(options.dtype)
     sizes = options.batch_sizes or ([1, 8] if options.device == "cpu" else [1, 8, 32, "auto"])
     arguments = {"tokenizer": tokenizer, "softmax_dtype": "float32"}
     models = {f"hf batch {size}": HFLM(model, batch_size=size, **arguments) for size in sizes}
     models[OURS] = CstHFLM(model, batch_size=8, **arguments)
+    if model.dtype != torch.float32 and options.device == "cpu":
+        models[OURS_FP32] = CstHFLM(load("float32")[0], batch_size=8, **arguments)
     for scorer in models.values():  # warms up, and lets ours run its self-check
         scorer._loglikelihood_tokens([(None, [1, 2, 3], [4, 5])], disable_tqdm=True)
-    tasks = measure_forward(models, manager, options.repeat, clock)
-    preparation = measure_preparation(models, manager, clock)
-    end_to_end = None if options.no_end_to_end else measure_end_to_end(models, manager, options.repeat, clock)
+    scale = options.scale
+    tasks = measure_forward(models, manager, scale, options.repeat, clock)
+    preparation = measure_preparation(models, manager, scale, clock)
+    end_to_end = None if options.no_end_to_end else measure_end_to_end(models, manager, scale, options.repeat, clock)
     results = list(tasks.values())
     stock_seconds = sum(row["seconds"][row["best_stock"]] for row in results)
+    our_seconds = sum(row["seconds"][OURS] for row in results)
     return {
-        "speedup": stock_seconds / sum(row["seconds"][OURS] for row in results),
+        "speedup": stock_seconds / our_seconds,
         "speedup_end_to_end": None if end_to_end is None else end_to_end["speedup"],
         "max_abs_diff": max(row["max_abs_diff"] for row in results),
         "greedy_mismatches": sum(row["greedy_mismatches"] for row in results),
+        "speedup_vs_own_fp32": sum(row["seconds"][OURS_FP32] for row in results) / our_seconds
+        if OURS_FP32 in models
+        else None,
+        "from_fp32": _overall(results),
         "token_ratio_to_unique": sum(row["tokens"] for row in results) / sum(row["unique_tokens"] for row in results),
         "tasks": tasks,
         "end_to_end": end_to_end,
         "preparation": preparation,
-        "model": options.model or f"random Llama ({options.shape})",
+        "model": Path(options.model).name if options.model else f"random Llama ({options.shape})",
+        "data": "real documents" if options.data_dir else "made-up documents",
         "device": options.device if options.device == "cpu" else torch.cuda.get_device_name(options.device),
         "dtype": str(model.dtype),
         "threads": options.threads,

@@ -1,10 +1,12 @@
-"""PyTorch's scaled dot product attention (SDPA), by a kernel that suits sequences of many lengths and grouped heads."""
+"""Attention by a kernel that suits many lengths, grouped heads and the device: SDPA, or block by block."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from cst_bench.checkpoint.block_attention import block_attention, suits_blocks
 
 if TYPE_CHECKING:
     import torch
@@ -37,10 +39,10 @@ def grouped_attention(
     causal: bool = False,
     scale: float | None = None,
 ) -> torch.Tensor:
-    """Compute attention by SDPA, where several heads of queries may share one of keys and values.
+    """Compute attention, where several heads of queries may share one of keys and values.
 
-    Keys and values are repeated for kernels that do not support that. Else PyTorch would take its slow one, which
-    writes all weights to memory.
+    Keys and values are repeated for kernels of SDPA that do not support that. Else PyTorch would take its slow one,
+    which writes all weights to memory. Where `suits_blocks`, blocks take SDPA's place.
 
     Args:
         query: [batch, heads, rows, size].
@@ -56,6 +58,9 @@ def grouped_attention(
     """
     from torch.nn.functional import scaled_dot_product_attention
 
+    additive = mask is not None and mask.dim() == 2 and mask.dtype == query.dtype
+    if suits_blocks(query) and not dropout and (causal or additive):
+        return block_attention(query, key, value, mask, causal=causal, scale=scale)
     repeats = query.shape[1] // key.shape[1]
     if repeats > 1 and not _takes_groups(query, key, value, mask, dropout, causal):
         key, value = (states.repeat_interleave(repeats, dim=1) for states in (key, value))

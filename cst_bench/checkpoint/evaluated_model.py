@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cst_bench.checkpoint.api import api_model
 from cst_bench.checkpoint.checkpoint_files import find_checkpoint
 from cst_bench.checkpoint.gate import require, run_gate
-from cst_bench.checkpoint.loading import load_chat, load_weights, placement
+from cst_bench.checkpoint.loading import dtype_hint, load_chat, load_weights, placement
 from cst_bench.checkpoint.options import CheckpointOptions, hub_hint, require_applicable, resolve
 from cst_bench.checkpoint.thoughts import DEFAULT_THINK_TOKENS, Thinking, as_think_tokens
 from cst_bench.errors import UserError
@@ -107,6 +107,8 @@ class EvaluatedModel:
         if self._files is None:
             return None
         self._progress.note(f"loading {self.label}")
+        if (hint := dtype_hint(self._files)) is not None:
+            self._progress.note(hint)
         return load_weights(self._files, self.chat)
 
     def inspect_model(self) -> Model:

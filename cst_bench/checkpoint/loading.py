@@ -16,6 +16,7 @@ from cst_bench.checkpoint.inspection import context_length, out_of_memory
 from cst_bench.checkpoint.merging import merge_adapter
 from cst_bench.checkpoint.model_class import auto_class
 from cst_bench.checkpoint.options import CheckpointOptions
+from cst_bench.checkpoint.processor import multiplies_bf16
 from cst_bench.checkpoint.thoughts import DEFAULT_MAX_THINK_TOKENS, as_think_tokens, find_think_tokens
 from cst_bench.errors import UserError
 from cst_bench.record import CheckpointIdentity
@@ -23,6 +24,9 @@ from cst_bench.record import CheckpointIdentity
 if TYPE_CHECKING:
     import torch
     from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+_LARGE = 100_000_000
+"""Number of parameters from which products take most of the time, so that their type decides the speed."""
 
 
 @dataclass
@@ -171,6 +175,20 @@ def placement(options: CheckpointOptions) -> tuple[str, torch.dtype | Literal["a
         return device, torch.float32 if kind == "cpu" else "auto"
     dtype: torch.dtype = getattr(torch, options.dtype)
     return device, dtype
+
+
+def dtype_hint(files: CheckpointFiles) -> str | None:
+    """Return a hint where `auto` means float32 and bfloat16 would be faster; None elsewhere.
+
+    Raises:
+        UserError: the device is not available.
+    """
+    if files.options.dtype != "auto" or files.options.load_in_4bit or files.parameter_count < _LARGE:
+        return None
+    device, _ = placement(files.options)
+    if not device.startswith("cpu") or not multiplies_bf16():
+        return None
+    return f"{files.label} is in float32; this CPU multiplies bfloat16 faster: --dtype bfloat16"
 
 
 def _load_model(files: CheckpointFiles, device: str, dtype: torch.dtype | Literal["auto"]) -> PreTrainedModel:

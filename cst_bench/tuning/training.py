@@ -17,7 +17,7 @@ from cst_bench.checkpoint import CheckpointFiles, find_checkpoint, load_chat
 from cst_bench.checkpoint.chat import Chat
 from cst_bench.checkpoint.gate import require, run_gate
 from cst_bench.checkpoint.inspection import out_of_memory
-from cst_bench.checkpoint.loading import placement
+from cst_bench.checkpoint.loading import dtype_hint, placement
 from cst_bench.errors import UserError
 from cst_bench.files import DISK_FULL, digest, user_cache_folder
 from cst_bench.tuning.dataset import TokenizedRows, TrainingData, read_data, tokenize
@@ -126,6 +126,8 @@ def _train(
 ) -> tuple[DPOTrainer, dict[str, object]]:
     """Train from the last complete checkpoint, and return the trainer and what `training.json` says of the training."""
     checkpoint, seconds = unfinished.last_checkpoint()
+    if plan.recipe.quantization is None and (hint := dtype_hint(plan.files)) is not None:
+        progress.note(hint)
     prepared = make_trainer(
         plan.recipe,
         plan.files,

@@ -12,8 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
-from cst_bench.checkpoint import Checkpoint, CheckpointOptions, find_checkpoint, load_checkpoint
+from cst_bench.checkpoint import Checkpoint, CheckpointOptions, find_checkpoint, load_checkpoint, loading
+from cst_bench.checkpoint.evaluated_model import EvaluatedModel
 from cst_bench.errors import UserError
+from cst_bench.progress import Silent
 from cst_bench.record import CheckpointIdentity
 from tests.checkpoints import FAMILIES, make_adapter, make_checkpoint
 
@@ -430,3 +432,37 @@ def test_a_hub_id_that_cannot_be_reached(revision: str | None) -> None:
 
 def test_an_inspect_model_name_has_no_weights() -> None:
     assert re.search("openai/gpt-4 is an Inspect model name: it has no weights", failure(name="openai/gpt-4"))
+
+
+class Notes(Silent):
+    """Progress that keeps its notes."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "fast", "parameters", "hinted"),
+    [
+        ("auto", True, 0, True),
+        ("float32", True, 0, False),
+        ("bfloat16", True, 0, False),
+        ("auto", False, 0, False),
+        ("auto", True, 10**9, False),
+    ],
+)
+def test_a_large_model_in_float32_says_once_that_bfloat16_is_faster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, fast: bool, parameters: int, hinted: bool
+) -> None:
+    """Fakes what the CPU multiplies fast, and the size from which a model is large."""
+    monkeypatch.setattr(loading, "multiplies_bf16", lambda: fast)
+    monkeypatch.setattr(loading, "_LARGE", parameters)
+    folder = make_checkpoint(tmp_path, "llama")
+    notes = Notes()
+    model = EvaluatedModel(CheckpointOptions(str(folder), dtype=dtype, device="cpu"), notes)
+    for _ in range(2):
+        assert model.checkpoint is not None
+    assert sum("--dtype bfloat16" in note for note in notes.notes) == hinted

@@ -52,6 +52,21 @@ def test_numbers_and_gradients_are_those_of_trl(rows: int, vocabulary: int, bias
     assert (ours[1].grad is None) is not trained
 
 
+@pytest.mark.parametrize(("rows", "vocabulary"), [(1, 50), (300, 3000), (7, 300_000)])
+def test_in_bfloat16_it_is_nearer_to_the_exact_numbers_than_logits_in_bfloat16(rows: int, vocabulary: int) -> None:
+    hidden, weight, _, targets = inputs(rows, vocabulary, False, False)
+    hidden, weight = hidden.detach().bfloat16().requires_grad_(), weight.bfloat16()
+    plain, exact = hidden.detach().clone().requires_grad_(), hidden.detach().double().requires_grad_()
+    ours = applied(TargetLogProbs, hidden, weight, None, targets, True)[0]
+    logits = (plain @ weight.t()).float()
+    stock = logits.log_softmax(-1).gather(1, targets[:, None])[:, 0]
+    reference = exact_results(exact, weight.double(), None, targets)[0]
+    assert (ours - reference).norm() <= 1.5 * (stock - reference).norm() + 1e-3
+    for values in (ours, stock, reference):
+        values.sum().backward()
+    assert_as_exact(hidden.grad, plain.grad, exact.grad)
+
+
 def exact_results(hidden: Any, weight: Any, bias: Any, targets: torch.Tensor) -> list[torch.Tensor]:
     """Return log-probability, entropy, log of the sum of squared probabilities, mean logit, and top logit."""
     logits = hidden @ weight.t() + (0 if bias is None else bias)
@@ -89,6 +104,9 @@ def test_changed_logits_and_large_vocabularies_are_left_to_trl(architecture: str
     settings |= {"intermediate_size": 8, "num_key_value_heads": 2, "head_dim": 4}
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(architecture, **settings))
     assert head.has_plain_head(model) is (architecture != "cohere")  # which scales its logits
-    assert not head.has_plain_head(model.to(torch.bfloat16))
+    assert not head.has_plain_head(model.to(torch.bfloat16))  # its head trains
+    model.requires_grad_(False)
+    assert head.has_plain_head(model) is (architecture != "cohere")
+    assert not head.has_plain_head(model.to(torch.float16))
     assert head.fits(1000, 60_000)
     assert not head.fits(1000, 128_256)

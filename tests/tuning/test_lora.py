@@ -123,9 +123,24 @@ def test_hooks_on_inner_layers_are_called(used: list[int]) -> None:
     assert len(used) == 1  # `second` has no hook, and is fused
 
 
+@pytest.mark.parametrize("adapter", [torch.float32, torch.bfloat16])
+def test_on_a_base_in_bfloat16_it_rounds_about_as_peft_does(adapter: torch.dtype, used: list[int]) -> None:
+    stock, ours = adapted(biased=True)
+    for model in (stock, ours):
+        model.to(adapter)
+        for layer in (model.base_model.model.first, model.base_model.model.second):
+            layer.base_layer.to(torch.bfloat16)
+    x = torch.randn(50, 24, generator=torch.Generator().manual_seed(1)).bfloat16()
+    exact = results(copy.deepcopy(stock).double(), x.double())
+    theirs, mine = results(stock, x), results(ours, x)
+    assert len(used) == 2
+    for index in range(6):
+        assert_as_exact(mine[index], theirs[index], exact[index], f"result {index}")
+
+
 def test_other_types_are_left_alone(used: list[int]) -> None:
-    stock, ours = (model.to(torch.bfloat16) for model in adapted())
-    x = torch.randn(4, 24, dtype=torch.bfloat16)
+    stock, ours = (model.to(torch.float16) for model in adapted())
+    x = torch.randn(4, 24, dtype=torch.float16)
     assert torch.equal(stock(x), ours(x))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(stock.float()(x.float()), ours.float()(x.float()))

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 import torch
-from transformers import AttentionInterface, PreTrainedModel
+from transformers import AttentionInterface
 
 from cst_bench.capabilities.likelihoods.kernels import Kernel, KernelName, LayerSettings, make_kernel
 from cst_bench.capabilities.likelihoods.prefix_packing import PrefixPack
@@ -98,23 +98,6 @@ def active(attention: ForestAttention) -> Iterator[None]:
         yield
     finally:
         _active.reset(token)
-
-
-@contextmanager
-def attention_swapped(model: PreTrainedModel) -> Iterator[None]:
-    """Switch a model to our attention, and restore its own at the end."""
-    configs = {id(part.config): part.config for part in model.modules() if isinstance(part, PreTrainedModel)}
-    for config in list(configs.values()):
-        for name in config.sub_configs:
-            if getattr(config, name, None) is not None:
-                configs.setdefault(id(getattr(config, name)), getattr(config, name))
-    before = [(config, config._attn_implementation_internal) for config in configs.values()]
-    try:
-        model.set_attn_implementation(NAME)
-        yield
-    finally:
-        for config, implementation in before:
-            config._attn_implementation_internal = implementation
 
 
 def forest_attention(

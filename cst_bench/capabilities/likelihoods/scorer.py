@@ -12,8 +12,9 @@ from cst_bench.capabilities.likelihoods.budget import SOFTMAX_ROWS, scored_share
 from cst_bench.capabilities.likelihoods.eligibility import unsupported_calls
 from cst_bench.capabilities.likelihoods.kernels import KernelName
 from cst_bench.capabilities.likelihoods.planning import Group, make_plan
-from cst_bench.capabilities.likelihoods.prefix_attention import ForestAttention, KeysValues, active, attention_swapped
+from cst_bench.capabilities.likelihoods.prefix_attention import NAME, ForestAttention, KeysValues, active
 from cst_bench.capabilities.likelihoods.prefix_packing import Cursor, PrefixPack, fill, next_pack
+from cst_bench.checkpoint.attention_choice import attention_swapped
 from cst_bench.checkpoint.attention_kernels import many_lengths
 from cst_bench.checkpoint.inspection import base_model, empty_cache, out_of_memory
 
@@ -27,6 +28,8 @@ Scored = tuple[float, bool]
 
 _BLOCK = 128
 """Rows of a block of FlexAttention. One block is compiled apart, and so packs have two at least."""
+_SOFTMAX_LOGITS = 1 << 20
+"""Logits that are normalised at a time on a CPU: 4 MiB, which stay in its cache."""
 
 
 class UnsupportedModelError(Exception):
@@ -69,7 +72,7 @@ class Scorer:
         cursor = Cursor()
         device = self.device or self.model.device
         budget = self.budget or token_budget(self.model, device, self.kernel, scored_share(groups))
-        with attention_swapped(base_model(self.model)), many_lengths():
+        with attention_swapped(base_model(self.model), NAME), many_lengths():
             while cursor.group < len(groups):
                 pack = next_pack(groups, cursor, budget)
                 rows = len(pack.ids)
@@ -122,10 +125,13 @@ class Scorer:
         greedy: list[bool] = [False] * len(rows)
         leads: list[float] = [0.0] * len(rows)
         at = 0
-        for start in range(0, len(logits), SOFTMAX_ROWS):
-            block = torch.log_softmax(logits[start : start + SOFTMAX_ROWS], dim=-1, dtype=self.softmax_dtype)
+        together = SOFTMAX_ROWS
+        if logits.device.type == "cpu":
+            together = max(1, _SOFTMAX_LOGITS // logits.shape[1])
+        for start in range(0, len(logits), together):
+            block = torch.log_softmax(logits[start : start + together], dim=-1, dtype=self.softmax_dtype)
             here = []
-            while at < len(order) and rows[order[at]] < start + SOFTMAX_ROWS:
+            while at < len(order) and rows[order[at]] < start + together:
                 here.append(order[at])
                 at += 1
             index = torch.tensor([rows[i] - start for i in here], device=block.device)

@@ -10,6 +10,8 @@ import torch
 
 from cst_bench.capabilities.likelihoods.planning import Group, PlannedDocument, make_plan
 from cst_bench.capabilities.likelihoods.scorer import Requests, Scored, Scorer
+from cst_bench.checkpoint.attention_choice import EAGER, attention_swapped
+from cst_bench.checkpoint.inspection import base_model
 
 Stock = Callable[[Requests, int], Sequence[Scored]]
 """Stock scorer of requests, in batches of a size."""
@@ -22,7 +24,7 @@ _COMPARED = 2
 """Most requests of a document that stock scores as well, one pass each."""
 _BATCH = 4
 _NOISE = 3
-"""Largest difference, in multiples of stock's own between batches of one and of four."""
+"""Largest difference, in multiples of stock's own between batch sizes or attention functions."""
 _TOLERANCE = 1e-4
 """Difference in nats per token that always passes in fp32."""
 _ROUNDINGS = 4
@@ -85,7 +87,8 @@ def disagreement(scorer: Scorer, requests: Requests, stock: Stock) -> str | None
     """Return how packed scoring differs from the stock scorer on some of these requests; None if it agrees.
 
     They are scored in passes of the real size, and again in smaller ones, so that a prefix is kept between passes. The
-    tolerance per token follows from how far stock's own results depend on its batch size. `is_greedy` is compared where
+    tolerance per token follows from how far stock's own results depend on its batch size and, in low precision, on its
+    attention function. `is_greedy` is compared where
     no such difference could change it.
 
     Raises:
@@ -101,13 +104,16 @@ def disagreement(scorer: Scorer, requests: Requests, stock: Stock) -> str | None
     noise = 0.0
     if any(_per_token(ours, theirs, lengths, rounding) > tolerance for ours, _ in scored):
         noise = _per_token(stock(compared, 1), theirs, lengths, rounding)
+        if tolerance > _TOLERANCE:
+            with attention_swapped(base_model(scorer.model), EAGER):
+                noise = max(noise, _per_token(stock(compared, 1), theirs, lengths, rounding))
         tolerance = max(tolerance, _NOISE * noise)
     for ours, margins in scored:
         worst = _per_token(ours, theirs, lengths, rounding)
         if worst > tolerance:
             return (
                 f"its log-likelihoods differ by up to {worst:.2g} a token when documents share a pass, "
-                f"and by {noise:.2g} between stock's batch sizes"
+                f"and by {noise:.2g} between stock's own ways"
             )
         for (_, greedy), (_, expected), margin, length in zip(ours, theirs, margins, lengths, strict=True):
             if greedy != expected and abs(margin) > 2 * tolerance * length:

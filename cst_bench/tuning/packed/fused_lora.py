@@ -21,6 +21,11 @@ if TYPE_CHECKING:
         needs_input_grad: tuple[bool, ...]
         saved_tensors: tuple[torch.Tensor, ...]
         scaling: float
+        adapter_types: tuple[torch.dtype, torch.dtype]
+
+
+_TYPES = (torch.float32, torch.bfloat16)
+"""Types of inputs and base. The adapter may be in float32 on a base in bfloat16, whose type it is multiplied in."""
 
 
 def fuse_lora(model: torch.nn.Module) -> None:
@@ -58,8 +63,14 @@ class FusedLinear(Linear):  # type: ignore[misc]
             return None
         if any(inner._forward_hooks or inner._forward_pre_hooks for inner in (base, down, up, dropout)):
             return None
-        tensors = (x, base.weight, down.weight, up.weight)
-        if any(tensor.dtype != torch.float32 or tensor.device.type != "cpu" for tensor in tensors):
+        if any(tensor.device.type != "cpu" for tensor in (x, base.weight, down.weight, up.weight)):
+            return None
+        adapter_types = (torch.float32, base.weight.dtype)
+        if (
+            x.dtype != base.weight.dtype
+            or x.dtype not in _TYPES
+            or not {down.weight.dtype, up.weight.dtype}.issubset(adapter_types)
+        ):
             return None
         trains_base = any(parameter.requires_grad for parameter in base.parameters())
         return None if trains_base or torch.is_autocast_enabled("cpu") else name
@@ -89,9 +100,10 @@ class _AdaptedLinear(torch.autograd.Function):
             up: The adapter's second matrix [out, r].
             scaling: Factor of the adapter's product.
         """
+        ctx.scaling, ctx.adapter_types = scaling, (down.dtype, up.dtype)
+        down, up = down.to(x.dtype), up.to(x.dtype)
         low = x @ down.t()
         ctx.save_for_backward(x, weight, down, up, low)
-        ctx.scaling = scaling
         return torch.nn.functional.linear(x, weight, bias).addmm_(low, up.t(), alpha=scaling)
 
     @staticmethod
@@ -101,4 +113,6 @@ class _AdaptedLinear(torch.autograd.Function):
         x, weight, down, up, low = ctx.saved_tensors
         grad_low = (grad @ up).mul_(ctx.scaling)
         grad_x = (grad @ weight).addmm_(grad_low, down) if ctx.needs_input_grad[0] else None
-        return grad_x, None, None, grad_low.t() @ x, (grad.t() @ low).mul_(ctx.scaling), None
+        of_down, of_up = ctx.adapter_types
+        grad_down, grad_up = (grad_low.t() @ x).to(of_down), (grad.t() @ low).to(of_up).mul_(ctx.scaling)
+        return grad_x, None, None, grad_down, grad_up, None

@@ -12,6 +12,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from cst_bench.checkpoint.attention_kernels import grouped_attention, many_lengths
+from cst_bench.checkpoint.block_attention import block_attention, suits_blocks
 from cst_bench.tuning.packed.pair_packing import PairPack
 
 NAME = "cst_pairs"
@@ -89,12 +90,15 @@ def pair_attention(
         for index, pair in enumerate(cst_pack.pairs):
             first, second = 2 * index, 2 * index + 1
             parts.append(attend(queries[first], keys[first], values[first]))
-            if pair.rejected:  # with the prompt's rows again: that is faster than a mask
+            if pair.rejected:  # SDPA takes the prompt's rows again: that is faster than a mask
                 whole = [
                     torch.cat([states[first][:, :, : pair.prompt], states[second]], dim=2)
                     for states in (queries, keys, values)
                 ]
-                parts.append(attend(whole[0], whole[1], whole[2])[:, :, pair.prompt :])
+                if sliding_window is None and not dropout and suits_blocks(query):
+                    parts.append(block_attention(queries[second], whole[1], whole[2], causal=True, scale=scaling))
+                else:
+                    parts.append(attend(whole[0], whole[1], whole[2])[:, :, pair.prompt :])
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
 
 

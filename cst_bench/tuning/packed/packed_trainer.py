@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -19,6 +19,7 @@ import torch
 from trl import DPOTrainer
 from trl.trainer.utils import FusedCausalLMOutput
 
+from cst_bench.checkpoint.attention_choice import EAGER, attention_swapped
 from cst_bench.checkpoint.inspection import base_model, batch_invariant_length, context_length, layer_count
 from cst_bench.tuning.packed.fused_lora import fuse_lora
 from cst_bench.tuning.packed.packed_attention import NAME, UnsupportedAttentionError
@@ -147,8 +148,10 @@ class PackedDPOTrainer(TokenizedDPOTrainer):
         if pack.calls != layers:
             raise CannotPack(f"{pack.calls} of its {layers} layers call the registered attention")
         theirs = self._token_log_probs(model, {**batch, "cst_pack": None})
-        chosen, rejected = zip(*(self._token_log_probs(model, self._alone(model, row)) for row in rows), strict=True)
         dtype = _AUTOCAST.get(self.accelerator.mixed_precision, base_model(model).dtype)
+        with attention_swapped(base_model(model), EAGER) if dtype.itemsize < 4 else nullcontext():
+            alone = [self._token_log_probs(model, self._alone(model, row)) for row in rows]
+        chosen, rejected = zip(*alone, strict=True)
         reason = difference(ours, theirs, (*chosen, *rejected), dtype)
         if reason is not None:
             raise CannotPack(reason)
