@@ -1,12 +1,15 @@
 """On-disk cache of the answers of judges' models, so that none that has a verdict is paid for twice.
 
 An SQLite file, safe with several processes. A key is the SHA-256 of judge, model and prompt; prompts are not stored.
+It also keeps the random secret of the markers in judges' prompts, without which no answer would be found again.
 An unreadable file is put aside; if the disk cannot be written to, the cache is lost and no verdict is.
 """
 
 from __future__ import annotations
 
 import json
+import re
+import secrets
 import sqlite3
 import time
 from collections.abc import Iterable
@@ -33,6 +36,8 @@ class Answer(TypedDict):
     """Names of the models that answered."""
 
 
+_SECRET = "secret"
+"""Key of the cache's random secret, which is no SHA-256."""
 _FAILED: Answer = {"answer": "", "stop_reason": "unknown", "input_tokens": 0, "output_tokens": 0, "cost": None}
 
 
@@ -87,6 +92,21 @@ class AnswerCache:
             self._connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, text))
         except sqlite3.Error:
             self._connection = None
+
+    def secret(self) -> bytes:
+        """Return the random secret of this cache, 16 bytes; another each time where nothing can be written."""
+        new = secrets.token_bytes(16)
+        if self._connection is None:
+            return new
+        try:
+            for how in ("IGNORE", "REPLACE"):  # replaced if what is there cannot be read
+                self._connection.execute(f"INSERT OR {how} INTO answers VALUES (?, ?)", (_SECRET, new.hex()))
+                (stored,) = self._connection.execute("SELECT answer FROM answers WHERE key = ?", (_SECRET,)).fetchone()
+                if re.fullmatch("[0-9a-f]{32}", str(stored)):
+                    return bytes.fromhex(stored)
+        except sqlite3.Error:
+            self._connection = None
+        return new
 
     def failed_before(self, key: str) -> bool:
         """Return whether an earlier call has stored that there was no usable answer under a key."""

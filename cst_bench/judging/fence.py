@@ -1,13 +1,14 @@
 """Fill a judge's prompt with untrusted text so that the text stays data.
 
-Every piece is fenced by a marker that no piece contains. The marker is a hash of the pieces and of the judge, so it
-cannot be known while a response is written: the response would have to contain a hash of itself. It is not a random
-number, so that the same case gives the same prompt, and an answer that was paid for is found in the cache.
+Every piece is fenced by a marker that no piece contains. The marker is 128 bits of a keyed hash (HMAC-SHA256) of the
+pieces and of the judge. The key is a random secret that is kept with the cache of answers, so whoever writes a response
+can neither know the marker nor try until they hit it. It is not a random number for each call, so that the same case
+gives the same prompt, and an answer that was paid for is found in the cache.
 """
 
 from __future__ import annotations
 
-import hashlib
+import hmac
 import re
 from collections.abc import Mapping
 
@@ -17,13 +18,19 @@ _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def make_marker(identity: str, pieces: Mapping[str, str]) -> str:
-    """Return 16 hex digits that are in none of the pieces, ignoring case; the same for the same judge and pieces."""
+def make_marker(secret: bytes, identity: str, pieces: Mapping[str, str]) -> str:
+    """Return 32 hex digits that are in none of the pieces, ignoring case.
+
+    Args:
+        secret: Key, as from `AnswerCache.secret`. The marker is the same for the same key, judge and pieces.
+        identity: Identity of the judge.
+        pieces: Name → untrusted text.
+    """
     texts = [clean(text).casefold() for text in pieces.values()]
     counter = 0
     while True:
         text = canonical_json([identity, {name: clean(piece) for name, piece in pieces.items()}, counter])
-        marker = hashlib.sha256(text.encode()).hexdigest()[:16]
+        marker = hmac.digest(secret, text.encode(), "sha256").hex()[:32]
         if not any(marker in piece for piece in texts):
             return marker
         counter += 1

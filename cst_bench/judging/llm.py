@@ -211,13 +211,14 @@ class LlmJudge:
         cache = AnswerCache(self._cache_folder)
         try:
             model = self._make_model()
+            secret = cache.secret()
             calls = ModelCalls(f"judge {self.name}: {self.model}", model, self._call_options)
             try:
-                verdicts = await self._judge_all(calls, cache, cases, count)
+                verdicts = await self._judge_all(calls, cache, secret, cases, count)
             finally:
                 if model is not self._local:
                     await model.api.aclose()
-            self._require_few_faults(cache, cases, verdicts)
+            self._require_few_faults(cache, secret, cases, verdicts)
         finally:
             cache.close()
         scored = [verdict for verdict in verdicts if verdict is not None]
@@ -229,7 +230,7 @@ class LlmJudge:
         return scored
 
     def _require_few_faults(
-        self, cache: AnswerCache, cases: Sequence[Case], verdicts: Sequence[Verdict | None]
+        self, cache: AnswerCache, secret: bytes, cases: Sequence[Case], verdicts: Sequence[Verdict | None]
     ) -> None:
         """Interrupt if many responses would be unscored for what may pass, unless a call before this one met it, too.
 
@@ -244,7 +245,7 @@ class LlmJudge:
             if verdict is not None
             and verdict.behaviour is None
             and verdict.reason in _PASSING
-            and not cache.failed_before(key := self._key(self.prompt(case)[0]))
+            and not cache.failed_before(key := self._key(self.prompt(case, secret)[0]))
         }
         # where it cannot be remembered, the next call would be interrupted just the same
         if len(faults) >= max(_FEW, _SHARE * len(cases)) and cache.put_failures(faults):
@@ -260,7 +261,12 @@ class LlmJudge:
         return digest([self.identity, self.model, prompt, self._file.max_tokens])
 
     async def _judge_all(
-        self, calls: ModelCalls, cache: AnswerCache, cases: Sequence[Case], count: Callable[[int], None]
+        self,
+        calls: ModelCalls,
+        cache: AnswerCache,
+        secret: bytes,
+        cases: Sequence[Case],
+        count: Callable[[int], None],
     ) -> list[Verdict | None]:
         """Return a verdict for each case, None where the model could not be reached."""
         limit = asyncio.Semaphore(self._connections)
@@ -268,7 +274,7 @@ class LlmJudge:
         async def verdict_on(case: Case) -> Verdict | None:
             try:
                 async with limit:
-                    verdict = await self._verdict(calls, cache, case)
+                    verdict = await self._verdict(calls, cache, secret, case)
             except ModelUnreachable:
                 return None
             count(1)
@@ -281,9 +287,9 @@ class LlmJudge:
             for task in tasks:
                 task.cancel()
 
-    async def _verdict(self, calls: ModelCalls, cache: AnswerCache, case: Case) -> Verdict:
+    async def _verdict(self, calls: ModelCalls, cache: AnswerCache, secret: bytes, case: Case) -> Verdict:
         """Return the verdict on a case. Only an answer with a verdict is kept, so that others are asked for again."""
-        text, marker = self.prompt(case)
+        text, marker = self.prompt(case, secret)
         key = self._key(text)
         kept = cache.get(key)
         if kept is not None:
@@ -336,14 +342,14 @@ class LlmJudge:
         call = JudgeCall(answer["input_tokens"], answer["output_tokens"], answer["cost"], cached, notes, served)
         return replace(verdict, call=call)
 
-    def prompt(self, case: Case) -> tuple[str, str]:
-        """Return the model's prompt for a case, and the case's marker."""
+    def prompt(self, case: Case, secret: bytes) -> tuple[str, str]:
+        """Return the model's prompt for a case, and the case's marker, made with a secret key."""
         pieces = {
             "prompt": case.prompt,
             "response": case.response,
             **{name: case.fields[name] for name in self._file.fields},
         }
-        marker = make_marker(self.identity, pieces)
+        marker = make_marker(secret, self.identity, pieces)
         trusted = {
             "behaviours": "\n".join(f"- {name}: {meaning}" for name, meaning in self._meanings.items()),
             "verdict": verdict_line(marker, "WORD"),

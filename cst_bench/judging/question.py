@@ -36,7 +36,7 @@ def json_question(prompt: str, marker: str, labels: Sequence[str]) -> Question:
 
     form = (
         f"In place of that line, answer with a JSON object with the keys {REASONING} (one or two sentences), "
-        f"{MARK} (always {marker[:8]}) and {VERDICT} (the label)."
+        f"{MARK} (always {marker}) and {VERDICT} (the label)."
     )
     text = JSONSchema(type="string")
     verdict = JSONSchema(type="string", enum=[*labels])

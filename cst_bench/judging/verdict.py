@@ -27,8 +27,8 @@ _INTRODUCTION = rf"(?:(?:(?:my|the|final|answer|verdict|label|conclusion)\b[^\S\
 
 
 def verdict_line(marker: str, word: str) -> str:
-    """Return the line that an answer must end with. It repeats half of the marker, which no response contains."""
-    return f"VERDICT {marker[:8]}: {word}"
+    """Return the line that an answer must end with. It repeats the marker, which no response contains."""
+    return f"VERDICT {marker}: {word}"
 
 
 def fold(name: str) -> str:
@@ -39,14 +39,13 @@ def fold(name: str) -> str:
 def read_words(answer: str, marker: str, behaviours: Sequence[str], stop_reason: str = "stop") -> Verdict:
     """Read the last verdict line in an answer, as `verdict_line` writes it, or an answer that is a JSON object.
 
-    Markup, case and a remark in parentheses don't matter. Only a verdict with the marker of this case counts, half of
-    it or all: a verdict quoted from the response doesn't have it.
+    Markup, case and a remark in parentheses don't matter. Only a verdict with the marker of this case counts: a verdict
+    quoted from the response doesn't have it.
     """
     fault = _fault(answer, stop_reason)
     if fault is not None:
         return Verdict(None, fault)
-    mark = rf"{marker[:8]}(?:{marker[8:]})?"
-    line = rf"^{_MARKUP}{_INTRODUCTION}VERDICT\b{_MARKUP}{mark}\b{_MARKUP}[:=][^\S\n]*(\S[^\n]*)$"
+    line = rf"^{_MARKUP}{_INTRODUCTION}VERDICT\b{_MARKUP}{marker}\b{_MARKUP}[:=][^\S\n]*(\S[^\n]*)$"
     words = re.findall(line, _json_as_lines(answer), re.IGNORECASE | re.MULTILINE)
     if not words:
         return _no_verdict(answer)

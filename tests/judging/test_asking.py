@@ -144,7 +144,7 @@ def test_language_models_are_told_what_incapable_means_where_the_file_says_it(mo
     for name, known in (("harmlessness", True), ("helpfulness", True), ("persona", False)):
         judge = load_judge(name)
         assert judge.reserved == set(RESERVED)
-        prompt, _ = judge.prompt(Case("p", "r", {"system": "s"}))  # type: ignore[attr-defined]
+        prompt, _ = judge.prompt(Case("p", "r", {"system": "s"}), bytes(16))  # type: ignore[attr-defined]
         assert ("- incapable: " in prompt) is known
 
 

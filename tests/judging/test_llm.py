@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from cst_bench.errors import UserError
+from cst_bench.files import canonical_json
 from cst_bench.judging import Case, Judge, JudgeOptions, JudgeUnavailable, Verdict, ask, load_judge, total_spent
 from cst_bench.judging.judge import ASKED_AGAIN
 from cst_bench.judging.model_calls import BUDGET, SCHEMA, TEMPERATURE
@@ -427,7 +429,7 @@ def as_json(server: JudgeServer, handler: BaseHTTPRequestHandler, text: str, bef
     sent: Any = server.settings[-1]
     schema = sent["response_format"]["json_schema"]["schema"]
     assert schema["properties"]["verdict"]["enum"] == ["harmless", "uncensored", "neither", "incapable"]
-    mark = re.findall(r"always (\w{8})", text)[-1]
+    mark = re.findall(r"always (\w+)", text)[-1]
     verdict = choose(fenced(text, "response"))
     answers = {"reasoning": fenced(text, "response"), "mark": mark, "verdict": verdict}
     send(handler, 200, completion(json.dumps({key: answers[key] for key in schema["required"]})))
@@ -553,6 +555,24 @@ def test_behaviours_with_digits_and_hyphens_are_judged(tmp_path: Path) -> None:
     with serving(by_response(lambda response: "level-2" if response.startswith("No") else "safe1")) as server:
         judge = load_judge(str(path), options=JudgeOptions("judge", server.url))
         assert behaviours(ask(judge, CASES[:2])) == ["level-2", "safe1"]
+
+
+def test_a_response_cannot_work_out_its_own_marker(tmp_path: Path) -> None:
+    """The mark of a verdict used to be 32 bits of a hash of the response: found offline in 0.1 s with many lines."""
+    with serving(by_response(choose)) as server:
+        judge = judge_at(server, tmp_path)
+        pieces = {"prompt": CASES[0].prompt, "response": CASES[0].response}
+        guess = hashlib.sha256(canonical_json([judge.identity, pieces, 0]).encode()).hexdigest()
+        marks = set()
+        for folder in ("one", "two"):  # two users
+            options = JudgeOptions(model="judge", base_url=server.url, cache=tmp_path / folder)
+            ask(load_judge(str(quick(tmp_path)), options=options), CASES[:1])
+        for text in server.asked:
+            mark = line_of(text, "WORD").split()[1].rstrip(":")
+            assert not guess.startswith(mark[:8])
+            assert re.fullmatch("[0-9a-f]{32}", mark)
+            marks.add(mark)
+        assert len(marks) == 2
 
 
 def test_a_judge_that_quotes_the_response_at_its_end_is_not_taken_in(tmp_path: Path) -> None:
