@@ -73,7 +73,9 @@ def publish(out: Path) -> None:
         write_calibration(out / "judges" / path.stem, read_card(path), None)
     write_bench(out / "judges" / "people", JudgeBench.read(PEOPLE))
     write_json(out / "made_with.json", {"matplotlib": version("matplotlib")})
-    write_text(out / "benchmarks" / "README.md", f"# Benchmarks\n\n{benchmark_table()}\n{error_rate_tables()}")
+    write_text(
+        out / "benchmarks" / "README.md", f"# Benchmarks\n\n{benchmark_table()}\n{scale_table()}\n{error_rate_tables()}"
+    )
 
 
 def benchmark_table() -> str:
@@ -83,6 +85,28 @@ def benchmark_table() -> str:
         figures = json.loads((BENCHMARKS / row["file"]).read_text(encoding="utf-8"))
         filled = {key: _fill(row[key], row["figures"], figures) for key in ("against", "ratio", "outputs")}
         lines.append(f"| {filled['against']} | {filled['ratio']} | {filled['outputs']} | `{row['command']}` |")
+    return "\n".join(lines) + "\n"
+
+
+def scale_table() -> str:
+    """Return the table of `benchmarks/run_scale.py`, from its figures."""
+    figures = json.loads((BENCHMARKS / "run_scale.json").read_text(encoding="utf-8"))
+    parts = list(figures["sizes"][0]["shares"])
+    lines = [
+        "## A run's cost by its number of samples",
+        "",
+        "`python benchmarks/run_scale.py`; processor time of the whole run, and the shares of its parts.",
+        "",
+        f"| samples | s | peak memory, MB | log, MB | {' | '.join(f'{part}, %' for part in parts)} |",
+        f"|{'---:|' * (4 + len(parts))}",
+    ]
+    for size in figures["sizes"]:
+        scaled = (size["seconds"], size["peak_memory_bytes"] / 1e6)
+        cells = [str(size["samples"]), *(f"{value:.0f}" for value in scaled), f"{size['log_bytes'] / 1e6:.2f}"]
+        cells += [f"{100 * size['shares'][part]:.0f}" for part in parts]
+        lines.append(f"| {' | '.join(cells)} |")
+    ratios = [f"{name.replace('_', ' ')}: {value:.2f}" for name, value in figures.items() if name != "sizes"]
+    lines += ["", f"{'; '.join(ratios)}."]
     return "\n".join(lines) + "\n"
 
 
