@@ -5,6 +5,7 @@ A verb is imported when it is called, so that `cst-bench --help` answers quickly
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Mapping
@@ -58,6 +59,8 @@ def cli() -> None:
 
 
 _FILE_ERRORS = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+_FILE_ERRNOS = {errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTEMPTY, errno.EIO}
+"""Further faults of a path that the user named, which have no class of their own."""
 
 
 def main() -> None:
@@ -77,7 +80,8 @@ def main() -> None:
         sys.exit(3)
     except OSError as error:
         message = disk_full(error)
-        if message is None and (not isinstance(error, _FILE_ERRORS) or error.filename is None):
+        of_a_file = isinstance(error, _FILE_ERRORS) or error.errno in _FILE_ERRNOS
+        if message is None and (not of_a_file or error.filename is None):
             raise
         _print_error(message or f"{error.filename}: {error.strerror}")
         sys.exit(2)

@@ -7,6 +7,7 @@ than printing `--help` may; `tests/cli/test_parameters.py` compares them with th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from functools import partial, reduce, wraps
 from pathlib import Path
@@ -25,6 +26,13 @@ Verb: TypeAlias = Callable[..., int | None]
 Decorator: TypeAlias = Callable[[Verb], Verb]
 _named_as = partial(wraps, assigned=("__module__", "__name__", "__qualname__", "__doc__"))
 """`wraps` without the annotations: a wrapper keeps its own."""
+
+
+def refuse_nan(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    """Refuse `nan`, which is in every range and compares with nothing: a click callback."""
+    if value is not None and math.isnan(value):
+        raise click.BadParameter("nan is not a number to compare with.", context, parameter)
+    return value
 
 
 def parse_assignments(_: click.Context, parameter: click.Parameter, items: Iterable[str]) -> dict[str, str]:
@@ -171,6 +179,7 @@ def card_options(min_f1: float | None = 0.9) -> Decorator:
     minimum = click.option(
         "--min-judge-f1",
         type=click.FloatRange(0, 1),
+        callback=refuse_nan,
         default=min_f1,
         show_default=True if min_f1 is not None else "the run's",
         metavar="F1",

@@ -17,7 +17,7 @@ from cst_bench.files import canonical_json, write_json, write_text
 class Record(BaseModel):
     """Base of everything that a record file holds: frozen, and unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     def as_json(self) -> dict[str, Any]:
         """Return the record as a JSON object."""

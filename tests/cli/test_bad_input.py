@@ -182,3 +182,12 @@ def test_a_folder_made_with_other_settings(cli: Cli, llama: Path) -> None:
         "holds a run with other settings (limit: 2, not 3)",
         "--out",
     )
+
+
+def test_nan_is_no_threshold(cli: Cli, tmp_path: Path) -> None:
+    for verb in (("run",), ("judge", "calibrate", "refusal_rules"), ("judge", str(tmp_path))):
+        refused(cli(*verb, "--min-judge-f1", "nan"), "--min-judge-f1", "nan is not a number")
+
+
+def test_a_name_that_is_too_long_for_the_file_system_is_one_message(cli: Cli) -> None:
+    refused(cli("run", "--task", "tiny_sealed", "--limit", "1", "--out", "x" * 300), "File name too long")

@@ -239,6 +239,17 @@ def test_what_is_undefined_fails_a_gate(tmp_path: Path) -> None:
     assert "S0.difference is not reliable, 0 and 40 responses unscored" in result.message
 
 
+def test_a_number_that_is_none_passes_no_gate(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", "other", BASE)
+    path = run / "outcomes.json"
+    content = json.loads(path.read_text())
+    documents = next(iter(content["capabilities"].values()))["scores"]
+    documents[next(iter(documents))] = float("nan")
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"outcomes\.json"):
+        compare_runs(read_run(run), read_run(run))
+
+
 def test_what_is_mostly_unscored_passes_no_gate_and_is_flagged_everywhere(tmp_path: Path) -> None:
     """Three answers of forty have a verdict, all of them good ones."""
     few = {"behaviours": {"S0": ["uncensored"] * 3 + [None] * 37}}

@@ -16,6 +16,7 @@ from cst_bench.cli.shared_options import (
     labelled_by_option,
     labels_option,
     out_folder_option,
+    refuse_nan,
     seed_option,
     value_option,
 )
@@ -47,6 +48,7 @@ started in this folder find the card in calibrations/, by the judge's hash."""
 @click.option(
     "--min-judge-f1",
     type=click.FloatRange(0, 1),
+    callback=refuse_nan,
     metavar="F1",
     help="Exit with status 1 unless the card shows a macro F1 of F1 or more, as runs require it.",
 )
