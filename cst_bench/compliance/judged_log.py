@@ -12,7 +12,6 @@ from cst_bench.compliance.stored_samples import (
     SampleKey,
     chunks,
     read_samples,
-    read_summaries,
     sample_keys,
 )
 from cst_bench.event_loop import run_to_end
@@ -52,7 +51,7 @@ def read_outcomes(location: Path) -> list[Outcome]:
     """Read the outcomes of a judged log, in the order of its samples."""
     from cst_bench.compliance.inspect_task import SCORER, outcome_of
 
-    return [outcome_of(summary.metadata, (summary.scores or {})[SCORER]) for summary in read_summaries(location)]
+    return [outcome_of(sample.metadata, (sample.scores or {})[SCORER]) for sample in read_samples(location)]
 
 
 async def _write_scored(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from inspect_ai.log import EvalLog, EvalSample, EvalSampleSummary
+    from inspect_ai.log import EvalLog, EvalSample
 
 CHUNK = 500
 """Number of samples that are in memory at once."""
@@ -27,13 +27,6 @@ def read_samples(log: Path) -> Iterator[EvalSample]:
 
     for keys in chunks(sample_keys(read_eval_log(str(log), header_only=True))):
         yield from read_eval_log_samples_by_id(str(log), keys)
-
-
-def read_summaries(log: Path) -> list[EvalSampleSummary]:
-    """Return the summaries of a log's samples, which have metadata and scores but no messages, in the same order."""
-    from inspect_ai.log import read_eval_log_sample_summaries
-
-    return sorted(read_eval_log_sample_summaries(str(log)), key=lambda summary: _order(summary.id, summary.epoch))
 
 
 def sample_keys(header: EvalLog) -> list[SampleKey]:

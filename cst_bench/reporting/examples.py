@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cst_bench.compliance.compliance_scores import Outcome
 from cst_bench.compliance.compliance_task import REFERENCE
-from cst_bench.compliance.stored_samples import SampleKey, read_summaries
+from cst_bench.compliance.stored_samples import read_samples
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalSample
@@ -30,17 +31,19 @@ class Example:
 
 def examples(log: Path, *, show_text: bool) -> list[Example]:
     """Return the responses to the first prompts of a judged log, under every configuration."""
-    from inspect_ai.log import read_eval_log, read_eval_log_samples_by_id
+    from inspect_ai.log import read_eval_log
 
     header = read_eval_log(str(log), header_only=True)
     configurations = [*(header.eval.metadata or {})["configurations"], REFERENCE]
-    by_prompt: dict[str, dict[str, SampleKey]] = {}
-    for summary in read_summaries(log):
-        of_prompt = by_prompt.setdefault(summary.metadata["prompt_id"], {})
-        of_prompt.setdefault(summary.metadata["configuration"], (summary.id, summary.epoch))
-    chosen = [by_prompt[prompt] for prompt in sorted(by_prompt)[:PROMPTS]]
-    keys = [of_prompt[name] for of_prompt in chosen for name in configurations if name in of_prompt]
-    return [_example(sample, show_text) for sample in read_eval_log_samples_by_id(str(log), keys)]
+    shown: list[Example] = []
+    # samples are in the order of their ids, which begin with the prompt's
+    by_prompt = groupby(read_samples(log), key=lambda sample: sample.metadata["prompt_id"])
+    for _, samples in islice(by_prompt, PROMPTS):
+        first: dict[str, EvalSample] = {}
+        for sample in samples:
+            first.setdefault(sample.metadata["configuration"], sample)
+        shown += [_example(first[name], show_text) for name in configurations if name in first]
+    return shown
 
 
 def _example(sample: EvalSample, show_text: bool) -> Example:
