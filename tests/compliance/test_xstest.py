@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from pathlib import Path
 
 import pytest
@@ -12,9 +11,10 @@ from cst_bench.compliance.compliance_task import load_task
 from cst_bench.compliance.data import load_prompts
 from cst_bench.compliance.task_judge import default_judge, supporting
 from cst_bench.judging import JudgeOptions, find_judge, load_judge
+from tests.test_published_data import DATA
 
-REAL = os.environ.get("CST_BENCH_XSTEST")
-"""XSTest's own file of prompts, if it is at hand."""
+REAL = DATA / "real" / "xstest_prompts.csv"
+"""XSTest's own prompts, if they are at hand."""
 
 
 def prompts(name: str, file: Path) -> list[str]:
@@ -52,8 +52,8 @@ def test_the_local_judge_and_the_tasks_own_know_what_is_asked_for(name: str) -> 
         assert set(task.asked.values()) <= set(judge.behaviours)
 
 
-@pytest.mark.skipif(REAL is None, reason="no copy of XSTest here (CST_BENCH_XSTEST)")
+@pytest.mark.skipif(not REAL.is_file(), reason="XSTest is not at hand")
 def test_the_published_file_has_250_and_200() -> None:
-    safe, unsafe = (prompts(name, Path(str(REAL))) for name in ("xstest_safe", "xstest_unsafe"))
+    safe, unsafe = (prompts(name, REAL) for name in ("xstest_safe", "xstest_unsafe"))
     assert (len(safe), len(unsafe)) == (250, 200)
     assert not set(safe) & set(unsafe)
