@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from cst_bench.calibration.labels import join, shipped_labels
 from cst_bench.calibration.training_card import trained_on
 from cst_bench.files import prompt_hash, slug, user_cache_folder
 from cst_bench.judging import JudgeOptions, ask, find_judge, load_judge
+from cst_bench.judging.cache import AnswerCache
 from cst_bench.judging.card import OWN, CalibrationCard
 from cst_bench.progress import Progress, Silent
 from cst_bench.statistics.agreement import Agreement, agreement
@@ -135,12 +137,17 @@ def calibrate(options: CalibrateOptions, progress: Progress | None = None) -> Ca
 
 
 def _retest(path: Path, first: JudgedLabels, options: CalibrateOptions, progress: Progress) -> Agreement:
-    """Ask the judge again, each time with a cache of its own, and return its agreement with itself."""
+    """Ask the judge the same again, each time with a cache of its own, and return its agreement with itself."""
     cache = options.judge_options.cache or user_cache_folder()
+    with closing(AnswerCache(cache)) as first_cache:
+        secret = first_cache.secret()
     rows = first.labels.rows
     columns = [[verdict.behaviour for verdict in first.verdicts]]
     for time in range(2, options.repeat + 1):
-        again = load_judge(str(path), options=replace(options.judge_options, cache=cache / f"repeat-{time}"))
+        folder = cache / f"repeat-{time}"
+        with closing(AnswerCache(folder)) as own_cache:
+            own_cache.set_secret(secret)
+        again = load_judge(str(path), options=replace(options.judge_options, cache=folder))
         with progress.stage(f"{again.name}: verdicts, time {time} of {options.repeat}", len(rows)) as count:
             columns.append([verdict.behaviour for verdict in ask(again, [row.case for row in rows], count)])
     names = [f"time {time}" for time in range(1, options.repeat + 1)]

@@ -85,9 +85,11 @@ class AnswerCache:
 
     def put(self, key: str, answer: Answer) -> None:
         """Store an answer. If it cannot be written, later calls ask again."""
+        self._put(key, json.dumps(answer, ensure_ascii=True))
+
+    def _put(self, key: str, text: str) -> None:
         if self._connection is None:
             return
-        text = json.dumps(answer, ensure_ascii=True)
         try:
             self._connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, text))
         except sqlite3.Error:
@@ -107,6 +109,10 @@ class AnswerCache:
         except sqlite3.Error:
             self._connection = None
         return new
+
+    def set_secret(self, secret: bytes) -> None:
+        """Use the secret of another cache, so that both give the same prompts."""
+        self._put(_SECRET, secret.hex())
 
     def failed_before(self, key: str) -> bool:
         """Return whether an earlier call has stored that there was no usable answer under a key."""
