@@ -22,10 +22,14 @@ _NAME = "cst_decode"
 
 
 def configs_with_sdpa(model: PreTrainedModel) -> list[PreTrainedConfig]:
-    """Return the configs of the model's parts whose attention `decode_attention` replaces: none but on a CPU."""
-    if model.device.type != "cpu":
+    """Return the configs of the model's parts whose attention `decode_attention` replaces: none but on a CPU.
+
+    Models that do not call attention by its name in the config have other code for each name, and are left as they are.
+    """
+    parts = [part for part in model.modules() if isinstance(part, PreTrainedModel)]
+    if model.device.type != "cpu" or not all(part._can_set_attn_implementation() for part in parts):
         return []
-    configs = {id(part.config): part.config for part in model.modules() if isinstance(part, PreTrainedModel)}
+    configs = {id(part.config): part.config for part in parts}
     return [config for config in configs.values() if config._attn_implementation == "sdpa"]
 
 
