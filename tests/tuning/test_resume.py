@@ -21,10 +21,10 @@ pytestmark = pytest.mark.slow
 _RUN = "from cst_bench.cli.train import command; command()"
 
 
-def settings(tmp_path: Path, base: Path, lora: bool) -> tuple[str, Path]:
+def settings(tmp_path: Path, base: Path, lora: bool, dtype: str = "float32") -> tuple[str, Path]:
     """Write a recipe of many short steps with dropout, so that the state of the random numbers matters."""
     trl = {"num_train_epochs": 40, "learning_rate": 1e-3, "disable_dropout": False, "save_steps": 8}
-    changes: dict[str, Any] = {"trl": trl}
+    changes: dict[str, Any] = {"trl": trl, "dtype": dtype}
     changes["lora"] = {"r": 4, "target_modules": "all-linear", "lora_dropout": 0.2} if lora else None
     return write_recipe(tmp_path / "recipe.yaml", base, **changes), write_rows(tmp_path / "rows.jsonl")
 
@@ -47,10 +47,11 @@ def killed_at(checkpoint: int, out: Path, args: list[str]) -> None:
     assert not out.exists()
 
 
-@pytest.mark.parametrize("lora", [True, False])
-def test_killed_and_continued_is_bit_for_bit_the_same(tmp_path: Path, llama: Path, lora: bool) -> None:
-    recipe, data = settings(tmp_path, llama, lora)
+@pytest.mark.parametrize(("lora", "dtype"), [(True, "float32"), (False, "float32"), (True, "bfloat16")])
+def test_killed_and_continued_is_bit_for_bit_the_same(tmp_path: Path, llama: Path, lora: bool, dtype: str) -> None:
+    recipe, data = settings(tmp_path, llama, lora, dtype)
     left_alone = train(TrainOptions(recipe, data=data, out=tmp_path / "whole"))
+    assert left_alone.training["packed"]
     out = tmp_path / "killed"
     args = [recipe, "--data", str(data), "--out", str(out)]
     killed_at(16, out, args)
