@@ -65,6 +65,15 @@ def test_importing_is_quick_in_imports() -> None:
     assert done.stdout.strip() == "1"
 
 
+def test_options_of_a_checkpoint_import_none_of_the_large_libraries() -> None:
+    large = "('torch', 'transformers', 'inspect_ai', 'lm_eval', 'tqdm')"
+    code = (
+        f"import sys; import cst_bench; cst_bench.CheckpointOptions(); print([m for m in {large} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 RATES = {"S1": 0.7, "S0": 0.85, "S_RP": 0.8, "S_A": 0.95}
 
 
