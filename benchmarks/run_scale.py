@@ -32,7 +32,7 @@ from cst_bench.progress import Silent
 PER_PROMPT = 4
 """Samples of a prompt: one under each configuration, one with no system prompt."""
 SHARES = ("generation", "inspect", "logging", "judging", "other")
-"""What the time is spent on: the checkpoint, Inspect around it, writing the log, the judge's verdicts, and all else
+"""Parts of the time: the checkpoint, Inspect around it, writing the log, the judge's verdicts, and all else
 (loading, planning, scores and report)."""
 TASK = """
 name: scale

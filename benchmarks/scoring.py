@@ -68,7 +68,7 @@ class TaskResult(TypedDict):
     """Most bytes of each model on a GPU, its weights included."""
     speedup_vs_own_fp32: float | None
     from_fp32: dict[str, Difference]
-    """Of `cst-hf` and the fastest stock model, in a lower precision."""
+    """Differences of `cst-hf` and of the fastest stock model from float32, in a lower precision."""
 
 
 class EndToEnd(TypedDict):
@@ -97,7 +97,7 @@ class Result(TypedDict):
     speedup_vs_own_fp32: float | None
     """None in float32."""
     from_fp32: dict[str, Difference]
-    """Of `cst-hf` and of stock, over all tasks."""
+    """Differences of `cst-hf` and of stock from float32, over all tasks."""
     token_ratio_to_unique: float
     tasks: dict[str, TaskResult]
     end_to_end: EndToEnd | None

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cst_bench.checkpoint.checkpoint_files import CheckpointFiles, find_checkpoint
+from cst_bench.checkpoint.loading import load_config
 from cst_bench.checkpoint.options import CheckpointOptions
 from cst_bench.errors import UserError
 
@@ -90,12 +91,7 @@ def require_same_vocabulary(files: CheckpointFiles, chat: Chat, base: Checkpoint
 
 def _rows(files: CheckpointFiles) -> int:
     """Return the number of tokens that a model gives probabilities to, as its config says."""
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(
-        files.folder, gguf_file=files.gguf_name, trust_remote_code=files.options.trust_remote_code
-    )
-    return int(config.get_text_config().vocab_size)
+    return int(load_config(files).get_text_config().vocab_size)
 
 
 def token_divergences(

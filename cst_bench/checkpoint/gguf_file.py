@@ -17,7 +17,7 @@ SUFFIX = ".gguf"
 
 @dataclass(frozen=True)
 class GgufFile:
-    """What a GGUF file says of its model."""
+    """Description of the model in a GGUF file."""
 
     path: Path
     architecture: str

@@ -23,7 +23,7 @@ from cst_bench.record import CheckpointIdentity
 
 if TYPE_CHECKING:
     import torch
-    from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import BitsAndBytesConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 _LARGE = 100_000_000
 """Number of parameters from which products take most of the time, so that their type decides the speed."""
@@ -120,16 +120,24 @@ def load_weights(files: CheckpointFiles, chat: Chat) -> Checkpoint:
     return Checkpoint(files.label, options, model, chat, files.identity, context_length(model, chat.tokenizer))
 
 
+def load_config(files: CheckpointFiles) -> PreTrainedConfig:
+    """Load the config of the (base) model. What transformers raises on a bad one is left as it is."""
+    from transformers import AutoConfig
+
+    with parsed_once():
+        return AutoConfig.from_pretrained(
+            files.folder, gguf_file=files.gguf_name, trust_remote_code=files.options.trust_remote_code
+        )
+
+
 def _configured_stops(files: CheckpointFiles) -> set[int | None]:
     """Return the end tokens of generation_config.json, or else of the config (its own, or its text model's)."""
-    from transformers import AutoConfig, GenerationConfig
+    from transformers import GenerationConfig
 
     if files.gguf is None and (files.folder / "generation_config.json").is_file():
         eos = GenerationConfig.from_pretrained(files.folder).eos_token_id
     else:
-        config = AutoConfig.from_pretrained(
-            files.folder, gguf_file=files.gguf_name, trust_remote_code=files.options.trust_remote_code
-        )
+        config = load_config(files)
         own = getattr(config, "eos_token_id", None)
         eos = getattr(config.get_text_config(), "eos_token_id", None) if own is None else own
     return set(eos) if isinstance(eos, (list, tuple)) else {eos}

@@ -1,4 +1,4 @@
-"""What the CPU multiplies quickly."""
+"""Capabilities of the CPU."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from cst_bench.checkpoint import CheckpointFiles, find_checkpoint, load_chat
 from cst_bench.checkpoint.chat import Chat
 from cst_bench.checkpoint.gate import require, run_gate
 from cst_bench.checkpoint.inspection import out_of_memory
-from cst_bench.checkpoint.loading import dtype_hint, placement
+from cst_bench.checkpoint.loading import dtype_hint, load_config, placement
 from cst_bench.errors import UserError
 from cst_bench.files import DISK_FULL, digest, user_cache_folder
 from cst_bench.tuning.dataset import TokenizedRows, TrainingData, read_data, tokenize
@@ -213,14 +213,11 @@ def _data_path(options: TrainOptions, recipe: Recipe, recipe_path: Path) -> Path
 
 def _max_length(recipe: Recipe, files: CheckpointFiles) -> int | None:
     """Return the most tokens of a sequence: the recipe's or TRL's default, limited by the base's positions."""
-    from transformers import AutoConfig
     from trl import DPOConfig
 
     default = next(field.default for field in dataclasses.fields(DPOConfig) if field.name == "max_length")
     wanted = recipe.trl.get("max_length", default)
-    remote = files.options.trust_remote_code
-    config = AutoConfig.from_pretrained(files.folder, gguf_file=files.gguf_name, trust_remote_code=remote)
-    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    positions = getattr(load_config(files).get_text_config(), "max_position_embeddings", None)
     lengths = [int(length) for length in (wanted, positions) if length]
     return min(lengths, default=None)
 

@@ -88,8 +88,7 @@ def disagreement(scorer: Scorer, requests: Requests, stock: Stock) -> str | None
 
     They are scored in passes of the real size, and again in smaller ones, so that a prefix is kept between passes. The
     tolerance per token follows from how far stock's own results depend on its batch size and, in low precision, on its
-    attention function. `is_greedy` is compared where
-    no such difference could change it.
+    attention function. `is_greedy` is compared where no such difference could change it.
 
     Raises:
         UnsupportedModelError: the model's attention is not supported.
