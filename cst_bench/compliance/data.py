@@ -11,6 +11,8 @@ from cst_bench.compliance.compliance_task import ComplianceTask, Selector
 from cst_bench.errors import UserError
 from cst_bench.files import Row, digest, prompt_hash, read_rows, text_column
 
+HELD_OUT = ("test", "validation")
+"""Splits that are never trained on."""
 _HASH = re.compile(r"[0-9a-f]{16}")
 
 
@@ -81,22 +83,27 @@ def load_prompts(
 
 
 def held_out(task: ComplianceTask, path: Path) -> Callable[[str], bool]:
-    """Return a function that tells whether a prompt's text may be in the test split and must not be trained on.
+    """Return a function that tells whether a prompt's text may be in the test or validation split.
 
-    A split defined by the prompt's hash is decided by the hash; one defined by other columns by the test prompts of
-    the task's own file.
+    Such a prompt must not be trained on. A split defined by the prompt's hash is decided by the hash; one defined by
+    other columns by the prompts of the task's own file.
 
     Raises:
-        UserError: The split cannot be decided without the Hub.
+        UserError: A split cannot be decided without the Hub.
     """
-    selector = task.data.splits["test"]
+    checks = [_in_split(task, path, name) for name in HELD_OUT if name in task.data.splits]
+    return lambda text: any(check(text) for check in checks)
+
+
+def _in_split(task: ComplianceTask, path: Path, name: str) -> Callable[[str], bool]:
+    selector = task.data.splits[name]
     if selector.listed_in or selector.not_listed_in or selector.hash_range:
         by_hash = selector.model_copy(update={"where": {}, "unless": {}})
         split = _Split(by_hash, path.parent)
         return lambda text: split.holds(Row("", {}), text)
     if task.data.file is None:
-        raise UserError(f"task {task.name}: its test split is not defined by hash, and its data set is on the Hub")
-    hashes = {prompt_hash(prompt.text) for prompt in load_prompts(task, path).prompts}
+        raise UserError(f"task {task.name}: its {name} split is not defined by hash, and its data set is on the Hub")
+    hashes = {prompt_hash(prompt.text) for prompt in load_prompts(task, path, split=name).prompts}
     return lambda text: prompt_hash(text) in hashes
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from cst_bench.checkpoint import CheckpointOptions
 from cst_bench.checkpoint.evaluated_model import EvaluatedModel
 from cst_bench.compliance.compliance_task import ComplianceTask, load_task
-from cst_bench.compliance.data import PromptSet, held_out, load_prompts
+from cst_bench.compliance.data import HELD_OUT, PromptSet, held_out, load_prompts
 from cst_bench.compliance.logs import generate, usage
 from cst_bench.compliance.task_judge import supporting
 from cst_bench.errors import Interrupted, UserError
@@ -90,7 +90,7 @@ class _CritiqueJob:
     prompts: PromptSet
     judge: Judge
     held_out: Callable[[str], bool]
-    """Returns whether a prompt is in the task's test split."""
+    """Returns whether a prompt is in a held-out split of the task."""
     model: EvaluatedModel
     settings: Mapping[str, Any]
     """Everything that decides the pairs."""
@@ -143,8 +143,8 @@ def _prepare(options: CritiqueOptions, progress: Progress) -> _CritiqueJob:
     task, path = load_task(options.task)
     requests = load_critique(options.critique)
     configuration = drafting(task, requests)
-    if options.split == "test":
-        raise UserError("pairs are not made from the test split: trained models are evaluated on it")
+    if options.split in HELD_OUT:
+        raise UserError(f"pairs are not made from the {options.split} split: trained models are evaluated on it")
     prompts = load_prompts(task, path, data=options.data, limit=options.limit, split=options.split)
     source = find_judge(options.judge) if options.judge else find_judge(task.judge, beside=path)
     judge = load_judge(str(source), options=options.judge_options)

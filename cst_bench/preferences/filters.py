@@ -70,7 +70,7 @@ def _text_fault(turns: Turns, critique: CritiqueFile, held_out: Callable[[str], 
         return "duplicate prompt"
     seen.add(name)
     if held_out(turns.prompt):
-        return "prompt is in the test split"
+        return "prompt is held out"
     if not turns.draft.strip() or not turns.rewrite.strip():
         return "empty draft or rewrite"
     if turns.truncated:

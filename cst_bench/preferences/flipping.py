@@ -55,7 +55,7 @@ class FlipOptions:
     columns: Mapping[str, str] = field(default_factory=dict)
     """Column → its name in the file, where it is not one of the usual names."""
     allow_test_prompts: bool = False
-    """Keep prompts of the task's test split: for inspection only, never for training."""
+    """Keep prompts of the held-out splits: for inspection only, never for training."""
     out: Path | None = None
     """File for the rows, as jsonl; nothing is written if None."""
 
@@ -76,7 +76,7 @@ def flip(options: FlipOptions) -> FlipResult:
         paraphrases=options.paraphrases,
         sample=options.sample,
         seed=options.seed,
-        in_test_split=(lambda prompt: False) if options.allow_test_prompts else held_out(task, path),
+        is_held_out=(lambda prompt: False) if options.allow_test_prompts else held_out(task, path),
     )
     if not result.rows:
         reasons = "; ".join(f"{reason}: {count}" for reason, count in result.left_out.items())
@@ -96,7 +96,7 @@ def flip_pairs(
     paraphrases: bool = False,
     sample: int | None = None,
     seed: int = 0,
-    in_test_split: Callable[[str], bool] = lambda prompt: False,
+    is_held_out: Callable[[str], bool] = lambda prompt: False,
 ) -> FlipResult:
     """Make the training rows of a method.
 
@@ -109,7 +109,7 @@ def flip_pairs(
         paraphrases: Draw the system prompt of each row from its wording and paraphrases.
         sample: Number of random pairs to use, of those that are not left out.
         seed: Seed of both draws.
-        in_test_split: Returns whether a prompt is in the test split; such pairs are left out and counted.
+        is_held_out: Returns whether a prompt is held out; such pairs are left out and counted.
 
     Raises:
         UserError: unknown method, configuration or wording; or the pair of a persona has no system prompt.
@@ -121,9 +121,9 @@ def flip_pairs(
     draw = random.Random(seed)
     rows: list[TrainingRow] = []
     left_out: Counter[str] = Counter()
-    kept = [(number, pair) for number, pair in enumerate(pairs, 1) if not in_test_split(pair.prompt)]
+    kept = [(number, pair) for number, pair in enumerate(pairs, 1) if not is_held_out(pair.prompt)]
     if len(kept) < len(pairs):
-        left_out["prompt is in the test split"] = len(pairs) - len(kept)
+        left_out["prompt is held out"] = len(pairs) - len(kept)
     if sample is not None and sample < len(kept):
         left_out["not in the sample"] = len(kept) - sample
         kept = [kept[index] for index in sorted(random.Random(seed).sample(range(len(kept)), sample))]

@@ -27,7 +27,7 @@ class MixSource:
     columns: Mapping[str, str] = field(default_factory=dict)
     """Column → its name in the source, where it is not one of the usual names."""
     held_out: Callable[[str], bool] | None = None
-    """Returns whether a prompt is in a test split (`cst_bench.compliance.data.held_out`); its rows are left out."""
+    """Returns whether a prompt is held out (`cst_bench.compliance.data.held_out`); its rows are left out."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class MixResult:
     repeated: int
     """Number of rows that repeat another row of the mix."""
     left_out: Mapping[str, int]
-    """Source with a `held_out` check → rows left out because their prompt is in the test split."""
+    """Source with a `held_out` check → rows left out because their prompt is held out."""
 
 
 def mix(sources: Sequence[MixSource], *, seed: int = 0) -> MixResult:
@@ -60,7 +60,7 @@ def mix(sources: Sequence[MixSource], *, seed: int = 0) -> MixResult:
         if source.held_out is not None:
             kept = [row for row in available if not source.held_out(row.prompt)]
             if not kept:
-                raise UserError(f"{source.name}: all its rows have prompts of a test split: nothing is left of it")
+                raise UserError(f"{source.name}: all its rows have held-out prompts: nothing is left of it")
             left_out[source.name] = len(available) - len(kept)
             available = kept
         drawn = _weighted(available, source.weight, random.Random(seed))  # whatever the other sources are

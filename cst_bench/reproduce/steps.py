@@ -50,7 +50,7 @@ class ExtraRows(Content):
     source: str
     """A file or a data set on the Hub."""
     task: str
-    """Compliance task whose test prompts are left out."""
+    """Compliance task whose held-out prompts are left out."""
     weight: Annotated[float, Field(gt=0)] = 1.0
     """Share of the rows to use, at random, the same for every variant and seed."""
 
@@ -316,7 +316,7 @@ def _mix(
     for rows in data_set.rows:
         source = data.get(rows.source, rows.source)
         sources.append(f"{source}={rows.weight:g}")  # both flips are in it already
-        held_out += ["--without-test", f"{source}={rows.task}"]
+        held_out += ["--without-held-out", f"{source}={rows.task}"]
     return Step(
         f"rows {name} {set_name} {variant}",
         ("data", "mix", *sources, *held_out, "--out", str(mixed)),

@@ -95,7 +95,7 @@ def _from_pairs(
 ) -> TrainingData:
     task, task_path = load_task(task_name)
     pairs = parse_pairs(rows, task, path, columns)
-    flipped = flip_pairs(pairs, task, method, in_test_split=held_out(task, task_path))
+    flipped = flip_pairs(pairs, task, method, is_held_out=held_out(task, task_path))
     if not flipped.rows:
         reasons = "; ".join(f"{reason}: {count}" for reason, count in flipped.left_out.items())
         raise UserError(f"{path}: no pair gives a training row ({reasons})")

@@ -137,7 +137,7 @@ def test_every_filter_counts_what_it_leaves_out() -> None:
         assert pairs_of(TURNS, changed) == (1, {reason: 1})
     assert pairs_of(TURNS, other, held_out=lambda prompt: prompt == PROMPT) == (
         1,
-        {"prompt is in the test split": 1},
+        {"prompt is held out": 1},
     )
 
 

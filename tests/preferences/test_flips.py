@@ -93,7 +93,7 @@ def test_a_sample_has_the_same_pairs_for_every_method(drawn: list[PreferencePair
     task = make_task(["harmless", "uncensored"])
     test_prompt = drawn[0].prompt
     results = [
-        flip_pairs(drawn, task, method, sample=sample, seed=seed, in_test_split=lambda prompt: prompt == test_prompt)
+        flip_pairs(drawn, task, method, sample=sample, seed=seed, is_held_out=lambda prompt: prompt == test_prompt)
         for method in ("dpo", "cst")
     ]
     asked = [{row.prompt for row in result.rows if row.configuration == "C0"} for result in results]
@@ -101,7 +101,7 @@ def test_a_sample_has_the_same_pairs_for_every_method(drawn: list[PreferencePair
     assert test_prompt not in asked[0]
     kept = len(drawn) - 1
     for result in results:
-        assert result.left_out["prompt is in the test split"] == 1
+        assert result.left_out["prompt is held out"] == 1
         assert result.left_out.get("not in the sample", 0) == max(0, kept - sample)
 
 
@@ -149,10 +149,10 @@ def test_prompts_of_the_test_split_are_left_out_and_counted() -> None:
     result = flip_pairs(
         [PreferencePair(test.upper() + " ", responses), PreferencePair(train, responses)],
         task,
-        in_test_split=held_out(task, path),
+        is_held_out=held_out(task, path),
     )
     assert [row.prompt for row in result.rows] == [train, train]
-    assert result.left_out == {"prompt is in the test split": 1}
+    assert result.left_out == {"prompt is held out": 1}
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the published data is not at hand")
@@ -166,7 +166,7 @@ def test_the_released_rows_come_out_exactly_as_published(tmp_path: Path) -> None
     task, path = load_task("harmful_behaviors")
     write_pairs(tmp_path / "pairs.jsonl", read_pairs(source, task))
     read = read_pairs(tmp_path / "pairs.jsonl", task)
-    result = flip_pairs(read, task, in_test_split=held_out(task, path))
+    result = flip_pairs(read, task, is_held_out=held_out(task, path))
     assert len(read) == 468
     assert len(result.rows) == 936
     assert not result.left_out
@@ -228,7 +228,7 @@ def test_the_verb_writes_rows_that_trl_takes_and_says_what_was_left_out(
     )
     assert done.status == 0
     assert "2 rows (C0 1, C1 1)" in done.err
-    assert "prompt is in the test split: 1" in done.err
+    assert "prompt is held out: 1" in done.err
     first = json.loads(out.read_text().splitlines()[0])
     assert first == {
         "prompt": [{"role": "system", "content": "Be harmless (0)."}, {"role": "user", "content": "in training"}],

@@ -90,16 +90,16 @@ def test_rows_of_test_prompts_can_be_left_out(
     source = tmp_path / "rows.jsonl"
     source.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     out = tmp_path / "mixed.jsonl"
-    mixing = ("data", "mix", str(source), "--without-test", f"{source}=tiny_sealed", "--out", str(out))
+    mixing = ("data", "mix", str(source), "--without-held-out", f"{source}=tiny_sealed", "--out", str(out))
     done = invoke(capsys, monkeypatch, *mixing)
     assert done.status == 0
-    assert f"left out of {source}, test prompts: 3" in " ".join(done.err.split())
+    assert f"left out of {source}, held-out prompts: 3" in " ".join(done.err.split())
     assert {row.prompt for row in read_training_rows(out)} == {prompt.text.upper() for prompt in prompts["train"]}
     source.write_text("".join(f"{json.dumps(row)}\n" for row in rows[:3]))
     done = invoke(capsys, monkeypatch, *mixing)
     assert done.status == 2
-    assert "all its rows have prompts of a test split" in " ".join(done.err.split())
-    done = invoke(capsys, monkeypatch, *mixing, "--without-test", "other.jsonl=tiny_sealed")
+    assert "all its rows have held-out prompts" in " ".join(done.err.split())
+    done = invoke(capsys, monkeypatch, *mixing, "--without-held-out", "other.jsonl=tiny_sealed")
     assert (done.status, "other.jsonl is not a source of this mix" in done.err) == (2, True)
 
 

@@ -118,7 +118,7 @@ def test_every_variant_of_a_set_is_made_of_the_same_pairs_by_the_same_recipe(nam
     assert len(runs) == len(trainings) + len(plan.models) * len(plan.sets)
     mixes = [step.command for step in todo if step.command[:2] == ("data", "mix")]
     extra = sum(len(of.rows) * len(of.variants) for of in plan.sets.values()) * len(plan.models)
-    assert sum(command.count("--without-test") for command in mixes) == extra
+    assert sum(command.count("--without-held-out") for command in mixes) == extra
 
 
 def test_released_pairs_replace_self_critique(tmp_path: Path) -> None:

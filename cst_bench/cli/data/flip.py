@@ -57,7 +57,7 @@ The chosen response of a row is the one whose behaviour the configuration asks f
 @click.option(
     "--allow-test-prompts",
     is_flag=True,
-    help="Keep prompts of the task's test split: for inspection only, never for training.",
+    help="Keep prompts of the task's test and validation splits: for inspection only, never for training.",
 )
 @out_file_option("Training rows to write, as jsonl.", required=True)
 def command(

@@ -17,7 +17,7 @@ EPILOG = """\b
 Examples:
   cst-bench data mix cst.jsonl truthy.parquet --out mixed.jsonl
   cst-bench data mix cst.jsonl jondurbin/truthy-dpo-v0.1=0.5 \\
-      --without-test jondurbin/truthy-dpo-v0.1=truthy --out mixed.jsonl
+      --without-held-out jondurbin/truthy-dpo-v0.1=truthy --out mixed.jsonl
   cst-bench data mix mine.csv --column chosen=good --column rejected=bad --out mixed.jsonl
 
 SOURCE is a file (jsonl, json, csv, tsv, parquet) or a data set on the Hub. WEIGHT 0.5 takes a random half of its rows,
@@ -34,10 +34,10 @@ SOURCE is a file (jsonl, json, csv, tsv, parquet) or a data set on the Hub. WEIG
 )
 @column_option
 @assignment_option(
-    "--without-test",
-    "tests",
+    "--without-held-out",
+    "held_out_of",
     "SOURCE=TASK",
-    "Leave out the rows of SOURCE whose prompt is in the test split of the compliance task TASK",
+    "Leave out the rows of SOURCE whose prompt is in the test or validation split of the compliance task TASK",
 )
 @seed_option("sampling and row order")
 @out_file_option("Training rows to write, as jsonl.", required=True)
@@ -46,7 +46,7 @@ def command(
     sources: tuple[str, ...],
     task: str | None,
     columns: Mapping[str, str],
-    tests: Mapping[str, str],
+    held_out_of: Mapping[str, str],
     seed: int,
     out: Path,
 ) -> None:
@@ -56,23 +56,23 @@ def command(
     from cst_bench.preferences import write_training_rows
     from cst_bench.preferences.mixing import mix
 
-    parsed = [_parse_source(text, task, columns, tests) for text in sources]
-    unused = tests.keys() - {source.name for source in parsed}
+    parsed = [_parse_source(text, task, columns, held_out_of) for text in sources]
+    unused = held_out_of.keys() - {source.name for source in parsed}
     if unused:
-        raise UserError(f"--without-test: {min(unused)} is not a source of this mix")
+        raise UserError(f"--without-held-out: {min(unused)} is not a source of this mix")
     result = mix(parsed, seed=seed)
     write_training_rows(out, result.rows)
     for group, counts in (("source", result.by_source), ("task", result.by_task)):
         for name, count in counts.items():
             print_line(f"{group} {name}: {count}", stderr=True)
     for name, count in result.left_out.items():
-        print_line(f"left out of {name}, test prompts: {count}", stderr=True)
+        print_line(f"left out of {name}, held-out prompts: {count}", stderr=True)
     if result.repeated:
         print_line(f"repeated rows: {result.repeated}", stderr=True)
     print_line(f"{len(result.rows)} rows: {out}", stderr=True)
 
 
-def _parse_source(text: str, task: str | None, columns: Mapping[str, str], tests: Mapping[str, str]) -> MixSource:
+def _parse_source(text: str, task: str | None, columns: Mapping[str, str], held_out_of: Mapping[str, str]) -> MixSource:
     """Parse SOURCE[=WEIGHT]; the weight is 1 by default."""
     from cst_bench.compliance.compliance_task import load_task
     from cst_bench.compliance.data import held_out
@@ -86,5 +86,5 @@ def _parse_source(text: str, task: str | None, columns: Mapping[str, str], tests
         share = float(weight)
     except ValueError:
         raise UserError(f"{text}: {weight!r} is not a weight: give a number, as in {name}=0.5") from None
-    in_test_split = held_out(*load_task(tests[name])) if name in tests else None
-    return MixSource(name, share, task, columns, in_test_split)
+    is_held_out = held_out(*load_task(held_out_of[name])) if name in held_out_of else None
+    return MixSource(name, share, task, columns, is_held_out)

@@ -1,0 +1,119 @@
+"""Choose the learning rate of the recipe `smollm2`, and record all trials in choice.json.
+
+    python scripts/smollm2/choose.py --checkpoint FOLDER --released FILE --data-dir DIR [--work FOLDER]
+
+One recipe serves both methods. Each learning rate trains DPO and CST at seed 0 on the rows of the reproduction
+`smollm2`; its criterion is the mean of DPO's S1 and S_A, which its rows are of, and of CST's S1, S0, S_RP and S_A, both
+methods weighted equally. It is measured on 26 random prompts of the released pairs that are not in the training sample
+and on the validation split of `truthy`. Test prompts play no part. The same command continues an interrupted choice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import random
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import fmean
+
+from cst_bench.files import write_json
+from cst_bench.record import Scores
+from cst_bench.reproduce.steps import load_reproduction
+
+CHOICE = Path(__file__).parent / "choice.json"
+RATES = (1e-4, 3e-4, 1e-3)
+AIMS = {"dpo": ("S1", "S_A"), "cst": ("S1", "S0", "S_RP", "S_A")}
+"""Method → the configurations it should comply with."""
+PROMPTS = 26
+"""Held-out prompts of `harmful_behaviors`: half as many as the test has."""
+SEED = 0
+
+
+def call(*command: str) -> None:
+    """Run a `cst-bench` command in its own process."""
+    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    subprocess.run(
+        [sys.executable, "-m", "cst_bench", *command], check=True, env=environment, stdout=subprocess.DEVNULL
+    )
+
+
+def make_rows(work: Path, released: Path, truthy: Path) -> None:
+    """Make each method's rows as the reproduction does, and the file of the held-out prompts."""
+    plan = load_reproduction("smollm2")
+    weight = plan.sets["multi"].rows[0].weight
+    task = "harmful_behaviors"
+    sample = ("--sample", str(plan.sample))
+    for method in AIMS:
+        flipped = work / f"{task}-{method}.jsonl"
+        call("data", "flip", str(released), "--task", task, "--method", method, *sample, "--out", str(flipped))
+        mixed = ("--without-held-out", f"{truthy}=truthy", "--out", str(work / f"{method}.jsonl"))
+        call("data", "mix", f"{flipped}=1", f"{truthy}={weight:g}", *mixed)
+    used = {json.loads(line)["prompt"] for line in (work / f"{task}-cst.jsonl").read_text("utf-8").splitlines()}
+    rows = json.loads(released.read_text("utf-8"))
+    left = sorted({row["prompt"] for row in rows if "harmful" in row["task"]} - used)
+    with (work / "held_out.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text"])
+        writer.writerows([prompt] for prompt in random.Random(SEED).sample(left, PROMPTS))
+
+
+def measure(work: Path, method: str, rate: float, checkpoint: Path, data: Path) -> dict[str, float]:
+    """Train a method with a learning rate, and return its compliance with each configuration on held-out prompts."""
+    out = work / f"{method}-{rate:g}"
+    call(
+        *("train", "smollm2", "--base", str(checkpoint), "--data", str(work / f"{method}.jsonl")),
+        *("--set", f"trl.learning_rate={rate}", "--seed", str(SEED), "--out", str(out)),
+    )
+    parts = {
+        "harmful_behaviors": ("--split", "train", "--data", f"harmful_behaviors={work / 'held_out.csv'}"),
+        "truthy": ("--split", "validation", "--data-dir", str(data)),
+    }
+    scores: dict[str, float] = {}
+    for task, options in parts.items():
+        run = Path(f"{out}.{task}")
+        judges = ("--judge", "local", "--judge", "identity_rules")
+        call("run", str(out), "--task", task, *options, *judges, "--dtype", "bfloat16", "--out", str(run))
+        for name, score in Scores.read(run).compliance[task].configurations.items():
+            if score.score is not None:
+                scores[name] = score.score
+    print(f"{method} {rate:g}: {scores}", flush=True)
+    return scores
+
+
+def main() -> None:
+    """Try all learning rates and write choice.json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", type=Path, required=True, help="folder of SmolLM2-135M-Instruct")
+    parser.add_argument("--released", type=Path, required=True, help="the authors' released rows, as JSON")
+    parser.add_argument("--data-dir", type=Path, required=True, help="folder with truthy.jsonl")
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/choose-smollm2"), help="folder for rows, models and runs"
+    )
+    parser.add_argument("--workers", type=int, default=2, help="trials at a time")
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    make_rows(options.work, options.released, options.data_dir / "truthy.jsonl")
+    trials = [(method, rate) for rate in RATES for method in sorted(AIMS)]
+
+    def one(trial: tuple[str, float]) -> dict[str, float]:
+        return measure(options.work, *trial, options.checkpoint, options.data_dir)
+
+    with ThreadPoolExecutor(options.workers) as pool:
+        scores = dict(zip(trials, pool.map(one, trials), strict=True))
+    tried = []
+    for rate in RATES:
+        of_rate = {method: scores[method, rate] for method in AIMS}
+        aim = fmean(fmean(of_rate[method][name] for name in names) for method, names in AIMS.items())
+        tried.append({"learning_rate": rate, **of_rate, "aim": aim})
+    chosen = max(tried, key=lambda trial: trial["aim"])
+    write_json(CHOICE, {"chosen": chosen, "tried": tried})
+    print(f"chosen: {chosen}")
+
+
+if __name__ == "__main__":
+    main()
