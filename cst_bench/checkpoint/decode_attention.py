@@ -77,8 +77,25 @@ def _attention(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **settings
         )
     query = query.reshape(rows, key.shape[1], -1, size) * (size**-0.5 if scaling is None else scaling)
+    if key.dtype != torch.float32 and key.stride(2) == 1:
+        key, value, attention_mask = _whole_stores(key, value, attention_mask)
     weights = (query @ key.mT).add_(attention_mask).softmax(-1)  # heads that share keys are rows of one product
     return (weights @ value).reshape(rows, 1, heads, value.shape[3]), None
+
+
+def _whole_stores(key: Tensor, value: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return keys, values and mask with all columns of the cache's stores, those outside of the window masked.
+
+    In half precision torch copies an operand that is a part of a larger store, and the copy takes longer than the
+    product. `key` and `value` are the windows of a transposed `RowLayer`, whose stores hold finite numbers everywhere.
+    """
+    columns, size = key.stride(3), value.shape[3]
+    first = key.storage_offset() % columns
+    whole = (*key.shape[:2], columns)
+    key = key.as_strided((*whole, key.shape[3]), key.stride(), key.storage_offset() - first)
+    value = value.as_strided((*whole, size), value.stride(), value.storage_offset() - first * size)
+    padding = (first, columns - first - mask.shape[3])
+    return key, value, torch.nn.functional.pad(mask, padding, value=torch.finfo(mask.dtype).min)
 
 
 AttentionInterface.register(_NAME, _attention)

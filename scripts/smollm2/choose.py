@@ -22,6 +22,7 @@ from pathlib import Path
 from statistics import fmean
 
 from cst_bench.files import write_json
+from cst_bench.preferences import read_training_rows
 from cst_bench.record import Scores
 from cst_bench.reproduce.steps import load_reproduction
 
@@ -53,9 +54,9 @@ def make_rows(work: Path, released: Path, truthy: Path) -> None:
         call("data", "flip", str(released), "--task", task, "--method", method, *sample, "--out", str(flipped))
         mixed = ("--without-held-out", f"{truthy}=truthy", "--out", str(work / f"{method}.jsonl"))
         call("data", "mix", f"{flipped}=1", f"{truthy}={weight:g}", *mixed)
-    used = {json.loads(line)["prompt"] for line in (work / f"{task}-cst.jsonl").read_text("utf-8").splitlines()}
+    used = {row.prompt for row in read_training_rows(work / f"{task}-cst.jsonl")}
     rows = json.loads(released.read_text("utf-8"))
-    left = sorted({row["prompt"] for row in rows if "harmful" in row["task"]} - used)
+    left = sorted({row["prompt"] for row in rows if row["task"] == "harmless"} - used)
     with (work / "held_out.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["text"])
