@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from cst_bench.capabilities.capability_task import CapabilityTask
+from cst_bench.capabilities.definition_code import without_code
 from cst_bench.capabilities.results import CapabilityResult, LmEvalResults, make_result
 from cst_bench.checkpoint import Checkpoint
 from cst_bench.errors import UserError
@@ -42,6 +43,7 @@ def evaluate_capability(
     data: Path | None = None,
     limit: int | None = None,
     documents: int | None = None,
+    trust_code: bool = False,
     progress: Report | None = None,
 ) -> CapabilityResult:
     """Run lm-eval's task of that name, with its own shots, prompts and metric, and no chat template.
@@ -53,22 +55,30 @@ def evaluate_capability(
         data: Local folder that mirrors the task's Hub data set (its README's `configs:` and files), to use instead.
         limit: Limit to the first N documents of each (sub)task.
         documents: Use N random documents of each (sub)task instead, the same in every run.
+        trust_code: Run Python functions that the definitions of a user's task file name.
         progress: Receiver of progress.
 
     Raises:
-        UserError: the data could not be loaded, or does not have the columns of the task.
+        UserError: the data could not be loaded, or does not have the columns of the task; or code is not trusted.
     """
     from datasets.exceptions import DatasetsError
     from jinja2 import UndefinedError
+    from jinja2.exceptions import SecurityError
     from lm_eval.tasks import TaskManager
+
+    from cst_bench.capabilities.likelihoods import compiled_templates
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     definitions = task.definitions_folder(path)
     model = scoring_model(checkpoint, progress)
     try:
-        with _definitions(task, definitions, data) as (folders, name):
-            loaded = TaskManager(include_path=folders, include_defaults=False).load([name])
-        raw = _evaluate(model, loaded, task.num_fewshot, limit, documents)
+        guard = nullcontext() if trust_code else without_code(task, path)
+        with compiled_templates(), _definitions(task, definitions, data) as (folders, name):
+            with guard:
+                loaded = TaskManager(include_path=folders, include_defaults=False).load([name])
+            raw = _evaluate(model, loaded, task.num_fewshot, limit, documents)
+    except SecurityError as error:
+        raise UserError(f"task {task.name}: a template of its definitions does what none may do: {error}") from error
     except (OSError, DatasetsError) as error:
         raise UserError(_no_data(task, data, error)) from error
     except (UndefinedError, KeyError, ValueError) as error:
@@ -92,8 +102,6 @@ def _evaluate(
     import torch
     from lm_eval.evaluator import evaluate
 
-    from cst_bench.capabilities.likelihoods import compiled_templates
-
     random.seed(_RANDOM_SEED)
     numpy.random.seed(_SEED)
     torch.manual_seed(_SEED)
@@ -102,10 +110,9 @@ def _evaluate(
             part.set_config(key="num_fewshot", value=num_fewshot)
         part.set_fewshot_seed(seed=_SEED)
     drawn = None if documents is None else {name: _drawn(part, documents) for name, part in loaded["tasks"].items()}
-    with compiled_templates():
-        results: LmEvalResults = evaluate(
-            lm=model, task_dict=loaded, limit=limit if drawn is None else None, samples=drawn, log_samples=True
-        )
+    results: LmEvalResults = evaluate(
+        lm=model, task_dict=loaded, limit=limit if drawn is None else None, samples=drawn, log_samples=True
+    )
     seeds = {"random_seed": _RANDOM_SEED, "numpy_seed": _SEED, "torch_seed": _SEED, "fewshot_seed": _SEED}
     return {
         **results,

@@ -101,6 +101,12 @@ interrupted run."""
     callback=parse_counts,
     help="Use N random documents of each (sub)task of a capability, the same in every run; repeatable.",
 )
+@click.option(
+    "--trust-task-code",
+    is_flag=True,
+    help="Run Python functions that a task file of yours leads to by its lm-eval definitions (!function). Use it only "
+    "for code that you have read.",
+)
 @seed_option("sampling; each sample's seed is derived from it")
 @click.option(
     "--kl-base",
@@ -129,6 +135,7 @@ def command(
     split: str,
     limit: int | None,
     documents: Mapping[str, int],
+    trust_task_code: bool,
     seed: int,
     kl_base: str | None,
     out: Path | None,
@@ -156,6 +163,7 @@ def command(
         split=split,
         limit=limit,
         documents=documents,
+        trust_task_code=trust_task_code,
         seed=seed,
         kl_base=kl_base,
         out=out,

@@ -172,6 +172,7 @@ def _capability(
             data=task.data,
             limit=plan.limit,
             documents=task.documents,
+            trust_code=task.trust_code,
             progress=percent,
         )
     capabilities.save(result, target)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cst_bench import content
-from cst_bench.capabilities import SOFTMAX_DTYPE, CapabilityTask, load_capability
+from cst_bench.capabilities import SOFTMAX_DTYPE, CapabilityTask, load_capability, require_no_code
 from cst_bench.checkpoint import CheckpointOptions
 from cst_bench.compliance.compliance_task import (
     ALL_WORDINGS,
@@ -72,6 +72,8 @@ class RunOptions:
     """Limit to the first N prompts of each compliance task and documents of each capability task."""
     documents: Mapping[str, int] = field(default_factory=dict)
     """Capability task → number of random documents of each (sub)task, instead of its limit."""
+    trust_task_code: bool = False
+    """Run Python functions that the lm-eval definitions of a user's task file name."""
     seed: int = 0
     kl_base: str | None = None
     """Base that the KL divergence is measured from: a checkpoint, or `auto` for the one that the checkpoint was trained
@@ -120,6 +122,8 @@ class PlannedCapability:
     data: Path | None
     documents: int | None
     """Number of random documents of each (sub)task."""
+    trust_code: bool
+    """Run Python functions that its definitions name."""
 
     @property
     def settings(self) -> CapabilitySettings:
@@ -203,7 +207,8 @@ def make_plan(options: RunOptions) -> Plan:
         if task not in known:
             raise UserError(f"--documents {task}=…: no such capability in this run: {did_you_mean(task, known)}")
     capabilities = [
-        _capability(spec, path, data.get(spec.name), options.documents.get(spec.name)) for spec, path in abilities
+        _capability(spec, path, data.get(spec.name), options.documents.get(spec.name), options.trust_task_code)
+        for spec, path in abilities
     ]
     _check_wordings(options.wordings, [task.spec for task in compliance])
     return Plan(suite, compliance, capabilities, options.split, options.limit, options.seed, options.min_judge_f1)
@@ -308,10 +313,14 @@ def _check_wordings(wordings: Sequence[str], tasks: Sequence[ComplianceTask]) ->
             raise UserError(f"no task of this run has the wording {wording!r}: {did_you_mean(wording, known)}")
 
 
-def _capability(spec: CapabilityTask, path: Path, data: Path | None, documents: int | None) -> PlannedCapability:
+def _capability(
+    spec: CapabilityTask, path: Path, data: Path | None, documents: int | None, trust_code: bool
+) -> PlannedCapability:
+    if not trust_code:
+        require_no_code(spec, path)
     if data is not None and not data.is_dir():
         raise UserError(f"--data {spec.name}={data}: must be a folder that mirrors the data set on the Hub")
-    return PlannedCapability(spec, path, data, documents)
+    return PlannedCapability(spec, path, data, documents, trust_code)
 
 
 def _folder_digest(folder: Path | None) -> str | None:

@@ -1,4 +1,4 @@
-"""Speed up lm-eval's preparation: templates are compiled once, and each distinct text is encoded once."""
+"""Prepare lm-eval's requests: templates are compiled once, in a sandbox, and each distinct text is encoded once."""
 
 from __future__ import annotations
 
@@ -17,14 +17,18 @@ _TOGETHER = 1024
 
 @contextmanager
 def compiled_templates() -> Iterator[None]:
-    """Make lm-eval compile each template once while active, instead of at every rendering."""
+    """Make lm-eval compile each template once while active, instead of at every rendering, and in Jinja's sandbox."""
     import lm_eval.utils as lm_eval_utils
+    from jinja2 import BaseLoader, StrictUndefined
+    from jinja2.sandbox import SandboxedEnvironment
 
     original = lm_eval_utils.apply_template
-    compiled = lru_cache(maxsize=None)(lm_eval_utils.env.from_string)
+    environment = SandboxedEnvironment(loader=BaseLoader(), undefined=StrictUndefined, keep_trailing_newline=True)
+    environment.filters.update(lm_eval_utils.env.filters)
+    compiled = lru_cache(maxsize=None)(environment.from_string)
 
     def apply_template(template: str, doc: dict[str, object]) -> str:
-        return compiled(template).render(**doc)  # type: ignore[no-any-return]
+        return compiled(template).render(**doc)
 
     lm_eval_utils.apply_template = apply_template
     try:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from jinja2.exceptions import SecurityError
+from jinja2.sandbox import SandboxedEnvironment
 
 from benchmarks.comparison import compare
 from cst_bench.capabilities.likelihoods import compiled_templates
@@ -15,14 +17,14 @@ from tests.checkpoints import family_tokenizer
 def test_templates_are_compiled_once_and_lm_eval_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     import lm_eval.utils as lm_eval_utils
 
-    compilations: list[str] = []
-    compiling, applying = lm_eval_utils.env.from_string, lm_eval_utils.apply_template
+    compilations: list[object] = []
+    compiling, applying = SandboxedEnvironment.from_string, lm_eval_utils.apply_template
 
-    def from_string(template: str) -> object:
+    def from_string(self: SandboxedEnvironment, template: str) -> object:
         compilations.append(template)
-        return compiling(template)
+        return compiling(self, template)
 
-    monkeypatch.setattr(lm_eval_utils.env, "from_string", from_string)
+    monkeypatch.setattr(SandboxedEnvironment, "from_string", from_string)
     with compiled_templates():
         rendered = [
             lm_eval_utils.apply_template("{{a}}-{{b | regex_replace('x', 'y')}}\n", {"a": i, "b": "x"}) for i in (1, 2)
@@ -30,6 +32,13 @@ def test_templates_are_compiled_once_and_lm_eval_is_left_as_it_was(monkeypatch: 
     assert rendered == ["1-y\n", "2-y\n"]
     assert len(compilations) == 1
     assert lm_eval_utils.apply_template is applying
+
+
+def test_templates_can_only_read() -> None:
+    import lm_eval.utils as lm_eval_utils
+
+    with pytest.raises(SecurityError), compiled_templates():
+        lm_eval_utils.apply_template("{{ a.__class__.__mro__[1].__subclasses__() }}", {"a": "x"})
 
 
 def test_lm_eval_is_left_as_it_was_after_an_error() -> None:
