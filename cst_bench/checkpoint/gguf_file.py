@@ -10,9 +10,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cst_bench.errors import UserError
 
 SUFFIX = ".gguf"
+_MOST_ELEMENTS = 1 << 22
+"""Most elements of all arrays in a header: vocabulary, scores and merges of 260,000 tokens are about a million."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,33 @@ def _reader(path: str, mode: str = "r") -> Any:
 
 @lru_cache(maxsize=1)
 def _new_reader(path: str, *_: int) -> Any:
+    return _bounded_reader()(path)
+
+
+@lru_cache(maxsize=1)
+def _bounded_reader() -> type[Any]:
+    """Return gguf's reader, made to refuse a header that promises more than the file has.
+
+    gguf reads past the end of a file without a fault, element by element: a count in a header of a few bytes would keep
+    it busy for good.
+    """
+    from gguf import GGUFValueType
     from gguf.gguf_reader import GGUFReader
 
-    return GGUFReader(path)
+    class BoundedReader(GGUFReader):  # type: ignore[misc]
+        _elements = 0
+
+        def _get(self, offset: int, dtype: Any, count: int = 1, **order: Any) -> Any:
+            end = offset + np.dtype(dtype).itemsize * int(count)
+            if end > len(self.data):
+                raise ValueError(f"its header promises {end:,} bytes or more, and it has {len(self.data):,}")
+            return super()._get(offset, dtype, count, **order)
+
+        def _get_field_parts(self, orig_offs: int, raw_type: int) -> Any:
+            if raw_type == GGUFValueType.ARRAY:
+                self._elements += int(self._get(orig_offs + 4, np.uint64)[0])
+                if self._elements > _MOST_ELEMENTS:
+                    raise ValueError(f"the arrays of its header have more than {_MOST_ELEMENTS:,} elements")
+            return super()._get_field_parts(orig_offs, raw_type)
+
+    return BoundedReader

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -167,3 +168,31 @@ def test_convert_refuses_what_is_not_one_model(source: Path, tmp_path: Path) -> 
         with pytest.raises(UserError, match=reason):
             convert(options, tmp_path / "out")
         assert not (tmp_path / "out").exists()
+
+
+def header(*fields: bytes, tensors: int = 0) -> bytes:
+    return b"GGUF" + struct.pack("<IQQ", 3, tensors, len(fields)) + b"".join(fields)
+
+
+def array_field(element: int, count: int, data: bytes = b"") -> bytes:
+    return struct.pack("<Q1sII", 1, b"k", 9, element) + struct.pack("<Q", count) + data
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (header(array_field(0, 2**40)), "the arrays of its header have more than"),
+        (header(array_field(0, 2**20, b"ab")), "its header promises"),
+        (header(array_field(8, 2**20)), "its header promises"),
+        (header(array_field(9, 1, struct.pack("<IQ", 9, 1) * 5000)), "recursion"),
+        (header(struct.pack("<Q", 2**62)), "its header promises"),
+        (header(tensors=2**60), "its header promises"),
+        (header(array_field(0, 0), array_field(0, 0)), "Duplicate"),
+    ],
+)
+def test_a_header_that_promises_more_than_the_file_has_is_refused(content: bytes, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "hostile.gguf"
+    path.write_bytes(content)
+    message = failure(path)
+    assert said in message
+    assert "could not read this GGUF file" in message
