@@ -29,6 +29,17 @@ def read_samples(log: Path) -> Iterator[EvalSample]:
         yield from read_eval_log_samples_by_id(str(log), keys)
 
 
+def read_present_samples(log: Path) -> Iterator[EvalSample]:
+    """Yield the samples that a log holds, which may be fewer than it was to have, without events and store."""
+    from inspect_ai.log import read_eval_log_sample_summaries, read_eval_log_samples_by_id
+
+    present = [(summary.id, summary.epoch) for summary in read_eval_log_sample_summaries(str(log))]
+    for keys in chunks(sorted(present, key=lambda key: _order(*key))):
+        yield from read_eval_log_samples_by_id(
+            str(log), keys, resolve_attachments="core", exclude_fields={"events", "store"}
+        )
+
+
 def sample_keys(header: EvalLog) -> list[SampleKey]:
     """Return the keys of all samples that a log is to have, in the order of `read_eval_log`."""
     epochs = range(1, (header.eval.config.epochs or 1) + 1)

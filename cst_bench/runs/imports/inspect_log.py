@@ -43,18 +43,17 @@ def read(path: Path) -> ImportedLog:
     Raises:
         UserError: the log is damaged, or no log of Inspect.
     """
-    from inspect_ai.log import read_eval_log, read_eval_log_samples
+    from inspect_ai.log import read_eval_log
+
+    from cst_bench.compliance.stored_samples import read_present_samples
 
     if path.suffix.lower() == SUFFIX:
         _check_archive(path)
     location = str(path.resolve())
     try:
         header = read_eval_log(location, header_only=True)
-        samples = read_eval_log_samples(
-            location, all_samples_required=False, resolve_attachments="core", exclude_fields={"events", "store"}
-        )
         model = printable(header.eval.model)
-        responses = [_response(sample, path, model) for sample in samples]
+        responses = [_response(sample, path, model) for sample in read_present_samples(path)]
     except (ValueError, LookupError, OSError, EOFError, zlib.error, RecursionError) as error:
         reason = type(error).__name__
         raise UserError(
