@@ -70,15 +70,15 @@ def measure(work: Path, method: str, rate: float, checkpoint: Path, data: Path) 
         *("train", "smollm2", "--base", str(checkpoint), "--data", str(work / f"{method}.jsonl")),
         *("--set", f"trl.learning_rate={rate}", "--seed", str(SEED), "--out", str(out)),
     )
+    held_out = f"harmful_behaviors={work / 'held_out.csv'}"
     parts = {
-        "harmful_behaviors": ("--split", "train", "--data", f"harmful_behaviors={work / 'held_out.csv'}"),
-        "truthy": ("--split", "validation", "--data-dir", str(data)),
+        "harmful_behaviors": ("--split", "train", "--data", held_out, "--judge", "local"),
+        "truthy": ("--split", "validation", "--data-dir", str(data), "--judge", "identity_rules"),
     }
     scores: dict[str, float] = {}
     for task, options in parts.items():
         run = Path(f"{out}.{task}")
-        judges = ("--judge", "local", "--judge", "identity_rules")
-        call("run", str(out), "--task", task, *options, *judges, "--dtype", "bfloat16", "--out", str(run))
+        call("run", str(out), "--task", task, *options, "--dtype", "bfloat16", "--out", str(run))
         for name, score in Scores.read(run).compliance[task].configurations.items():
             if score.score is not None:
                 scores[name] = score.score
