@@ -1,0 +1,27 @@
+"""Keep memory that is freed between the operations of a training step, instead of returning it to the kernel."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
+"""Parameters of `mallopt(3)`."""
+_KEPT = 2**31 - 1
+"""Most free bytes at the end of the heap: as many as `mallopt` takes."""
+
+
+def keep_freed_memory() -> bool:
+    """Make glibc keep freed memory for the whole process, from now on; return whether it does.
+
+    A step on a CPU frees and takes the same gigabytes again. glibc returns them to the kernel, which clears each page
+    that is taken: a quarter of the time of a step of a model of 135M parameters in bfloat16. The heap is not larger for
+    it, as long as one arena serves all threads. Who sets one of glibc's `MALLOC_` variables keeps that setting, and
+    other C libraries are left as they are. Call it before other threads exist.
+    """
+    if platform.libc_ver()[0] != "glibc" or any(name.startswith("MALLOC_") for name in os.environ):
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    settings = ((_M_ARENA_MAX, 1), (_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _KEPT))
+    return all([mallopt(name, value) == 1 for name, value in settings])

@@ -1,0 +1,47 @@
+"""Freed memory is kept where the C library is glibc."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from cst_bench.cli.heap import keep_freed_memory
+
+COUNT = """
+import resource
+import sys
+from cst_bench.cli.heap import keep_freed_memory
+if sys.argv[1] == "kept":
+    assert keep_freed_memory()
+import torch
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    torch.ones(2**24)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def faults(how: str) -> int:
+    """Return the page faults of 20 tensors of 64 MiB, each freed before the next."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    done = subprocess.run(
+        [sys.executable, "-c", COUNT, how], env=environment, capture_output=True, text=True, check=True
+    )
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+def test_the_pages_of_freed_memory_are_taken_again() -> None:
+    returned = faults("returned")
+    if returned < 100_000:
+        pytest.skip("the kernel's pages are large here")
+    assert min(faults("kept") for _ in range(3)) < returned / 2  # the kernel may reclaim pages meanwhile
+
+
+def test_who_sets_glibc_s_own_variables_keeps_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "2")
+    assert not keep_freed_memory()
