@@ -143,6 +143,24 @@ def test_sampled_responses_do_not_depend_on_batch_size_or_order(
     assert list(seen[0].values()) not in (other_seed, greedy)
 
 
+@pytest.mark.parametrize("name", ["llama", "mistral", "qwen2", "gpt_neox"])
+def test_greedy_responses_do_not_depend_on_batch_size_or_threads(
+    loaded: dict[str, Checkpoint], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint, threads = loaded[name], torch.get_num_threads()
+    asked = prompts(checkpoint)
+    seen = []
+    try:
+        for rows, count in ((1, 1), (3, 1), (8, 1), (8, 2), (3, 2)):
+            monkeypatch.setattr("cst_bench.checkpoint.generation._ROWS", {"cpu": rows})
+            torch.set_num_threads(count)
+            with Generator(checkpoint) as generator:
+                seen.append([response.ids for response in generator.generate(asked, GREEDY)])
+    finally:
+        torch.set_num_threads(threads)
+    assert all(responses == seen[0] for responses in seen)
+
+
 def test_prompts_draw_their_own_numbers() -> None:
     """Were they the same for all prompts, the responses' errors would not be independent of each other."""
     rows = [SamplingRow([prompt], Sampling(1, temperature=1.0)) for prompt in range(64)]

@@ -106,7 +106,7 @@ def test_labels_of_both_runs_correct_the_difference_and_what_follows_from_it(tmp
     few = {"harmful_behaviors": {"S0": ConfigurationLabels(shown={first: True})}}
     barely = dataclasses.replace(run, outcomes=run.outcomes.model_copy(update={"labels": few}))
     note = "S0: 1 prompts are labelled in both runs, and 20 are needed to correct it"
-    assert compare_runs(base, barely).notes == [note]
+    assert compare_runs(base, barely).notes[0] == note
     one_sided = compare_runs(base, runs[1])
     assert next(score for score in one_sided.scores if score.column.title == "S0").difference.test != "PPI++"
 
@@ -325,3 +325,19 @@ def test_no_text_crashes_the_parser(text: str) -> None:
     except UserError:
         return
     assert gate.conditions
+
+
+def test_two_runs_of_one_model_say_how_far_they_agree(tmp_path: Path) -> None:
+    first = read_run(make_run(tmp_path / "first", "model", BASE))
+    again = read_run(make_run(tmp_path / "again", "model", BASE))
+    other = read_run(make_run(tmp_path / "other", "model", WORSE))
+    trained = read_run(make_run(tmp_path / "trained", "model", BASE, method="cst"))
+
+    def notes(run: StoredRun) -> str:
+        return " ".join(compare_runs(first, run).notes)
+
+    assert notes(again) == "Both runs are of the same model under the same settings: the runs are equal"
+    assert re.search(
+        r"[1-9]\d* of 160 verdicts and \d+ of 240 .* differ: [1-9] of \d+ scores differ by more", notes(other)
+    )
+    assert "same model" not in notes(trained)

@@ -20,6 +20,7 @@ from cst_bench.reporting.differences import difference_of
 from cst_bench.reporting.flags import used_flags
 from cst_bench.reporting.judge_error import difference_bounds
 from cst_bench.reporting.leaderboard.markdown import markdown_templates
+from cst_bench.reporting.reruns import rerun_note
 from cst_bench.reporting.score_cells import Column, cell_of, columns_of
 from cst_bench.reporting.side_effects import (
     MEASURES,
@@ -100,7 +101,7 @@ class Comparison:
     missing: Sequence[str]
     """Tasks that only one of the runs has, or that can't be paired."""
     notes: Sequence[str] = ()
-    """Why labels of both runs correct nothing."""
+    """How far two runs of one model agree, and why labels of both runs correct nothing."""
     judged: Sequence[Scores] = ()
     """Scores of both runs, whose judges the meanings of flags name."""
     side_effects: Sequence[ComparedSideEffect] = ()
@@ -204,6 +205,8 @@ def compare_runs(baseline: StoredRun, run: StoredRun, *, allow_different: bool =
             scores.append(
                 ComparedScore(column, theirs.score, ours.score, difference, unscored, flags, judge_error=error)
             )
+    rerun = rerun_note(run, baseline, [score.difference for score in scores])
+    notes += [] if rerun is None else [rerun]
     labels = [baseline.label, run.label]
     if labels[0] == labels[1]:
         labels = [f"{stored.label} ({stored.folder.name})" for stored in (baseline, run)]
