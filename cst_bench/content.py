@@ -15,12 +15,23 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cst_bench.errors import UserError, did_you_mean
+from cst_bench.files import has_half_character, read_text
+
+MAX_CHARACTERS = 2**20
+"""Most characters of a YAML file."""
+MAX_NODES = 100_000
+"""Most values in a YAML file, with each alias counted as all that it stands for."""
+MAX_DIGITS = 18
+"""Most characters of an integer."""
+_TAGS = frozenset(
+    f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq", "timestamp", "merge")
+)
 
 
 class Content(BaseModel):
     """Base class of everything loaded from a content file: frozen, and unknown keys are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 ContentT = TypeVar("ContentT", bound=Content)
@@ -75,18 +86,41 @@ def load(path: Path, schema: type[ContentT]) -> ContentT:
     Raises:
         UserError: The file is invalid (bad YAML, unknown key, wrong type, missing key); names file, line and key.
     """
-    try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-        if not isinstance(node, yaml.MappingNode):
-            raise UserError(f"{path}: must be a mapping of keys to values, as in the files beside it")
-        lines = dict(_lines(node, path))
-        data = _construct(node)
-    except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
-        raise UserError(_unreadable(path, error)) from None
+    data, lines = _parse(str(path), read_text(path))
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: must be a mapping of keys to values, as in the files beside it")
     try:
         return schema.model_validate(data)
     except ValidationError as error:
         raise UserError(_explain(path, lines, schema, error)) from None
+
+
+def parse_yaml(where: str, text: str) -> object:
+    """Parse YAML; `where` names it in messages.
+
+    Raises:
+        UserError: the text is not YAML, gives a key twice, is too large, or has values that JSON does not have.
+    """
+    return _parse(where, text)[0]
+
+
+def _parse(where: str, text: str) -> tuple[object, dict[tuple[str, ...], int]]:
+    """Return the content of YAML, and the line of each key and list entry."""
+    if len(text) > MAX_CHARACTERS:
+        raise UserError(f"{where}: {len(text):,} characters, more than {MAX_CHARACTERS:,}: put data into a data file")
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if node is None:
+            return None, {}
+        _check_scalar(node, where)
+        lines: dict[tuple[str, ...], int] = {}
+        for number, (at, line) in enumerate(_lines(node, where)):
+            if number > MAX_NODES:
+                raise UserError(f"{where}: more than {MAX_NODES:,} values, with aliases written out: shorten it")
+            lines[at] = line
+        return _construct(node), lines
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(_invalid(where, error)) from None
 
 
 def _construct(node: yaml.Node) -> object:
@@ -97,35 +131,46 @@ def _construct(node: yaml.Node) -> object:
         loader.dispose()
 
 
-def _unreadable(path: Path, error: Exception) -> str:
+def _invalid(where: str, error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
-    place = f"{path}:{mark.line + 1}" if mark else f"{path}"
-    if isinstance(error, UnicodeDecodeError):
-        return f"{place}: not UTF-8 text (byte {error.start})"
-    if isinstance(error, OSError):
-        return f"{place}: could not read the file: {error.strerror}"
+    place = f"{where}:{mark.line + 1}" if mark else where
     if isinstance(error, RecursionError):
         return f"{place}: not valid YAML: nested too deeply, or an alias inside its own anchor"
     return f"{place}: not valid YAML: {' '.join(str(getattr(error, 'problem', None) or error).split())}"
 
 
-def _lines(node: yaml.Node, path: Path, at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:
+def _check_scalar(node: yaml.Node, where: str) -> None:
+    """Refuse values that JSON does not have, or that other parts cannot hold."""
+    place = f"{where}:{node.start_mark.line + 1}"
+    if node.tag not in _TAGS:
+        raise UserError(f"{place}: not valid YAML: a value with the tag {node.tag}: write text or a number")
+    if isinstance(node, yaml.ScalarNode):
+        if has_half_character(node.value):
+            raise UserError(f"{place}: holds half of a character (a lone surrogate)")
+        if node.tag.endswith(":int") and len(node.value) > MAX_DIGITS:
+            raise UserError(f"{place}: a number of more than {MAX_DIGITS} digits: quote it if it is text")
+
+
+def _lines(node: yaml.Node, where: str, at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:
     """Yield each key and list entry with its line number; refuse duplicate keys, which YAML silently accepts."""
     if isinstance(node, yaml.MappingNode):
         seen: dict[str, int] = {}
         for key, value in node.value:
             line = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
-                raise UserError(f"{path}:{line}: a key must be text; quote a value that begins with {{ or [")
+                raise UserError(f"{where}:{line}: a key must be text; quote a value that begins with {{ or [")
             if key.value in seen:
-                raise UserError(f"{path}:{line}: key {key.value!r} given twice (first on line {seen[key.value]})")
+                raise UserError(f"{where}:{line}: key {key.value!r} given twice (first on line {seen[key.value]})")
             seen[key.value] = line
+            _check_scalar(key, where)
+            _check_scalar(value, where)
             yield (*at, key.value), line
-            yield from _lines(value, path, (*at, key.value))
+            yield from _lines(value, where, (*at, key.value))
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
+            _check_scalar(value, where)
             yield (*at, str(index)), value.start_mark.line + 1
-            yield from _lines(value, path, (*at, str(index)))
+            yield from _lines(value, where, (*at, str(index)))
 
 
 def _explain(path: Path, lines: dict[tuple[str, ...], int], schema: type[Content], error: ValidationError) -> str:

@@ -12,7 +12,8 @@ import io
 import json
 import os
 import re
-import tempfile
+import secrets
+import stat
 import unicodedata
 from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
@@ -23,6 +24,13 @@ from cst_bench.errors import UserError, did_you_mean
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Error numbers of a write without room: disk full, quota exceeded, file size limit exceeded."""
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+MAX_BYTES = 2**30
+"""Most bytes of a file that is read, also when it is uncompressed."""
+MAX_LINE = 2**25
+"""Most characters of a row of text."""
+MAX_DEPTH = 100
+"""Most lists and objects of JSON inside of each other."""
+_ADDRESS = re.compile(r"(file:|[A-Za-z][A-Za-z0-9+.-]+:[/\\])")
 
 
 class Row(NamedTuple):
@@ -54,8 +62,10 @@ def _read_jsonl(path: Path) -> Iterator[Row]:
     for number, line in enumerate(
         read_text(path).split("\n"), 1
     ):  # splitlines() would split inside of JSON strings too
+        if len(line) > MAX_LINE:
+            raise UserError(f"{path}, row {number}: longer than {MAX_LINE:,} characters: split or shorten it")
         if line.strip():
-            yield as_row(f"{path}, row {number}", _json(f"{path}, row {number}", line))
+            yield as_row(f"{path}, row {number}", parse_json(f"{path}, row {number}", line))
 
 
 def _read_json(path: Path) -> Iterator[Row]:
@@ -67,7 +77,7 @@ def _read_json(path: Path) -> Iterator[Row]:
 
 
 def _read_csv(path: Path) -> Iterator[Row]:
-    csv.field_size_limit(1 << 30)  # a response may be longer than the 131,072 characters that the module allows
+    csv.field_size_limit(MAX_LINE)  # a response may be longer than the 131,072 characters that the module allows
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     reader = csv.DictReader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
     number = 0
@@ -90,6 +100,10 @@ def _read_parquet(path: Path) -> Iterator[Row]:
     import pyarrow.parquet
 
     try:
+        groups = pyarrow.parquet.ParquetFile(path).metadata
+        size = sum(groups.row_group(index).total_byte_size for index in range(groups.num_row_groups))
+        if max(size, groups.num_rows) > MAX_BYTES:
+            raise UserError(f"{path}: {size:,} bytes when uncompressed, more than {MAX_BYTES:,}: split it")
         rows = pyarrow.parquet.read_table(path).to_pylist()
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise UserError(f"{path}: not a readable parquet file: {' '.join(str(error).split())}") from None
@@ -110,18 +124,24 @@ def read_json(path: Path) -> object:
     """Read a JSON file.
 
     Raises:
-        UserError: the file is not UTF-8 text or not JSON.
+        UserError: the file cannot be read, is not UTF-8 text, or as `parse_json`.
     """
-    return _json(str(path), read_text(path))
+    return parse_json(str(path), read_text(path))
 
 
 def read_text(path: Path) -> str:
     """Read a UTF-8 file, with or without a byte order mark.
 
     Raises:
-        UserError: the file cannot be read, or is not UTF-8 text.
+        UserError: the file cannot be read, is a pipe or device, is too large, or is not UTF-8 text.
     """
     try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # a pipe has no end until somebody writes to it
+            kind = "a folder" if stat.S_ISDIR(found.st_mode) else "not an ordinary file"
+            raise UserError(f"{path}: could not be read: it is {kind}")
+        if found.st_size > MAX_BYTES:
+            raise UserError(f"{path}: {found.st_size:,} bytes, more than {MAX_BYTES:,}: split it")
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from None
@@ -129,14 +149,41 @@ def read_text(path: Path) -> str:
         raise UserError(f"{path}: could not be read: {error.strerror}") from None
 
 
-def _json(where: str, text: str) -> object:
+def parse_json(where: str, text: str) -> object:
+    """Parse JSON; `where` names it in messages.
+
+    Raises:
+        UserError: the text is not JSON, is nested too deeply, or spells half of a character (a lone surrogate).
+    """
     try:
         value: object = json.loads(text)
     except json.JSONDecodeError as error:
         raise UserError(f"{where}: not valid JSON: {error.msg} (line {error.lineno}, column {error.colno})") from None
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets in brackets in brackets
         raise UserError(f"{where}: JSON that could not be read: {error}") from None
+    may_be_deep = text.count("[") + text.count("{") > MAX_DEPTH
+    if may_be_deep or "\\ud" in text or "\\uD" in text:
+        _check_json(where, value)
     return value
+
+
+def _check_json(where: str, value: object) -> None:
+    waiting = [(value, 1)]
+    while waiting:
+        item, depth = waiting.pop()
+        if isinstance(item, str) and has_half_character(item):
+            raise UserError(f"{where}: holds half of a character (a lone surrogate)")
+        if depth > MAX_DEPTH and isinstance(item, (dict, list)):
+            raise UserError(f"{where}: JSON that could not be read: nested more than {MAX_DEPTH} deep")
+        if isinstance(item, dict):
+            waiting += [(key, depth) for key in item]
+        inner: Iterable[object] = item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
+        waiting += [(part, depth + 1) for part in inner]
+
+
+def has_half_character(text: str) -> bool:
+    """Return whether a text has a lone surrogate, which cannot be written as UTF-8."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def as_row(where: str, value: object) -> Row:
@@ -163,7 +210,7 @@ def text_column(row: Row, column: str) -> str:
         raise UserError(f"{row.where}: column {column!r} must be text, not {type(value).__name__}")
     if not value.strip():
         raise UserError(f"{row.where}: column {column!r} is empty")
-    if any("\ud800" <= character <= "\udfff" for character in value):
+    if has_half_character(value):
         raise UserError(f"{row.where}: column {column!r} holds half of a character (a lone surrogate)")
     return value
 
@@ -202,26 +249,51 @@ def file_digest(paths: Iterable[Path]) -> str:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically: to a temporary file beside it that is then renamed."""
+    """Write a file atomically: to a temporary file beside it that is then renamed.
+
+    Raises:
+        UserError: the path is an address, such as `s3://bucket/file`.
+    """
+    require_local(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    temporary = (
+        path.parent / f".{secrets.token_hex(8)}.tmp"
+    )  # short: the file's own name may be as long as names can be
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def require_local(path: Path) -> None:
+    """Check that a path to write to is one of the file system.
+
+    Raises:
+        UserError: it is an address (`file:…`, `s3://…`), or holds a line end or half of a character.
+    """
+    text = str(path)
+    if _ADDRESS.match(text):
+        raise UserError(f"{text} is an address, and only folders of the file system can be written to: give a path")
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
+        raise UserError(f"{text!r}: the path holds a control character or half of a character: give another")
 
 
 def user_cache_folder() -> Path:
     """Return the user's cache folder: `$CST_BENCH_CACHE`, else `cst-bench` in `$XDG_CACHE_HOME` or `~/.cache`."""
     if folder := os.environ.get("CST_BENCH_CACHE"):
         return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cst-bench"
+    if folder := os.environ.get("XDG_CACHE_HOME"):
+        return Path(folder) / "cst-bench"
+    try:
+        return Path.home() / ".cache" / "cst-bench"
+    except RuntimeError:
+        raise UserError("no home folder is known: set HOME, or CST_BENCH_CACHE to a folder for caches") from None
 
 
 def slug(name: str) -> str:

@@ -6,6 +6,7 @@ continues the work of a folder; a call with other settings is refused, so that r
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,10 +18,12 @@ from typing import Any, BinaryIO
 from filelock import FileLock, Timeout
 
 from cst_bench.errors import UserError
-from cst_bench.files import write_json
+from cst_bench.files import read_json, require_local, write_json
 
 LOCK = ".lock"
 """File in a work folder that a working process holds a lock on."""
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+"""Error numbers of a lock on a file system that has none, as some network file systems."""
 _PATIENCE = 0.5
 """Seconds to wait for a lock: `is_locked` of another process holds it for a moment."""
 
@@ -32,8 +35,10 @@ def locked(path: Path) -> Iterator[None]:
     The operating system frees the lock when the process ends, even if it is killed.
 
     Raises:
-        UserError: the path is a file, its lock file is a link, or another process holds the lock.
+        UserError: the path is a file or an address, its lock file is a link, its file system has no locks, or another
+            process holds the lock.
     """
+    require_local(path)
     _require_folder(path)
     path.mkdir(parents=True, exist_ok=True)
     if (path / LOCK).is_symlink():  # locking would empty the file that it leads to
@@ -45,10 +50,23 @@ def locked(path: Path) -> Iterator[None]:
         raise UserError(
             f"{path}: another cst-bench run is working in this folder: wait for it, or give another with --out"
         ) from None
+    except NotImplementedError:
+        raise _without_locks(path) from None
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            raise _without_locks(path) from None
+        raise
     try:
         yield
     finally:
         lock.release()
+
+
+def _without_locks(path: Path) -> UserError:
+    return UserError(
+        f"{path}: its file system does not support locks, without which two processes could work in one folder: "
+        "give a folder on a local disk with --out, and copy it afterwards"
+    )
 
 
 def is_locked(path: Path) -> bool:
@@ -125,8 +143,8 @@ def read_manifest(file: Path) -> dict[str, Any]:
         UserError: the file is missing or does not hold a JSON object.
     """
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        manifest = read_json(file)
+    except UserError:
         manifest = None
     if not isinstance(manifest, dict):
         raise UserError(f"{file} is not a manifest that cst-bench wrote: give another folder with --out")

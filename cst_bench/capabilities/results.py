@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypedDict
+from typing import TypedDict, cast
 
-from pydantic import JsonValue
+from pydantic import ConfigDict, JsonValue
 
 from cst_bench.capabilities.capability_task import CapabilityTask
-from cst_bench.errors import CstBenchError
-from cst_bench.files import digest, write_text
+from cst_bench.errors import CstBenchError, UserError
+from cst_bench.files import digest, read_json, write_text
+from cst_bench.record import Record, read_record_lines, validated
 
 Sample = Mapping[str, object]
 """One of lm-eval's logged samples: `doc_id`, `doc_hash`, `prompt_hash`, `filter`, the metrics' values, …"""
@@ -21,6 +24,12 @@ Metrics = Mapping[str, float | str]
 
 _VARYING = ("date", "total_evaluation_time_seconds", "git_hash", "pretty_env_info", "start_time", "end_time")
 """Keys of lm-eval's results that change from run to run; `run.json` has what matters of them."""
+
+
+_ADVICE = (
+    "restore it from a copy; or delete the two files of this task and repeat the command that began the run, which "
+    "scores it again (into a new folder with --out if the run is finished)"
+)
 
 
 class LmEvalResults(TypedDict, total=False):
@@ -54,6 +63,29 @@ class CapabilityResult:
     """lm-eval's own results, without what changes from run to run."""
     samples: Mapping[str, Sequence[Sample]]
     """lm-eval's own samples by (sub)task; empty when loaded from disk."""
+
+
+class _Summary(Record):
+    """What a result's file holds of ours, under the key `cst_bench`."""
+
+    task: str
+    metric: str
+    score: float | None
+    stderr: float | None
+    n: int
+    documents_sha256: str
+    fallback: str | None
+    kernel: str | None = None
+
+
+class _ScoredDocument(Record):
+    """What is used of one of lm-eval's samples; its other keys are kept."""
+
+    model_config = ConfigDict(extra="allow")
+
+    task: str
+    doc_id: int
+    filter: str = "none"
 
 
 def make_result(task: CapabilityTask, raw: LmEvalResults, kernel: str | None, fallback: str | None) -> CapabilityResult:
@@ -104,12 +136,21 @@ def save(result: CapabilityResult, folder: Path) -> None:
 
 
 def load(folder: Path, task: str) -> CapabilityResult | None:
-    """Load the result of a finished task, by its name, without its samples; None if it is not finished."""
+    """Load the result of a finished task, by its name, without its samples; None if it is not finished.
+
+    Raises:
+        UserError: its file is damaged.
+    """
     path = folder / f"{task}.json"
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
-    results = json.loads(path.read_text(encoding="utf-8"))
-    return CapabilityResult(**results.pop("cst_bench"), results=results, samples={})
+    try:
+        results = read_json(path)
+    except UserError as error:
+        raise UserError(f"{error}: {_ADVICE}") from None
+    summary = results.pop("cst_bench", None) if isinstance(results, dict) else None
+    checked = validated(_Summary, summary, str(path), _ADVICE)
+    return CapabilityResult(**dict(checked), results=cast(dict[str, JsonValue], results), samples={})
 
 
 def document_scores(folder: Path, task: str) -> dict[str, float]:
@@ -119,17 +160,22 @@ def document_scores(folder: Path, task: str) -> dict[str, float]:
 
     Raises:
         CstBenchError: the task is not finished.
+        UserError: a file of its result is missing or damaged, or the two are not of one result.
     """
     result = load(folder, task)
     if result is None:
         raise CstBenchError(f"{folder} has no result of {task}")
-    lines = (folder / f"{task}.samples.jsonl").read_text(encoding="utf-8").split("\n")
-    samples = [json.loads(line) for line in lines if line]
-    return {
-        f"{sample['task']}/{sample['doc_id']}": float(sample[result.metric])
-        for sample in samples
-        if sample.get("filter", "none") == "none"
-    }
+    path = folder / f"{task}.samples.jsonl"
+    scores = {}
+    for number, sample in enumerate(read_record_lines(path, _ScoredDocument, _ADVICE), 1):
+        if sample.filter == "none":
+            value = (sample.model_extra or {}).get(result.metric)
+            if not isinstance(value, (int, float)) or not math.isfinite(value):
+                raise UserError(f"{path}:{number} is damaged: no number as {result.metric}: {_ADVICE}")
+            scores[f"{sample.task}/{sample.doc_id}"] = float(value)
+    if len(scores) != result.n:
+        raise UserError(f"{path} has {len(scores)} documents, and {task}.json is about {result.n}: {_ADVICE}")
+    return scores
 
 
 def _number(value: float | str | None) -> float | None:

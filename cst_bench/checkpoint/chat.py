@@ -23,6 +23,7 @@ from cst_bench.checkpoint.data_tokenizer import (
     unknown_ids,
 )
 from cst_bench.checkpoint.options import SystemAs
+from cst_bench.checkpoint.template_rendering import render_chat
 from cst_bench.checkpoint.thoughts import SplitText, ThinkTokens, split_thoughts
 from cst_bench.errors import UserError
 
@@ -51,6 +52,7 @@ class Chat:
 
         Raises:
             UserError: a message contains text that the tokenizer makes control tokens of however it is written.
+            TemplateError: the chat template cannot render the conversation.
         """
         arranged = self.arranged(messages)
         masked = _MaskedTexts(self._control_pattern)
@@ -100,10 +102,7 @@ class Chat:
         return DataTokenizer(self.tokenizer, self._format_text)
 
     def _rendered(self, messages: list[Message], generation_prompt: bool) -> str:
-        text: str = self.tokenizer.apply_chat_template(
-            messages, add_generation_prompt=generation_prompt, tokenize=False
-        )
-        return text
+        return render_chat(self.tokenizer, messages, generation_prompt=generation_prompt)
 
     def _plain_ids(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]

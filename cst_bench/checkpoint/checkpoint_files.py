@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -14,7 +13,8 @@ from cst_bench.checkpoint.gguf_file import GgufFile, find_gguf, read_gguf
 from cst_bench.checkpoint.merging import MERGE_DTYPE, mergeable
 from cst_bench.checkpoint.options import CheckpointOptions, CheckpointSource, resolve
 from cst_bench.errors import UserError
-from cst_bench.files import digest, file_digest
+from cst_bench.files import digest, file_digest, read_text
+from cst_bench.files import read_json as read_json_file
 from cst_bench.record import CheckpointIdentity, TrainingIdentity
 
 _WANTED = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt", "*.tiktoken")
@@ -106,7 +106,7 @@ def find_checkpoint(options: CheckpointOptions, source: CheckpointSource | None 
         label=source.label,
         kind="adapter" if adapter is not None else source.kind,
         revision=revision,
-        architecture=(config.get("architectures") or [config.get("model_type")])[0],
+        architecture=_architecture(folder, config),
         weights_sha256=file_digest(_checked_model(folder, config) if gguf is None else [gguf.path]),
         adapter_sha256=None if adapter is None else file_digest(_checked_weights(adapter, _ADAPTER_WEIGHTS)),
         settings_sha256=_settings_digest(folder if gguf is None else None, adapter),
@@ -137,6 +137,18 @@ def _config(folder: Path, gguf: GgufFile | None) -> dict[str, Any]:
     if gguf is None:
         return read_json(folder / "config.json")
     return {"architectures": [gguf.architecture], "tie_word_embeddings": gguf.tied}
+
+
+def _architecture(folder: Path, config: dict[str, Any]) -> str | None:
+    """Return the class of the model, else its type.
+
+    Raises:
+        UserError: the config has something else than names there.
+    """
+    classes = config.get("architectures") or [config.get("model_type")]
+    if not isinstance(classes, list) or not isinstance(classes[0], str | None):
+        raise UserError(f"{folder / 'config.json'}: architectures must be a list of names, not {classes!r:.80}")
+    return classes[0]
 
 
 def _merge_dtype(adapter: Path | None, base: dict[str, Any], options: CheckpointOptions) -> str | None:
@@ -181,7 +193,7 @@ def _find_base(adapter: Path, options: CheckpointOptions) -> tuple[Path, Checkpo
     """Return the folder and the source of an adapter's base."""
     config = read_json(adapter / "adapter_config.json")
     name = options.base or config.get("base_model_name_or_path")
-    if not name:
+    if not name or not isinstance(name, str):
         raise UserError(f"{adapter}: the adapter's config names no base: name it with --base")
     beside = adapter / name
     try:
@@ -270,10 +282,7 @@ def _template_digest(options: CheckpointOptions) -> str | None:
     path = Path(options.chat_template).expanduser()
     if not path.is_file():
         raise UserError(f"--chat-template: file not found: {options.chat_template}")
-    try:
-        return digest(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise UserError(f"--chat-template: {path}: not UTF-8 text (byte {error.start})") from None
+    return digest(read_text(path))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -282,10 +291,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         UserError: the file could not be read, or holds something else.
     """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: could not be read as JSON: {error}") from None
+    value = read_json_file(path)
     if not isinstance(value, dict):
         raise UserError(f"{path}: must be a JSON object")
     return value

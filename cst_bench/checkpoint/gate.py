@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from jinja2 import TemplateError
-
 from cst_bench.checkpoint.chat import Chat, conversation
+from cst_bench.checkpoint.template_rendering import TemplateError
 from cst_bench.errors import GateError
 
 if TYPE_CHECKING:
@@ -47,8 +46,9 @@ def run_gate(chat: Chat) -> list[Check]:
         prompt = chat.prompt_ids(_MESSAGES)
         unopened = chat.encode(_MESSAGES, generation_prompt=False)
         answered = chat.encode(_ANSWERED, generation_prompt=False)
-    except (TemplateError, ValueError, TypeError, KeyError) as error:
-        detail = f"the template could not render a system prompt, a user turn and an answer: {error}"
+    except (TemplateError, ValueError, TypeError, KeyError) as error:  # the others are of tokenizers with code
+        reason = error.reason if isinstance(error, TemplateError) else error
+        detail = f"the template could not render a system prompt, a user turn and an answer: {reason}"
         return [Check("chat template", "failed", detail, _system_fix(chat))]
     opening = prompt[_common(prompt, unopened) :]
     thought = _opened_thought(chat, prompt, answered)

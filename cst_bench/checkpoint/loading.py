@@ -19,12 +19,15 @@ from cst_bench.checkpoint.options import CheckpointOptions
 from cst_bench.checkpoint.processor import multiplies_bf16
 from cst_bench.checkpoint.thoughts import DEFAULT_MAX_THINK_TOKENS, as_think_tokens, find_think_tokens
 from cst_bench.errors import UserError
+from cst_bench.files import read_text
 from cst_bench.record import CheckpointIdentity
 
 if TYPE_CHECKING:
     import torch
     from transformers import BitsAndBytesConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+_MOST_TOKENS = 2**31
+"""Tokens of any vocabulary, and more."""
 _LARGE = 100_000_000
 """Number of parameters from which products take most of the time, so that their type decides the speed."""
 
@@ -90,9 +93,9 @@ def load_chat(files: CheckpointFiles) -> Chat:
             trust_remote_code=options.trust_remote_code,
         )
         configured = _configured_stops(files) | {tokenizer.eos_token_id}
-        stop_ids = {int(token) for token in configured if token is not None}
+        stop_ids = _checked_stops(files, configured)
     if options.chat_template is not None:
-        tokenizer.chat_template = Path(options.chat_template).expanduser().read_text(encoding="utf-8")
+        tokenizer.chat_template = read_text(Path(options.chat_template).expanduser())
     vocabulary = tokenizer.get_vocab()
     for token in options.stop_token:
         if token not in vocabulary:
@@ -128,6 +131,19 @@ def load_config(files: CheckpointFiles) -> PreTrainedConfig:
         return AutoConfig.from_pretrained(
             files.folder, gguf_file=files.gguf_name, trust_remote_code=files.options.trust_remote_code
         )
+
+
+def _checked_stops(files: CheckpointFiles, configured: Iterable[object]) -> set[int]:
+    """Return the token ids among the configured ones, without None.
+
+    Raises:
+        UserError: one is not a token id.
+    """
+    stops = [token for token in configured if token is not None]
+    for token in stops:
+        if not isinstance(token, int) or not 0 <= token < _MOST_TOKENS:
+            raise UserError(f"{files.path}: eos_token_id must be one or more token ids, not {token!r:.80}")
+    return {token for token in stops if isinstance(token, int)}
 
 
 def _configured_stops(files: CheckpointFiles) -> set[int | None]:

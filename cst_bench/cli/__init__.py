@@ -15,7 +15,8 @@ import click
 
 from cst_bench import __version__
 from cst_bench.cli.verbs import Verbs
-from cst_bench.errors import CstBenchError
+from cst_bench.errors import CstBenchError, UserError
+from cst_bench.files import DISK_FULL, has_half_character
 
 EPILOG = """\b
 Examples:
@@ -59,6 +60,8 @@ def cli() -> None:
 
 
 _FILE_ERRORS = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+_READER_GONE = 141
+"""Exit status where nobody reads the output any more, as shells have it for SIGPIPE."""
 _FILE_ERRNOS = {errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTEMPTY, errno.EIO}
 """Further faults of a path that the user named, which have no class of their own."""
 
@@ -66,7 +69,11 @@ _FILE_ERRNOS = {errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTEMPTY, e
 def main() -> None:
     """Run the command line and exit with 0 (done), 1 (a --fail-if gate holds), 2 (wrong input) or 3 (interrupted)."""
     try:
+        for argument in sys.argv[1:]:
+            if has_half_character(argument):
+                raise UserError(f"{argument!r} is not text in the encoding of this system: rename it, or give another")
         status = cli(prog_name="cst-bench", standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.ClickException as error:
@@ -78,6 +85,9 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         _print_error("interrupted; the same command continues the run")
         sys.exit(3)
+    except BrokenPipeError:  # who read the output, such as `head`, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left cannot be written at the end
+        sys.exit(_READER_GONE)
     except OSError as error:
         message = disk_full(error)
         of_a_file = isinstance(error, _FILE_ERRORS) or error.errno in _FILE_ERRNOS
@@ -90,8 +100,6 @@ def main() -> None:
 
 def disk_full(error: OSError) -> str | None:
     """Return the message for an error about a full disk; None for any other error."""
-    from cst_bench.files import DISK_FULL
-
     if error.errno not in DISK_FULL:
         return None
     path = f" for {error.filename}" if error.filename else ""

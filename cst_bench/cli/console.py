@@ -55,11 +55,17 @@ def quiet_libraries() -> None:
     transformers_logging.set_verbosity_error()
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave what happens to `main`; rich would exit with 1, which means a gate."""
+        raise BrokenPipeError
+
+
 def make_console(*, stderr: bool = False) -> Console:
     """Make a console that is plain when piped and when NO_COLOR is set."""
-    console = Console(stderr=stderr, highlight=False, soft_wrap=False)
+    console = _Console(stderr=stderr, highlight=False, soft_wrap=False)
     if not console.is_terminal:
-        console = Console(stderr=stderr, highlight=False, width=80, no_color=True)
+        console = _Console(stderr=stderr, highlight=False, width=80, no_color=True)
     return console
 
 

@@ -11,6 +11,7 @@ from cst_bench.compliance.compliance_scores import Outcome
 from cst_bench.compliance.stored_samples import (
     SampleKey,
     chunks,
+    explained_log,
     read_samples,
     sample_keys,
 )
@@ -51,7 +52,8 @@ def read_outcomes(location: Path) -> list[Outcome]:
     """Read the outcomes of a judged log, in the order of its samples."""
     from cst_bench.compliance.inspect_task import SCORER, outcome_of
 
-    return [outcome_of(sample.metadata, (sample.scores or {})[SCORER]) for sample in read_samples(location)]
+    with explained_log(location):
+        return [outcome_of(sample.metadata, (sample.scores or {})[SCORER]) for sample in read_samples(location)]
 
 
 async def _write_scored(

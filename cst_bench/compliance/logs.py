@@ -5,14 +5,15 @@ from __future__ import annotations
 import errno
 import math
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cst_bench.compliance.stored_samples import read_samples
-from cst_bench.errors import Interrupted
+from cst_bench.compliance.stored_samples import explained_log, read_samples
+from cst_bench.errors import Interrupted, UserError
 from cst_bench.files import DISK_FULL
 from cst_bench.record import Usage
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from inspect_ai.log import EvalLog
     from inspect_ai.model import Model
 
+_MISREAD = re.compile(r"[#?]|%[0-9A-Fa-f]{2}")
 _ATTEMPT_TIMEOUT = 600
 """Seconds after which a request to an API is sent again."""
 
@@ -40,6 +42,7 @@ def generate(task: Task, model: Model, folder: Path, count: Callable[[int], None
     from cst_bench.compliance.inspect_task import on_sample
 
     count(_finished(folder))
+    folder = folder.absolute()
     connections = model.api.max_connections()
     token = on_sample.set(count)
     try:
@@ -88,10 +91,27 @@ def _finished(folder: Path) -> int:
     """Count the finished samples in the newest log of a folder, as a killed call left it."""
     from inspect_ai.log import list_eval_logs, read_eval_log_sample_summaries
 
-    logs = list_eval_logs(str(folder)) if folder.is_dir() else []
+    for path in sorted(folder.glob("*.eval")):
+        with explained_log(path):
+            read_eval_log_sample_summaries(str(path))
+    logs = list_eval_logs(str(folder.absolute())) if folder.is_dir() else []
     if not logs:
         return 0
     return sum(summary.completed and not summary.error for summary in read_eval_log_sample_summaries(logs[0]))
+
+
+def require_log_path(folder: Path) -> None:
+    """Check that Inspect can find its logs in a run folder again: it reads a path as an address, and decodes it.
+
+    Raises:
+        UserError: the absolute path has `#`, `?`, or `%` before two hexadecimal digits.
+    """
+    misread = _MISREAD.search(str(folder.absolute()))
+    if misread is not None:
+        raise UserError(
+            f"{folder.absolute()}: Inspect, which writes the responses, misreads {misread[0]!r} in a path: "
+            "give another folder with --out"
+        )
 
 
 def _raise_disk_full(log: EvalLog, folder: Path) -> None:

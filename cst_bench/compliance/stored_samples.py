@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from cst_bench.errors import UserError
+
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog, EvalSample
 
+_LONGEST_REASON = 200
+"""Characters of Inspect's message that are shown."""
 CHUNK = 500
 """Number of samples that are in memory at once."""
 SampleKey = tuple[str | int, int]
@@ -25,8 +30,56 @@ def read_samples(log: Path) -> Iterator[EvalSample]:
     """
     from inspect_ai.log import read_eval_log, read_eval_log_samples_by_id
 
-    for keys in chunks(sample_keys(read_eval_log(str(log), header_only=True))):
-        yield from read_eval_log_samples_by_id(str(log), keys)
+    with explained_log(log):
+        for keys in chunks(sample_keys(read_eval_log(str(log), header_only=True))):
+            for sample in read_eval_log_samples_by_id(str(log), keys):
+                _check_metadata(sample)
+                yield sample
+
+
+def require_readable_log(log: Path) -> None:
+    """Check that all samples of a log can be read.
+
+    Raises:
+        UserError: the log is missing or damaged.
+    """
+    for _ in read_samples(log):
+        pass
+
+
+@contextmanager
+def explained_log(log: Path) -> Iterator[None]:
+    """Raise what Inspect raises on a damaged log as a one-line `UserError` that names it and says what to do.
+
+    Raises:
+        UserError: the log is missing or damaged.
+    """
+    advice = (
+        "restore it from a copy; or delete it and repeat the command that began the run, which makes these responses "
+        "again (into a new folder with --out if the run is finished)"
+    )
+    if not log.is_file():
+        raise UserError(f"{log}: the log with the responses is missing: {advice}")
+    try:
+        yield
+    except (UserError, GeneratorExit, OSError):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__
+        raise UserError(f"{log}: the log with the responses is damaged ({reason}): {advice}") from error
+
+
+def _check_metadata(sample: EvalSample) -> None:
+    """Check what `cst-bench` writes into each sample, before anything reads it.
+
+    Raises:
+        ValueError: something is missing, or is not of its type.
+    """
+    fields = sample.metadata.get("fields")
+    texts = [sample.metadata.get(name) for name in ("prompt_id", "configuration")]
+    texts += [*fields.keys(), *fields.values()] if isinstance(fields, dict) else [None]
+    if not all(isinstance(text, str) for text in texts) or "asked" not in sample.metadata:
+        raise ValueError(f"sample {sample.id} does not say what it is of")
 
 
 def read_present_samples(log: Path) -> Iterator[EvalSample]:

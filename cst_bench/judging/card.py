@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 
 from cst_bench.content import content_root
+from cst_bench.errors import UserError
 from cst_bench.files import digest
 from cst_bench.judging.judge import Judge
 from cst_bench.record import CalibrationSummary, ConfusionCounts, Record, RecordFile, Spent
@@ -81,6 +82,12 @@ class ConfusionMatrix(Record):
 
     behaviours: tuple[str, ...]
     matrix: tuple[tuple[int, ...], ...]
+
+    @model_validator(mode="after")
+    def _check_shape(self) -> Self:
+        if [len(row) for row in self.matrix] != [len(self.behaviours)] * len(self.behaviours):
+            raise ValueError("the matrix must have a row and a column for each behaviour")
+        return self
 
 
 class SliceMetrics(Record):
@@ -171,22 +178,25 @@ def read_card(path: Path) -> CalibrationCard:
     return CalibrationCard.read_path(path)
 
 
-def find_card(identity: str, judge_file: Path | None = None) -> CalibrationCard | None:
+def find_card(
+    identity: str, judge_file: Path | None = None, note: Callable[[str], None] = lambda _: None
+) -> CalibrationCard | None:
     """Find the card of the judge with this SHA-256.
 
     Places are searched in order: beside the judge's file, `calibrations/` of the working directory, the shipped cards;
     who calibrated a judge on their own labels means those. Of several in one place, the one on most labels is taken.
+    A card that cannot be read, which may be of any judge, is passed over; `note` is called with why.
     """
-    for cards in _cards(judge_file):
+    for cards in _cards(judge_file, note):
         card = _on_most_labels(card for card in cards if card.judge.sha256 == identity)
         if card is not None:
             return card
     return None
 
 
-def find_card_by_name(name: str, version: int) -> CalibrationCard | None:
-    """Find the card on most labels of a judge of this name and version, whatever model it asked."""
-    for cards in _cards(None):
+def find_card_by_name(name: str, version: int, note: Callable[[str], None] = lambda _: None) -> CalibrationCard | None:
+    """Find the card on most labels of a judge of this name and version, whatever model it asked; `note` as above."""
+    for cards in _cards(None, note):
         card = _on_most_labels(card for card in cards if (card.judge.name, card.judge.version) == (name, version))
         if card is not None:
             return card
@@ -197,13 +207,21 @@ def _on_most_labels(cards: Iterable[CalibrationCard]) -> CalibrationCard | None:
     return min(cards, key=lambda card: (-card.n, card.labels.name), default=None)
 
 
-def _cards(judge_file: Path | None) -> Iterator[list[CalibrationCard]]:
-    """Yield the cards of each place, the nearest first."""
+def _cards(judge_file: Path | None, note: Callable[[str], None]) -> Iterator[list[CalibrationCard]]:
+    """Yield the readable cards of each place, the nearest first."""
     beside = None if judge_file is None else judge_file.parent / "calibration" / "card.json"
     if beside is not None and beside.is_file():
-        yield [read_card(beside)]
-    yield [read_card(path) for path in sorted(OWN.glob("*/card.json"))]
-    yield [read_card(path) for path in sorted((content_root() / SHIPPED).rglob("*.json"))]
+        yield list(_readable([beside], note))
+    yield list(_readable(sorted(OWN.glob("*/card.json")), note))
+    yield list(_readable(sorted((content_root() / SHIPPED).rglob("*.json")), note))
+
+
+def _readable(paths: Iterable[Path], note: Callable[[str], None]) -> Iterator[CalibrationCard]:
+    for path in paths:
+        try:
+            yield read_card(path)
+        except UserError as error:
+            note(f"a calibration card is passed over: {error}")
 
 
 def why_uncalibrated(summary: CalibrationSummary | None, min_f1: float) -> tuple[str, ...]:

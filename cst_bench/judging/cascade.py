@@ -164,12 +164,13 @@ def _threshold(file: CascadeFile, path: Path, first: Judge, source: Path) -> flo
     """Return the least threshold at which the card of the first judge has the wanted accuracy."""
     from cst_bench.judging.card import find_card
 
-    card = find_card(first.identity, source)
+    unreadable: list[str] = []
+    card = find_card(first.identity, source, unreadable.append)
     if card is None or not card.selective:
         reason = "has no calibration card" if card is None else "has a card without probabilities"
         raise UserError(
             f"{path}: {first.name} {reason} to take a threshold from: run `cst-bench judge calibrate "
-            f"{file.first}`, or set threshold"
+            f"{file.first}`, or set threshold" + "".join(f"; {note}" for note in unreadable)
         )
     for point in card.selective:
         if point.right.interval is not None and point.right.interval[0] >= file.accuracy:

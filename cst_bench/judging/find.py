@@ -6,10 +6,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
 
-import yaml
-
 from cst_bench import content
 from cst_bench.errors import UserError, did_you_mean
+from cst_bench.files import read_text
 from cst_bench.judging.judge import Judge, JudgeFile, JudgeOptions
 
 FOLDER = "judges"
@@ -79,8 +78,8 @@ def read_judge_file(path: Path) -> JudgeFile:
 def _kind(path: Path) -> JudgeKind:
     """Return the kind that a file names, or `rules`, whose errors explain an unreadable file or one without a kind."""
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, OSError, RecursionError):
+        data = content.parse_yaml(str(path), read_text(path))
+    except UserError:
         data = None
     kind = data.get("kind", "rules") if isinstance(data, dict) else "rules"
     if not isinstance(kind, str) or kind not in KINDS:

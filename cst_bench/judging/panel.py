@@ -295,17 +295,19 @@ def _with_counts(member: PanelMember, entry: MemberEntry, path: Path) -> PanelMe
     from cst_bench.judging.card import find_card
     from cst_bench.judging.find import find_judge
 
-    card = find_card(member.judge.identity, find_judge(entry.judge, beside=path))
+    unreadable: list[str] = []
+    card = find_card(member.judge.identity, find_judge(entry.judge, beside=path), unreadable.append)
     if card is None:
         arguments = f"{member.source} --judge-model {entry.model}" if entry.model else member.source
         raise UserError(
             f"{path}: vote: weighted weighs members by their calibration, and {member.name} has no card: run "
             f"`cst-bench judge calibrate {arguments}`, or give every member a weight"
+            + "".join(f"; {note}" for note in unreadable)
         )
     names, matrix = card.confusion.behaviours, card.confusion.matrix
     counts = {label: dict(zip(names, map(float, row), strict=True)) for label, row in zip(names, matrix, strict=True)}
     for behaviour in member.judge.behaviours:
-        if not sum(counts[behaviour].values()):
+        if not sum(counts.get(behaviour, {}).values()):
             raise UserError(
                 f"{path}: the card of {member.name} has no label {behaviour!r}, so its vote cannot be weighed: "
                 f"calibrate it on labels that have all its behaviours, or give every member a weight"

@@ -13,6 +13,9 @@ from cst_bench.errors import UserError
 from cst_bench.files import SUFFIXES
 from cst_bench.preferences.training_rows import TrainingRow, parse_rows, read_source
 
+MAX_ROWS = 10_000_000
+"""Most rows of a mix."""
+
 
 @dataclass(frozen=True)
 class MixSource:
@@ -63,6 +66,11 @@ def mix(sources: Sequence[MixSource], *, seed: int = 0) -> MixResult:
                 raise UserError(f"{source.name}: all its rows have held-out prompts: nothing is left of it")
             left_out[source.name] = len(available) - len(kept)
             available = kept
+        if (size := len(rows) + source.weight * len(available)) > MAX_ROWS:
+            raise UserError(
+                f"{source.name}: weight {source.weight:g} of {len(available)} rows makes a mix of {size:.3g} rows, "
+                f"more than {MAX_ROWS:,}: give a smaller weight"
+            )
         drawn = _weighted(available, source.weight, random.Random(seed))  # whatever the other sources are
         if not drawn:
             raise UserError(

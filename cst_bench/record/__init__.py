@@ -25,7 +25,7 @@ from cst_bench.record.manifest import (
     Status,
 )
 from cst_bench.record.outcomes import ConfigurationLabels, DocumentScores, Outcomes
-from cst_bench.record.record_file import Record, RecordFile
+from cst_bench.record.record_file import Record, RecordFile, read_record_lines, validated
 from cst_bench.record.scores import (
     USELESS,
     Averages,
@@ -83,4 +83,6 @@ __all__ = [
     "TaskScores",
     "TrainingIdentity",
     "Usage",
+    "read_record_lines",
+    "validated",
 ]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import os
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from cst_bench.errors import UserError
-from cst_bench.files import canonical_json, write_json, write_text
+from cst_bench.files import canonical_json, parse_json, read_json, read_text, write_json, write_text
 
 
 class Record(BaseModel):
@@ -22,6 +22,46 @@ class Record(BaseModel):
     def as_json(self) -> dict[str, Any]:
         """Return the record as a JSON object."""
         return self.model_dump(mode="json", by_alias=True)
+
+
+RecordT = TypeVar("RecordT", bound=Record)
+
+
+def validated(kind: type[RecordT], content: object, where: str, advice: str) -> RecordT:
+    """Return a JSON value as a record.
+
+    Args:
+        kind: The record.
+        content: The value.
+        where: What it was read from, for the message.
+        advice: What the user can do if it is damaged, for the message.
+
+    Raises:
+        UserError: the value is not such a record.
+    """
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join(map(str, fault["loc"]))
+        message = f"{place}: {fault['msg']}" if place else fault["msg"]
+        raise UserError(f"{where} is damaged: {message}: {advice}") from None
+
+
+def read_record_lines(path: Path, kind: type[RecordT], advice: str) -> list[RecordT]:
+    """Read a file that has a record on each line; none if there is no file. Arguments are as for `validated`.
+
+    Raises:
+        UserError: the file could not be read, or a line is not such a record.
+    """
+    if not os.path.lexists(path):
+        return []
+    try:
+        lines = read_text(path).removesuffix("\n").split("\n")  # splitlines() would split inside of JSON strings too
+        contents = [parse_json(f"{path}:{number}", line) for number, line in enumerate(lines, 1) if lines != [""]]
+    except UserError as error:
+        raise UserError(f"{error}: {advice}") from None
+    return [validated(kind, content, f"{path}:{number}", advice) for number, content in enumerate(contents, 1)]
 
 
 class RecordFile(Record):
@@ -66,12 +106,12 @@ class RecordFile(Record):
             UserError: as `read`.
         """
         advice = cls.WRITTEN_BY.format(folder=path.parent)
+        if not os.path.lexists(path):
+            raise UserError(f"{path.parent} has no {path.name}: {advice}")
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise UserError(f"{path.parent} has no {path.name}: {advice}") from None
-        except (OSError, ValueError, RecursionError) as error:
-            raise UserError(f"{path} could not be read: {' '.join(str(error).split())}") from None
+            content = read_json(path)
+        except UserError as error:
+            raise UserError(f"{error}: {advice}") from None
         if not isinstance(content, dict) or "schema" not in content:
             raise UserError(f"{path} is not a file that cst-bench wrote: {advice}")
         version, known = content["schema"], cls.schema_number()
@@ -80,12 +120,7 @@ class RecordFile(Record):
             raise UserError(
                 f"{path} was written by {age} cst-bench (schema {version!r}; this one reads {known}): {advice}"
             )
-        try:
-            return cls.model_validate(content)
-        except ValidationError as error:
-            fault = error.errors()[0]
-            place = ".".join(map(str, fault["loc"]))
-            raise UserError(f"{path} is damaged: {place}: {fault['msg']}") from None
+        return validated(cls, content, str(path), advice)
 
     def write(self, folder: Path, *, compact: bool = False) -> None:
         """Write the file into a folder, whole or not at all; `compact` is one line with sorted keys."""

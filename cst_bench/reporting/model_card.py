@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import JsonValue
 
+from cst_bench.content import parse_yaml
 from cst_bench.errors import UserError
 from cst_bench.files import write_text
 from cst_bench.reporting.score_cells import Cell, Column, cell_of, columns_of
@@ -69,8 +70,8 @@ def _read(path: Path) -> str:
 def _metadata(text: str) -> Any:
     block = _BLOCK.match(text)
     try:
-        return None if block is None else yaml.safe_load(block[2])
-    except yaml.YAMLError:
+        return None if block is None else parse_yaml("the metadata", block[2])
+    except UserError:
         return None
 
 
@@ -80,10 +81,7 @@ def _split(path: Path, text: str) -> tuple[dict[str, Any], str, str]:
     if block is None:
         line = "---\r\n" if "\r\n" in text else "---\n"
         return {}, line, f"{line}{text}"
-    try:
-        metadata = yaml.safe_load(block[2]) or {}
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: its metadata is not valid YAML: {' '.join(str(error).split())}") from None
+    metadata = parse_yaml(f"{path}: metadata", block[2]) or {}
     if not isinstance(metadata, dict):
         raise UserError(f"{path}: its metadata must be keys and values, not {type(metadata).__name__}")
     lines = block[2].splitlines(keepends=True)

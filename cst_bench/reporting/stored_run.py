@@ -213,20 +213,31 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
 
 
 def read_runs(paths: Sequence[Path]) -> tuple[list[StoredRun], list[str]]:
-    """Read all finished runs at or below paths; the second value notes each run that was left out as unfinished.
+    """Read all finished runs at or below paths; the second value notes each that was left out, and why.
+
+    Left out are unfinished and damaged runs, unless a path names them.
 
     Raises:
-        UserError: as `find_runs` and `read_run`; a path is itself an unfinished run; no run is finished.
+        UserError: as `find_runs`; a path is itself an unfinished or damaged run; no run is finished.
     """
     runs, notes = [], []
     named = {path.resolve() for path in paths}
     for folder in find_runs(paths):
-        if folder.resolve() not in named and _manifest(folder).status.run != "finished":
-            notes.append(f"{folder} is left out: it is not finished.")
+        if folder.resolve() in named:
+            runs.append(read_run(folder))
             continue
-        runs.append(read_run(folder))
+        try:
+            if _manifest(folder).status.run != "finished":
+                notes.append(f"{folder} is left out: it is not finished.")
+            else:
+                runs.append(read_run(folder))
+        except UserError as error:
+            notes.append(f"{folder} is left out: {error}")
     if not runs:
-        raise UserError(f"no finished run in {', '.join(map(str, paths))}: repeat the commands that began them")
+        reasons = "".join(f" {note}" for note in notes)
+        raise UserError(
+            f"no finished run in {', '.join(map(str, paths))}: repeat the commands that began them.{reasons}"
+        )
     return runs, notes
 
 

@@ -7,7 +7,6 @@ Results are kept after every few conversations; the same call goes on after the 
 from __future__ import annotations
 
 import gc
-import json
 import math
 import time
 from collections.abc import Iterator
@@ -26,9 +25,9 @@ from cst_bench.checkpoint.inspection import empty_cache
 from cst_bench.checkpoint.sampling import Sampling
 from cst_bench.compliance.compliance_task import REFERENCE
 from cst_bench.errors import Interrupted, UserError
-from cst_bench.files import write_text
+from cst_bench.files import write_jsonl
 from cst_bench.progress import Progress
-from cst_bench.record import DivergencePart, DivergenceSettings, SideEffectName
+from cst_bench.record import DivergencePart, DivergenceSettings, Record, SideEffectName, read_record_lines
 from cst_bench.runs.run_folder import RunFolder
 from cst_bench.runs.run_plan import Plan, PlannedCompliance
 from cst_bench.runs.side_effects import Values
@@ -55,6 +54,18 @@ class KlBase:
     def settings(self) -> DivergenceSettings:
         """Return what decides the results."""
         return DivergenceSettings(base=self.files.identity, tasks=tuple(task.spec.name for task in self.tasks))
+
+
+class _Line(Record):
+    """The KL divergence over one greedy response, in nats."""
+
+    prompt_id: str
+    configuration: str
+    tokens: int
+    first_token: float | None
+    """At the first token."""
+    per_token: float | None
+    """Mean over the tokens."""
 
 
 def plan_divergence(name: str, model: EvaluatedModel, plan: Plan) -> KlBase:
@@ -117,16 +128,16 @@ def _measure(
                 count(1)
             for (prompt_id, configuration, _), prompt, response in zip(chunk, prompts, responses, strict=True):
                 values = token_divergences(checkpoint, base, prompt, response) if response.generated_tokens else []
-                line = {
-                    "prompt_id": prompt_id,
-                    "configuration": configuration,
-                    "tokens": len(values),
-                    "first_token": _finite(values[0]) if values else None,
-                    "per_token": _finite(fmean(values)) if values else None,
-                }
-                lines.append(json.dumps(line))
+                line = _Line(
+                    prompt_id=prompt_id,
+                    configuration=configuration,
+                    tokens=len(values),
+                    first_token=_finite(values[0]) if values else None,
+                    per_token=_finite(fmean(values)) if values else None,
+                )
+                lines.append(line)
                 count(1)
-            write_text(_path(folder, name), "".join(f"{line}\n" for line in lines))
+            write_jsonl(_path(folder, name), [line.as_json() for line in lines])
     part = DivergencePart(state="done", seconds=round(time.monotonic() - started, 1))
     folder.set_divergence(name, part)
 
@@ -158,17 +169,17 @@ def read_divergences(folder: RunFolder) -> dict[str, Values]:
     return {task: _values(_lines(folder, task)) for task in settings.tasks}
 
 
-def _values(lines: list[str]) -> Values:
+def _values(lines: list[_Line]) -> Values:
     values: dict[str, dict[SideEffectName, dict[str, list[float]]]] = {}
-    for line in map(json.loads, lines):
-        of_configuration = values.setdefault(line["configuration"], {})
+    for line in lines:
+        of_configuration = values.setdefault(line.configuration, {})
         measured: dict[SideEffectName, float | None] = {
-            "kl_first_token": line["first_token"],
-            "kl_per_token": line["per_token"],
+            "kl_first_token": line.first_token,
+            "kl_per_token": line.per_token,
         }
         for name, value in measured.items():
             if value is not None:
-                of_configuration.setdefault(name, {})[line["prompt_id"]] = [value]
+                of_configuration.setdefault(name, {})[line.prompt_id] = [value]
     return values
 
 
@@ -176,9 +187,10 @@ def _part(folder: RunFolder, task: str) -> DivergencePart:
     return folder.manifest.status.divergence.get(task) or DivergencePart()
 
 
-def _lines(folder: RunFolder, task: str) -> list[str]:
-    path = _path(folder, task)
-    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+def _lines(folder: RunFolder, task: str) -> list[_Line]:
+    return read_record_lines(
+        _path(folder, task), _Line, "restore it from a copy, or make the run again into a new folder with --out"
+    )
 
 
 def _path(folder: RunFolder, task: str) -> Path:

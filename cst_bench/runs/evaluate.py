@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 from cst_bench import capabilities
 from cst_bench.checkpoint.evaluated_model import EvaluatedModel
+from cst_bench.compliance.logs import require_log_path
 from cst_bench.files import slug
+from cst_bench.judging.card import read_card
 from cst_bench.progress import Progress, Silent
-from cst_bench.record import CapabilityPart, Scores
+from cst_bench.record import CapabilityPart, Manifest, Scores
 from cst_bench.reporting import StoredRun, read_run
 from cst_bench.runs.divergence import KlBase, measure_divergences, plan_divergence
 from cst_bench.runs.finishing import attach_cards, finish, judge_all
@@ -63,10 +65,16 @@ def run(options: RunOptions, progress: Progress | None = None) -> RunResult:
     """
     progress = progress or Silent()
     plan = make_plan(options)
+    if options.judge_card is not None:
+        read_card(options.judge_card)  # a faulty one is refused before any model time
     model = EvaluatedModel(options.checkpoint, progress)
     path = options.out or Path("runs") / f"{slug(model.label)}-{slug(plan.suite.name)}"
     kl_base = None if options.kl_base is None else plan_divergence(options.kl_base, model, plan)
     settings = plan.settings(model.identity, options.checkpoint.device, None if kl_base is None else kl_base.settings)
+    if plan.compliance:
+        require_log_path(path)
+    if (path / Manifest.FILE_NAME).is_file() and open_folder(path, settings).finished:
+        return RunResult(read_run(path), True)  # without a lock, which a folder that is only read need not take
     existed = path.exists()
     with locked(path):
         try:
@@ -109,14 +117,14 @@ def _fill(
         measure_divergences(folder, kl_base, model, progress)
     judges = {task.spec.name: task.judge.judge for task in plan.compliance}
     outcomes = judge_all(folder, judges, progress)
-    attach_cards(folder, options.judge_card)
+    attach_cards(folder, options.judge_card, progress)
     return RunResult(finish(folder, outcomes, show_text=options.show_text, reasons=reasons), False)
 
 
 def _generate(folder: RunFolder, task: PlannedCompliance, model: EvaluatedModel, progress: Progress) -> None:
-    """Generate all responses of a task into a log, unless they are there."""
+    """Generate all responses of a task into a log, unless they are there; a log that was deleted is made again."""
     name = task.spec.name
-    if folder.compliance(name).state != "pending":
+    if folder.compliance(name).state != "pending" and folder.log(name).is_file():
         return
     from cst_bench.compliance.inspect_task import ResponseSettings, build_task
     from cst_bench.compliance.logs import generate, usage

@@ -189,7 +189,7 @@ def _score(
         with progress.stage(f"{options.file.name}: verdicts", len(cases)) as count:
             given = iter(ask(chosen.judge, cases, count))
         verdicts = [next(given) if row.unscored is None else Verdict(None, row.unscored) for row in generations]
-        card = find_card(chosen.judge.identity, find_judge(chosen.source))
+        card = find_card(chosen.judge.identity, find_judge(chosen.source), progress.note)
         card = read_card(options.judge_card) if options.judge_card else card
         calibration = None if card is None else card.summary()
     outcomes = [

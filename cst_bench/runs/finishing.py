@@ -57,7 +57,7 @@ def judge_all(folder: RunFolder, judges: Mapping[str, Judge], progress: Progress
     return outcomes
 
 
-def attach_cards(folder: RunFolder, path: Path | None) -> None:
+def attach_cards(folder: RunFolder, path: Path | None, progress: Progress) -> None:
     """Find the calibration card of each task's judge; a card given by `path` is used for the judge that it describes.
 
     Raises:
@@ -73,7 +73,7 @@ def attach_cards(folder: RunFolder, path: Path | None) -> None:
     for name, task in tasks.items():
         source = Path(task.judge.source)
         own_card = chosen_card if chosen_card is not None and chosen_card.judge.sha256 == task.judge.sha256 else None
-        card = own_card or find_card(task.judge.sha256, source if source.is_file() else None)
+        card = own_card or find_card(task.judge.sha256, source if source.is_file() else None, progress.note)
         folder.set_compliance(name, calibration=None if card is None else card.summary())
 
 

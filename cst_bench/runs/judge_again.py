@@ -10,8 +10,10 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from cst_bench import capabilities
+from cst_bench.compliance.stored_samples import require_readable_log
 from cst_bench.errors import Interrupted, UserError, did_you_mean
 from cst_bench.judging import Judge, JudgeOptions, describe_judge, in_terms_of, load_judge, without_secrets
+from cst_bench.judging.card import read_card
 from cst_bench.progress import Progress, Silent
 from cst_bench.record import ComplianceSettings, JudgeRecord
 from cst_bench.runs.evaluate import RunResult
@@ -68,16 +70,32 @@ def judge_run(options: JudgeRunOptions, progress: Progress | None = None) -> Run
     with locked(options.run):
         folder = read_folder(options.run)
         tasks = _tasks(folder, options.tasks)
-        read_run_labels(options.run)  # faulty ones are refused before a judge is paid
+        _require_readable(folder, options)
         judges = _judges(folder, tasks, options)
         min_f1 = folder.settings.min_judge_f1 if options.min_judge_f1 is None else options.min_judge_f1
         records = {name: describe_judge(judge, source) for name, (judge, source) in judges.items()}
         if records or min_f1 != folder.settings.min_judge_f1:
             folder.judge_again(records, min_f1)
         outcomes = judge_all(folder, {name: judge for name, (judge, _) in judges.items()}, progress)
-        attach_cards(folder, options.judge_card)
+        attach_cards(folder, options.judge_card, progress)
         reasons = _unavailable_capabilities(folder)
         return RunResult(finish(folder, outcomes, show_text=options.show_text, reasons=reasons), False)
+
+
+def _require_readable(folder: RunFolder, options: JudgeRunOptions) -> None:
+    """Check what is read beside the responses, before a judge is paid and a finished run is set back.
+
+    Raises:
+        UserError: labels, results of capabilities or the card that was named are damaged, or of another run.
+    """
+    read_run_labels(folder.path)
+    for name in folder.settings.capabilities:
+        if capabilities.load(folder.path / "capabilities", name) is not None:
+            capabilities.document_scores(folder.path / "capabilities", name)
+    if options.judge_card is not None:
+        read_card(options.judge_card)
+    for name in folder.settings.compliance:
+        require_readable_log(folder.log(name))
 
 
 def _tasks(folder: RunFolder, wanted: tuple[str, ...]) -> list[str]:

@@ -6,14 +6,14 @@ without a name), and the hash of the response. It holds no text. Later rows of a
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cst_bench.errors import UserError
-from cst_bench.files import jsonl_text, write_text
+from cst_bench.files import jsonl_text, parse_json, read_text, write_text
+from cst_bench.record import Record, validated
 from cst_bench.runs.label_strata import Class, read_strata
 from cst_bench.runs.run_folder import RunFolder, read_folder
 from cst_bench.runs.to_label import LabelKey, ToLabel, responses_to_label
@@ -24,14 +24,20 @@ UNNAMED = "unnamed"
 """Labeller without a name, in tables."""
 
 
-@dataclass(frozen=True)
-class _Answer:
+class _Answer(Record):
     """A row of the file."""
 
-    key: LabelKey
+    task: str
+    prompt_id: str
+    configuration: str
     behaviour: str | None
     by: str | None
     response_sha256: str
+
+    @property
+    def key(self) -> LabelKey:
+        """Return the key of the labelled response."""
+        return self.task, self.prompt_id, self.configuration
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,7 @@ def add_label(run: Path, response: ToLabel, behaviour: str | None, by: str | Non
         "by": by,
         "response_sha256": response.response_sha256,
     }
+    _drop_cut_line(run / FILE)
     with (run / FILE).open("a", encoding="utf-8") as file:
         file.write(jsonl_text([row]))
         file.flush()
@@ -117,7 +124,7 @@ def add_label(run: Path, response: ToLabel, behaviour: str | None, by: str | Non
 
 def take_back(run: Path, by: str | None) -> LabelKey | None:
     """Remove the last label of a labeller and return its key; None if there is none."""
-    answers = list(_read(run / FILE))
+    answers = _read(run / FILE)
     own = [at for at, answer in enumerate(answers) if answer.by == by]
     if not own:
         return None
@@ -131,20 +138,38 @@ def _latest(path: Path) -> list[_Answer]:
     return list({(answer.key, answer.by): answer for answer in _read(path)}.values())
 
 
-def _read(path: Path) -> Iterator[_Answer]:
-    """Yield the rows of the file, one a line."""
+def _read(path: Path) -> list[_Answer]:
+    """Read the rows of the file, one a line."""
+    answers = []
     for number, line in enumerate(_lines(path), 1):
         try:
-            row = json.loads(line)
-            key = (row["task"], row["prompt_id"], row["configuration"])
-            yield _Answer(key, row["behaviour"], row["by"], row["response_sha256"])
-        except (ValueError, KeyError, TypeError):
-            raise UserError(f"{path}:{number}: not a label that `cst-bench judge label` wrote") from None
+            row = parse_json(f"{path}:{number}", line)
+        except UserError:
+            row = None
+        advice = "not a label that `cst-bench judge label` wrote: remove the line, and label the response again"
+        answers.append(validated(_Answer, row, f"{path}:{number}", advice))
+    return answers
 
 
 def _lines(path: Path) -> list[str]:
-    # splitlines() would split inside of JSON strings too
-    return path.read_text(encoding="utf-8").removesuffix("\n").split("\n") if path.is_file() else []
+    """Return the complete lines; a label whose writing was cut off was never confirmed, and is asked for again."""
+    text = read_text(path) if os.path.lexists(path) else ""
+    *lines, rest = text.split("\n")  # splitlines() would split inside of JSON strings too
+    return [*lines, rest] if _is_json(rest) else lines
+
+
+def _is_json(line: str) -> bool:
+    try:
+        parse_json("", line)
+    except UserError:
+        return False
+    return True
+
+
+def _drop_cut_line(path: Path) -> None:
+    """Rewrite a file whose last line is not complete, so that what is appended to it has a line of its own."""
+    if os.path.lexists(path) and not read_text(path).endswith("\n"):
+        write_text(path, "".join(f"{line}\n" for line in _lines(path)))
 
 
 def _check_responses(folder: RunFolder, answers: list[_Answer]) -> None:

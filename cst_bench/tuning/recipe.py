@@ -13,7 +13,6 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, get_type_hints
 
-import yaml
 from pydantic import AfterValidator, Field, ValidationError, create_model
 
 from cst_bench import content
@@ -124,8 +123,8 @@ def _changed(data: Options, change: str) -> Options:
     if not equals or not key:
         raise UserError(f"--set {change!r}: must have the form --set KEY=VALUE, such as trl.beta=0.3")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = content.parse_yaml(f"--set {key}", text)
+    except UserError:
         raise UserError(f"--set {change!r}: {text!r} is not a YAML value") from None
     parts = key.split(".")
     changed = {**data}

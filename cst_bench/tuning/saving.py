@@ -66,6 +66,8 @@ def base_name(files: CheckpointFiles) -> str:
 def _save_adapter(folder: Path, model: PeftModel, files: CheckpointFiles) -> None:
     for config in model.peft_config.values():
         config.base_model_name_or_path = base_name(files)
+        if isinstance(config.target_modules, set):
+            config.target_modules = sorted(config.target_modules)  # a set's order differs from process to process
         config.revision = files.identity.revision
     model.save_pretrained(folder, selected_adapters=["default"])
 

@@ -288,7 +288,7 @@ def test_bad_input_is_one_message(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="did you mean tiny_sealed"):
         choose(finished, tasks=("tiny_seald",))
     (finished / "labels.jsonl").write_text("{}\n")
-    with pytest.raises(UserError, match=r"labels\.jsonl:1: not a label"):
+    with pytest.raises(UserError, match=r"labels\.jsonl:1 is damaged: task: .*not a label"):
         read_run_labels(finished)
     choose(finished)
     kept = json.loads((finished / LabelStrata.FILE_NAME).read_text())

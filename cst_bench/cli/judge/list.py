@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,11 +30,14 @@ def command(*, as_json: bool) -> None:
     from rich.table import Table
 
     from cst_bench import content
-    from cst_bench.cli.console import make_console, print_json
+    from cst_bench.cli.console import make_console, print_json, print_line
     from cst_bench.judging import FOLDER, read_judge_file
 
     paths = [content.find(FOLDER, name, "judge") for name in content.names(FOLDER)]
-    judges = [_describe(read_judge_file(path), path) for path in paths]
+    notes: dict[str, None] = {}  # each once, in order
+    judges = [_describe(read_judge_file(path), path, lambda note: notes.setdefault(note)) for path in paths]
+    for note in notes:
+        print_line(note, stderr=True)
     if as_json:
         print_json([asdict(judge) for judge in judges])
         return
@@ -62,22 +66,22 @@ class _ListedJudge:
     """Summary of its calibration card."""
 
 
-def _describe(file: JudgeFile, path: Path) -> _ListedJudge:
+def _describe(file: JudgeFile, path: Path, note: Callable[[str], None]) -> _ListedJudge:
     model: str | None = getattr(file, "model", None) if file.kind in ("llm", "guard") else None
-    card = _card(file, path)
+    card = _card(file, path, note)
     return _ListedJudge(file.name, file.kind, file.version, list(file.behaviours), model, file.description, card)
 
 
-def _card(file: JudgeFile, path: Path) -> dict[str, object] | None:
+def _card(file: JudgeFile, path: Path, note: Callable[[str], None]) -> dict[str, object] | None:
     """Return the summary of a judge's card: by hash, or by name if making the judge would need a key or checkpoint."""
     from cst_bench.judging import load_judge
     from cst_bench.judging.card import find_card, find_card_by_name
     from cst_bench.judging.find import MODEL_KINDS
 
     if file.kind not in MODEL_KINDS:
-        card = find_card(load_judge(str(path)).identity, path)
+        card = find_card(load_judge(str(path)).identity, path, note)
     else:
-        card = find_card_by_name(file.name, file.version)
+        card = find_card_by_name(file.name, file.version, note)
     return None if card is None else {**card.summary().as_json(), "model": card.judge.model}
 
 

@@ -85,16 +85,16 @@ def chat_layout(tokenizer: PreTrainedTokenizerBase, arguments: Mapping[str, obje
     Raises:
         UserError: there is no chat template, or it doesn't render the two messages as they are.
     """
-    from jinja2 import TemplateError
+    from cst_bench.checkpoint.template_rendering import TemplateError, render_chat
 
     names = {f"text{secrets.token_hex(16)}": name for name in ("prompt", "response")}
     messages = [{"role": role, "content": text} for role, text in zip(("user", "assistant"), names)]
     if not tokenizer.chat_template:
         raise UserError(f"{tokenizer.name_or_path}: has no chat template; give the guard's input as a template file")
     try:
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **arguments)
+        text = render_chat(tokenizer, messages, generation_prompt=True, **arguments)
     except (TemplateError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())
+        reason = error.reason if isinstance(error, TemplateError) else " ".join(str(error).split())
         raise UserError(
             f"{tokenizer.name_or_path}: its chat template refuses a prompt and a response: {reason}"
         ) from None
