@@ -23,7 +23,7 @@ from cst_bench.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-SECONDS = 20.0
+SECONDS = 10.0
 """Most time for one conversation, which takes a millisecond: it is long for a template, whatever else runs."""
 _WORKER = Path(__file__).with_name("template_worker.py")
 
@@ -86,13 +86,13 @@ class TemplateRenderer:
     def close(self) -> None:
         """End the process, if it runs."""
         if self._process is not None:
+            self._process.kill()
             self._process.communicate()
             self._process = None
 
     def _ask(self, request: str) -> dict[str, str] | None:
         """Return the answer to a request; None if the process ended without one."""
-        if self._process is None or self._process.poll() is not None:
-            self.close()
+        if self._process is None:
             self._process = self._start()
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -102,13 +102,14 @@ class TemplateRenderer:
             line = self._process.stdout.readline()
         except BrokenPipeError:
             line = ""
-        except BaseException:  # an interrupt leaves an answer that nobody reads
-            self._process.kill()
+        except BaseException:  # an interrupt leaves an answer that nobody has read
+            self.close()
             raise
-        if line.endswith("\n"):
-            answer: dict[str, str] = json.loads(line)
-            return answer
-        return None
+        if not line.endswith("\n"):
+            self.close()
+            return None
+        answer: dict[str, str] = json.loads(line)
+        return answer
 
     def _start(self) -> subprocess.Popen[str]:
         return subprocess.Popen(

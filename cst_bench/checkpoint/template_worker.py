@@ -13,7 +13,7 @@ import os
 import sys
 from typing import Any
 
-MAX_CHARACTERS = 10_000_000
+MAX_CHARACTERS = 1_000_000
 """Most characters of a rendered text, beside those of the messages."""
 MAX_MEMORY = 2 * 2**30
 """Bytes of address space beyond those after start, where the system can limit it."""
@@ -43,6 +43,7 @@ def _answer(render: Any, request: dict[str, Any]) -> dict[str, str]:
             add_generation_prompt=request["generation_prompt"],
             **request["variables"],
         )
+        texts[0].encode()  # half of a character cannot be tokenized
     except MemoryError:
         return {"error": "it needs too much memory"}
     except RecursionError:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from cst_bench.compliance.stored_samples import explained_log, read_samples
 from cst_bench.errors import Interrupted, UserError
-from cst_bench.files import DISK_FULL
+from cst_bench.files import DISK_FULL, read_text
 from cst_bench.record import Usage
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from inspect_ai.log import EvalLog
     from inspect_ai.model import Model
 
+_EVAL_SET = ".eval-set-id"
+"""File of Inspect's, with the name that it gives to the logs of a folder."""
 _MISREAD = re.compile(r"[#?]|%[0-9A-Fa-f]{2}")
 _ATTEMPT_TIMEOUT = 600
 """Seconds after which a request to an API is sent again."""
@@ -89,10 +91,16 @@ def _flush_after(samples: int) -> int:
 
 def _finished(folder: Path) -> int:
     """Count the finished samples in the newest log of a folder, as a killed call left it."""
-    from inspect_ai.log import list_eval_logs, read_eval_log_sample_summaries
+    from inspect_ai.log import list_eval_logs, read_eval_log, read_eval_log_sample_summaries
 
+    name = folder / _EVAL_SET
+    try:
+        _ = read_text(name) if name.is_file() else ""
+    except UserError as error:
+        raise UserError(f"{error}: delete it and repeat the command, which makes it again") from None
     for path in sorted(folder.glob("*.eval")):
         with explained_log(path):
+            read_eval_log(str(path), header_only=True)
             read_eval_log_sample_summaries(str(path))
     logs = list_eval_logs(str(folder.absolute())) if folder.is_dir() else []
     if not logs:

@@ -57,10 +57,14 @@ class RunFolder:
         """Return the path of a compliance task's Inspect log.
 
         Raises:
-            UserError: it is outside of the run folder.
+            UserError: it is outside of the run folder, or the run has none.
         """
         log = self.compliance(task).log
-        assert log is not None, f"{task} has no responses yet"
+        if log is None:
+            raise UserError(
+                f"{self.path / Manifest.FILE_NAME} names no log with the responses of {task}: restore the file from a "
+                "copy, or make the run again into a new folder with --out"
+            )
         path = self.path / log
         if not path.resolve().is_relative_to(self.path.resolve()):
             raise UserError(f"{self.path / Manifest.FILE_NAME} names a log of {task} outside of the run folder: {log}")
