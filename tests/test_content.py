@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -192,6 +193,14 @@ def test_key_given_twice_gives_both_lines(tmp_path: Path) -> None:
         ("name: 2024-13-45\n", ": not valid YAML: month"),
         ("a: 1\nname: !!python/object:os.system {}\n", ":2: not valid YAML: "),
         ("a: 1\nname: {{x}}\n", ":2: a key must be text"),
+        ("a: !!binary aGVsbG8=\n", ":1: not valid YAML: a value with the tag tag:yaml.org,2002:binary"),
+        ('a: 1\nname: "\\ud800"\n', ":2: holds half of a character"),
+        ("a: 1\nname: 1234567890123456789\n", ":2: a number of more than 18 digits"),
+        (
+            "a: &a [x, x]\n" + "".join(f"{n}: &{n} [*{p}, *{p}]\n" for p, n in pairwise("abcdefghijklmnopqrst")),
+            ": more than 100,000",
+        ),
+        ("a: {x: 1}\n" + "# text\n" * 2**18, ": 1,835,018 characters, more than 1,048,576"),
         ("[a]: b\n", ":1: a key must be text"),
         (b"name: \xff\n", ": not UTF-8 text (byte 6)"),
         ("", ": must be a mapping"),

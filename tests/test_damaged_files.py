@@ -100,9 +100,13 @@ def called(folder: Path, *args: str) -> Outcome:
     before = Path.cwd()
     os.chdir(folder)
     try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            with patch.object(sys, "argv", ["cst-bench", *args]), pytest.raises(SystemExit) as stop:
-                main()
+        with (
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            patch.object(sys, "argv", ["cst-bench", *args]),
+            pytest.raises(SystemExit) as stop,
+        ):
+            main()
     finally:
         os.chdir(before)
     return Outcome(int(stop.value.code or 0), out.getvalue(), err.getvalue())
@@ -148,7 +152,9 @@ many = settings(few, max_examples=100)
 
 @few
 @given(st.data())
-def test_a_damaged_file_of_a_run_is_a_result_or_one_message(template: Path, tmp_path: Path, data: st.DataObject) -> None:
+def test_a_damaged_file_of_a_run_is_a_result_or_one_message(
+    template: Path, tmp_path: Path, data: st.DataObject
+) -> None:
     check(data, template, tmp_path / "copy")
 
 

@@ -21,6 +21,7 @@ from cst_bench.files import (
     digest,
     file_digest,
     prompt_hash,
+    read_json,
     read_rows,
     text_column,
     write_json,
@@ -117,6 +118,11 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
         ("rows.jsonl", '{"prompt": "a"}\n{"prompt": \n', ", row 2: not valid JSON"),
         ("rows.jsonl", "[" * 100_000, ", row 1: JSON that could not be read"),
         ("rows.jsonl", '{"a": ' + "1" * 5000 + "}", ", row 1: JSON that could not be read"),
+        ("rows.jsonl", "[" * 101 + "]" * 101, ", row 1: JSON that could not be read: nested more than 100 deep"),
+        ("rows.json", "[" * 101 + "]" * 101, ": JSON that could not be read: nested more than 100 deep"),
+        ("rows.jsonl", '{"a": ["\\ud800"]}', ", row 1: holds half of a character"),
+        ("rows.jsonl", '{"\\uDC00": 1}', ", row 1: holds half of a character"),
+        ("rows.jsonl", '"' + "x" * 2**25 + '"', ", row 1: longer than 33,554,432 characters"),
         ("rows.jsonl", b'{"prompt": "\xff"}', ": not UTF-8 text (byte 12)"),
         ("rows.csv", b"prompt\n\xff\n", ": not UTF-8 text (byte 7)"),
         ("rows.csv", "prompt,kind\na,b\nc\n", ", row 2: has fewer fields than the header"),
@@ -270,4 +276,42 @@ def test_a_write_that_is_interrupted_leaves_nothing(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(os, "fsync", stop)
     with pytest.raises(KeyboardInterrupt):
         write_text(tmp_path / "a.txt", "new")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions are those of Unix")
+def test_a_written_file_has_the_permissions_that_the_user_asks_for(tmp_path: Path) -> None:
+    for mask, mode in ((0o077, 0o600), (0o022, 0o644)):
+        before = os.umask(mask)
+        try:
+            write_text(tmp_path / "a.txt", "a")
+        finally:
+            os.umask(before)
+        assert (tmp_path / "a.txt").stat().st_mode & 0o777 == mode
+
+
+def test_a_file_whose_name_is_as_long_as_names_can_be_is_written(tmp_path: Path) -> None:
+    write_text(tmp_path / ("x" * 255), "a")
+    assert [len(path.name) for path in tmp_path.iterdir()] == [255]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes in folders")
+def test_a_pipe_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.json")
+    with pytest.raises(UserError, match="not an ordinary file"):
+        read_json(tmp_path / "a.json")
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "a.json").open("wb") as file:
+        file.truncate(2**30 + 1)  # takes no room on the disk
+    with pytest.raises(UserError, match="1,073,741,825 bytes, more than 1,073,741,824"):
+        read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("path", ["s3://bucket/a.json", "file:/tmp/a.json", "file:a.json", "a\nb", "a\udc80"])
+def test_what_is_no_path_is_not_written_to(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"address|control character"):
+        write_text(Path(path), "a")
     assert list(tmp_path.iterdir()) == []

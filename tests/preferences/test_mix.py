@@ -49,6 +49,13 @@ def test_a_task_column_is_kept_and_columns_can_be_named(tmp_path: Path) -> None:
         mix([MixSource(str(path), columns={"chose": "good"})])
 
 
+def test_a_weight_that_makes_more_rows_than_fit_in_memory_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n')
+    with pytest.raises(UserError, match=r"1e\+12 rows, more than 10,000,000: give a smaller weight"):
+        mix([MixSource(str(path), 1e12)])
+
+
 @pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_weight_must_be_above_zero(weight: float, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="weight must be a number above 0"):
