@@ -90,11 +90,11 @@ def _whole_stores(key: Tensor, value: Tensor, mask: Tensor) -> tuple[Tensor, Ten
     product. `key` and `value` are the windows of a transposed `RowLayer`, whose stores hold finite numbers everywhere.
     """
     columns, size = key.stride(3), value.shape[3]
-    first = key.storage_offset() % columns
+    first = int(key.storage_offset()) % columns
     whole = (*key.shape[:2], columns)
     key = key.as_strided((*whole, key.shape[3]), key.stride(), key.storage_offset() - first)
     value = value.as_strided((*whole, size), value.stride(), value.storage_offset() - first * size)
-    padding = (first, columns - first - mask.shape[3])
+    padding = [first, columns - first - mask.shape[3]]
     return key, value, torch.nn.functional.pad(mask, padding, value=torch.finfo(mask.dtype).min)
 
 

@@ -67,7 +67,8 @@ def rows() -> list[dict[str, str]]:
 def test_nothing_of_a_hostile_file_is_taken_for_anything_but_text(
     rows: list[dict[str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs, printed = [], ""
+    runs: list[Path] = []
+    printed = ""
     for name in ("<b>one</b>\x1b[31m\u202e|`x`", "=two"):
         source = tmp_path / f"answers{len(runs)}.jsonl"
         source.write_text("".join(f"{json.dumps({**each, 'model': name})}\n" for each in rows))

@@ -1,6 +1,6 @@
 """Choose the learning rate of the recipe `smollm2`, and record all trials in choice.json.
 
-    python scripts/smollm2/choose.py --checkpoint FOLDER --released FILE --data-dir DIR [--work FOLDER]
+    python scripts/smollm2/choose_rate.py --checkpoint FOLDER --released FILE --data-dir DIR [--work FOLDER]
 
 One recipe serves both methods. Each learning rate trains DPO and CST at seed 0 on the rows of the reproduction
 `smollm2`; its criterion is the mean of DPO's S1 and S_A, which its rows are of, and of CST's S1, S0, S_RP and S_A, both
@@ -106,12 +106,15 @@ def main() -> None:
 
     with ThreadPoolExecutor(options.workers) as pool:
         scores = dict(zip(trials, pool.map(one, trials), strict=True))
-    tried = []
-    for rate in RATES:
-        of_rate = {method: scores[method, rate] for method in AIMS}
-        aim = fmean(fmean(of_rate[method][name] for name in names) for method, names in AIMS.items())
-        tried.append({"learning_rate": rate, **of_rate, "aim": aim})
-    chosen = max(tried, key=lambda trial: trial["aim"])
+    aims = {
+        rate: fmean(fmean(scores[method, rate][name] for name in names) for method, names in AIMS.items())
+        for rate in RATES
+    }
+    chosen = max(RATES, key=lambda rate: aims[rate])
+    tried = [
+        {"learning_rate": rate, **{method: scores[method, rate] for method in AIMS}, "aim": aims[rate]}
+        for rate in RATES
+    ]
     write_json(CHOICE, {"chosen": chosen, "tried": tried})
     print(f"chosen: {chosen}")
 
