@@ -39,9 +39,19 @@ if TYPE_CHECKING:
         flip,
         mix,
     )
-    from cst_bench.record import Manifest, Outcomes, Scores
+    from cst_bench.record import Manifest, Outcomes, Receipt, Scores
     from cst_bench.reporting import Comparison, Leaderboard, StoredRun, compare, load_run, report
-    from cst_bench.runs import JudgeRunOptions, RunOptions, RunResult, ScoreOptions, judge_run, run, score_file
+    from cst_bench.runs import (
+        JudgeRunOptions,
+        RunOptions,
+        RunResult,
+        ScoreOptions,
+        VerifiedRun,
+        judge_run,
+        run,
+        score_file,
+        verify,
+    )
     from cst_bench.tuning import TrainOptions, TrainResult, train
 
 __version__ = "0.1.0"
@@ -70,16 +80,18 @@ _HOMES = {
         "flip",
         "mix",
     ),
-    "cst_bench.record": ("Manifest", "Outcomes", "Scores"),
+    "cst_bench.record": ("Manifest", "Outcomes", "Receipt", "Scores"),
     "cst_bench.reporting": ("Comparison", "Leaderboard", "StoredRun", "compare", "load_run", "report"),
     "cst_bench.runs": (
         "JudgeRunOptions",
         "RunOptions",
         "RunResult",
         "ScoreOptions",
+        "VerifiedRun",
         "judge_run",
         "run",
         "score_file",
+        "verify",
     ),
     "cst_bench.tuning": ("TrainOptions", "TrainResult", "train"),
 }
@@ -107,6 +119,7 @@ __all__ = [
     "MixResult",
     "MixSource",
     "Outcomes",
+    "Receipt",
     "RunOptions",
     "RunResult",
     "ScoreOptions",
@@ -115,6 +128,7 @@ __all__ = [
     "TrainOptions",
     "TrainResult",
     "UserError",
+    "VerifiedRun",
     "__version__",
     "calibrate",
     "compare",
@@ -129,6 +143,7 @@ __all__ = [
     "run",
     "score_file",
     "train",
+    "verify",
 ]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +22,8 @@ from cst_bench.record import Spent
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalResults
+    from inspect_ai.model import Content
+    from pydantic import JsonValue
 
     from cst_bench.judging import Judge, Verdict
 
@@ -52,6 +56,39 @@ def read_outcomes(location: Path) -> list[Outcome]:
     from cst_bench.compliance.inspect_task import SCORER, outcome_of
 
     return [outcome_of(sample.metadata, (sample.scores or {})[SCORER]) for sample in read_samples(location)]
+
+
+def responses_digest(location: Path) -> str:
+    """Return the SHA-256 of what a log says of its responses, without what judges said of them.
+
+    It stays the same when the responses are judged again, and covers all that a verdict or a score is computed from.
+    """
+    total = hashlib.sha256()
+    for sample in read_samples(location):
+        asked = sample.input if isinstance(sample.input, str) else [[turn.role, turn.text] for turn in sample.input]
+        output, usage = sample.output, sample.output.usage
+        tokens = None if usage is None else [usage.input_tokens, usage.output_tokens, usage.reasoning_tokens]
+        answers = [_plain(choice.message.content) for choice in output.choices]
+        content = [
+            sample.id,
+            sample.epoch,
+            sample.metadata,
+            asked,
+            answers,
+            output.completion,
+            output.stop_reason,
+            tokens,
+        ]
+        total.update(json.dumps(content, sort_keys=True).encode())
+        total.update(b"\n")
+    return total.hexdigest()
+
+
+def _plain(content: str | Sequence[Content]) -> JsonValue:
+    """Return the content of a message as JSON."""
+    return (
+        content if isinstance(content, str) else [part.model_dump(mode="json", exclude_none=True) for part in content]
+    )
 
 
 async def _write_scored(
