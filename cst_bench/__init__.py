@@ -40,18 +40,17 @@ if TYPE_CHECKING:
         mix,
     )
     from cst_bench.record import Manifest, Outcomes, Receipt, Scores
-    from cst_bench.reporting import Comparison, Leaderboard, StoredRun, compare, load_run, report
-    from cst_bench.runs import (
-        JudgeRunOptions,
-        RunOptions,
-        RunResult,
-        ScoreOptions,
+    from cst_bench.reporting import (
+        Comparison,
+        Leaderboard,
+        StoredRun,
         VerifiedRun,
-        judge_run,
-        run,
-        score_file,
+        compare,
+        load_run,
+        report,
         verify,
     )
+    from cst_bench.runs import JudgeRunOptions, RunOptions, RunResult, ScoreOptions, judge_run, run, score_file
     from cst_bench.tuning import TrainOptions, TrainResult, train
 
 __version__ = "0.1.0"
@@ -81,17 +80,24 @@ _HOMES = {
         "mix",
     ),
     "cst_bench.record": ("Manifest", "Outcomes", "Receipt", "Scores"),
-    "cst_bench.reporting": ("Comparison", "Leaderboard", "StoredRun", "compare", "load_run", "report"),
+    "cst_bench.reporting": (
+        "Comparison",
+        "Leaderboard",
+        "StoredRun",
+        "VerifiedRun",
+        "compare",
+        "load_run",
+        "report",
+        "verify",
+    ),
     "cst_bench.runs": (
         "JudgeRunOptions",
         "RunOptions",
         "RunResult",
         "ScoreOptions",
-        "VerifiedRun",
         "judge_run",
         "run",
         "score_file",
-        "verify",
     ),
     "cst_bench.tuning": ("TrainOptions", "TrainResult", "train"),
 }

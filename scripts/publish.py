@@ -54,11 +54,11 @@ ERROR_RATES = {
 
 
 def store(reproduction: Path) -> None:
-    """Store the runs of a reproduction that reports read, without their environment."""
+    """Store the files of a reproduction's runs that reports read: without environment, and without receipts of all files."""
     shutil.rmtree(TINY, ignore_errors=True)
     for run in sorted((reproduction / "runs" / "tiny").glob(f"{SET}-*")):
         stored = read_run(run)
-        stored.manifest.model_copy(update={"environment": None}).write(STORED / run.name)
+        stored.manifest.model_copy(update={"environment": None, "has_receipt": False}).write(STORED / run.name)
         stored.scores.write(STORED / run.name, compact=True)
         stored.outcomes.write(STORED / run.name)
     for name in ("report.md", "tables.json"):

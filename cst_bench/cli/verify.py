@@ -13,7 +13,7 @@ from cst_bench.cli.shared_options import json_option
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from cst_bench.runs.verification import VerifiedRun
+    from cst_bench.reporting.verification import VerifiedRun
 
 EPILOG = """\b
 Examples:
@@ -33,13 +33,13 @@ The exit status is 0 if every run is intact, else 2."""
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
 @click.option(
     "--sign",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(dir_okay=False, path_type=Path),
     metavar="KEY",
     help="SSH key to sign the receipts with, if the runs are intact.",
 )
 @click.option(
     "--allowed-signers",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
     help="Require a signature by one of the signers in FILE.",
 )
@@ -47,7 +47,7 @@ The exit status is 0 if every run is intact, else 2."""
 def command(*, runs: tuple[Path, ...], sign: Path | None, allowed_signers: Path | None, as_json: bool) -> int:
     """Verify that the files of RUN are those that the run was finished with."""
     from cst_bench.cli.console import make_console, print_json, print_line
-    from cst_bench.runs.verification import verify
+    from cst_bench.reporting.verification import verify
 
     verified = verify(runs, allowed_signers=allowed_signers, sign=sign)
     if as_json:

@@ -94,20 +94,18 @@ def read_manifest(folder: Path) -> Manifest:
     """
     if not (folder / Manifest.FILE_NAME).is_file() and not (folder / Receipt.FILE_NAME).is_file():
         raise UserError(f"{folder} is not a run folder: it has no run.json; `cst-bench run` makes one")
-    try:
-        return Manifest.read(folder)
-    except UserError:
+    manifest, fault = _manifest(folder)
+    if manifest is None:
         check = check_run(folder)
-        if check.receipt is None or not check.faults:
-            raise
-        raise UserError(check.message) from None
+        raise UserError(check.message if check.faults else fault)
+    return manifest
 
 
 def run_folders(path: Path) -> list[Path]:
     """Return the run folders at or below a path by name, also those whose `run.json` is lost."""
     found = {file.parent for file in path.rglob(Manifest.FILE_NAME)}
-    found |= {file.parent for file in path.rglob(Receipt.FILE_NAME) if _receipt(file.parent)[0] is not None}
-    return sorted(found)
+    others = {file.parent for file in path.rglob(Receipt.FILE_NAME)} - found
+    return sorted(found | {folder for folder in others if _receipt(folder)[0] is not None})
 
 
 def check_run(folder: Path, *, only_sizes: bool = False) -> RunCheck:
@@ -185,6 +183,9 @@ def responses_intact(folder: Path, log: str, receipt: Receipt) -> bool:
 
 
 def _manifest(folder: Path) -> tuple[Manifest | None, str]:
+    """Return the manifest, or what is wrong with it."""
+    if not (folder / Manifest.FILE_NAME).is_file():  # opening a pipe would wait for who writes into it
+        return None, f"{folder / Manifest.FILE_NAME} is missing or no file: restore it"
     try:
         return Manifest.read(folder), ""
     except UserError as error:

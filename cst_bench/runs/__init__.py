@@ -4,7 +4,6 @@ from cst_bench.runs.evaluate import RunResult, run
 from cst_bench.runs.external import ScoreOptions, score_file
 from cst_bench.runs.judge_again import JudgeRunOptions, judge_run
 from cst_bench.runs.run_plan import Plan, RunOptions, make_plan
-from cst_bench.runs.verification import VerifiedRun, verify
 
 __all__ = [
     "JudgeRunOptions",
@@ -12,10 +11,8 @@ __all__ = [
     "RunOptions",
     "RunResult",
     "ScoreOptions",
-    "VerifiedRun",
     "judge_run",
     "make_plan",
     "run",
     "score_file",
-    "verify",
 ]

@@ -9,7 +9,7 @@ from pathlib import Path
 from cst_bench import __version__
 from cst_bench.errors import UserError
 from cst_bench.record import LABEL_FILES, FileHash, Manifest, Receipt, StageName, hash_file, stage_files
-from cst_bench.runs.signature import SIGNATURE
+from cst_bench.reporting.signature import SIGNATURE
 
 
 def write_receipt(folder: Path, manifest: Manifest) -> Receipt:

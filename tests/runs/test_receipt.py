@@ -23,13 +23,10 @@ from cst_bench.reporting.run_check import check_run
 from cst_bench.runs import JudgeRunOptions, RunOptions, ScoreOptions, judge_run, run, score_file
 from cst_bench.runs.label_file import add_label
 from cst_bench.runs.labelling import choose
-from tests.cli.invoke import in_process, invoke
+from tests.cli.invoke import invoke
 from tests.reporting.stored_runs import make_run
 
 TASKS = ("tiny_sealed", "tiny_village", "tiny_arc")
-JUDGE = (
-    "name: own\nversion: 1\nkind: rules\ndescription: d\nbehaviours: [harmless, uncensored]\nrules: []\notherwise: {}\n"
-)
 
 
 @pytest.fixture(scope="module")
@@ -195,24 +192,31 @@ def test_verbs_that_read_a_damaged_run_exit_2_with_one_message(
     }
 
 
-@pytest.mark.parametrize("name", ["scores.json", "outcomes.json", "report.md", "receipt.json", "labels.jsonl"])
+@pytest.mark.parametrize("name", ["scores.json", "outcomes.json", "report.md", "receipt.json"])
 @pytest.mark.parametrize("damage", [flip, truncate, delete])
 def test_what_follows_from_intact_files_is_written_again(
     finished: Path, made: Path, name: str, damage: Callable[[Path], None]
 ) -> None:
-    if name == "labels.jsonl" and damage is not delete:
-        return  # a damaged row is refused by its reader
     damage(finished / name)
-    assert "cst-bench judge" in check_run(finished).message
+    assert "`cst-bench judge" in check_run(finished).message
     judge_run(JudgeRunOptions(finished))
     assert check_run(finished).state == "intact"
-    if name != "labels.jsonl":
-        for remade in ("scores.json", "outcomes.json", "report.md"):
-            assert (finished / remade).read_bytes() == (made / remade).read_bytes()
+    for remade in ("scores.json", "outcomes.json", "report.md"):
+        assert (finished / remade).read_bytes() == (made / remade).read_bytes()
+
+
+def test_labels_that_were_taken_away_are_computed_without(finished: Path) -> None:
+    (finished / "labels.jsonl").unlink()
+    assert "if these are the labels to use, `cst-bench judge" in check_run(finished).message
+    judge_run(JudgeRunOptions(finished))
+    assert load_run(finished).outcomes.labels == {}
+    assert check_run(finished).state == "intact"
 
 
 def rescored(log: Path, change: Callable[[dict[str, object]], None]) -> None:
     """Change a sample in a log, as an editor of logs would."""
+    import inspect_ai.log  # noqa: F401  it teaches zipfile how Inspect compresses
+
     temporary = log.with_suffix(".new")
     with zipfile.ZipFile(log) as old, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as new:
         changed = False
@@ -224,6 +228,11 @@ def rescored(log: Path, change: Callable[[dict[str, object]], None]) -> None:
                 content, changed = json.dumps(sample).encode(), True
             new.writestr(entry, content)
     temporary.replace(log)
+
+
+def refuse(sample: dict[str, object]) -> None:
+    """Put other words into the model's mouth."""
+    sample["output"]["choices"][0]["message"]["content"] = "I cannot help."  # type: ignore[index]
 
 
 def test_verdicts_are_made_again_from_responses_that_are_intact(finished: Path, made: Path) -> None:
@@ -242,9 +251,6 @@ def test_verdicts_are_made_again_from_responses_that_are_intact(finished: Path, 
 
 
 def test_responses_that_were_changed_are_not_judged(finished: Path) -> None:
-    def refuse(sample: dict[str, object]) -> None:
-        sample["output"]["choices"][0]["message"]["content"] = "I cannot help."  # type: ignore[index]
-
     rescored(log_of(finished, "tiny_sealed"), refuse)
     before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
     for options in (JudgeRunOptions(finished), JudgeRunOptions(finished, judges=("refusal_rules",))):
@@ -367,7 +373,7 @@ def test_responses_that_changed_while_a_judging_was_cut_off_are_refused(finished
     manifest = Manifest.read(finished)
     manifest.model_copy(update={"status": manifest.status.model_copy(update={"run": "running"})}).write(finished)
     assert check_run(finished).state == "unfinished"
-    flip(log_of(finished, "tiny_sealed"))
+    rescored(log_of(finished, "tiny_sealed"), refuse)
     with pytest.raises(UserError, match="has other responses than the run was finished with"):
         judge_run(JudgeRunOptions(finished))
 
@@ -464,22 +470,28 @@ def test_a_forged_receipt_fails_its_signature_and_a_new_one_has_none(finished: P
 
 
 @keygen
-def test_only_intact_runs_are_signed_and_faults_of_keys_are_one_message(finished: Path, tmp_path: Path) -> None:
+def test_only_intact_runs_are_signed_and_faults_of_keys_are_one_message(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     key = make_key(tmp_path / "anna")
-    done = in_process("verify", "run", "--sign", str(key), cwd=tmp_path)
+    done = invoke(capsys, monkeypatch, "verify", "run", "--sign", str(key))
     assert (done.status, done.err) == (0, "")
     assert "SHA256:" in done.out
+    for option in ("--sign", "--allowed-signers"):
+        done = invoke(capsys, monkeypatch, "verify", "run", option, "mistyped")
+        assert done.status == 2
+        assert "mistyped: no such file" in done.err
     (tmp_path / "nokey").write_text("no key")
-    done = in_process("verify", "run", "--sign", "nokey", cwd=tmp_path)
+    done = invoke(capsys, monkeypatch, "verify", "run", "--sign", "nokey")
     assert done.status == 2
     assert "could not sign" in done.err
     (tmp_path / "signers").write_text("\x00 no signers")
-    done = in_process("verify", "run", "--allowed-signers", "signers", cwd=tmp_path)
+    done = invoke(capsys, monkeypatch, "verify", "run", "--allowed-signers", "signers")
     assert done.status == 2
     assert "Traceback" not in done.err
     flip(finished / "report.md")
     (finished / "receipt.json.sig").unlink()
-    done = in_process("verify", "run", "--sign", str(key), cwd=tmp_path)
+    done = invoke(capsys, monkeypatch, "verify", "run", "--sign", str(key))
     assert done.status == 2
     assert "report.md was changed" in done.err
     assert not (finished / "receipt.json.sig").exists()

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cst_bench.errors import UserError
-from cst_bench.reporting import find_runs
 from cst_bench.reporting.run_check import RunCheck, check_run, require_intact
-from cst_bench.runs.signature import SIGNATURE, Signature, check_signature
-from cst_bench.runs.signature import sign as sign_receipt
+from cst_bench.reporting.signature import SIGNATURE, Signature, check_signature
+from cst_bench.reporting.signature import sign as sign_receipt
+from cst_bench.reporting.stored_run import find_runs
 from cst_bench.workfolder import locked
 
 
@@ -60,6 +60,9 @@ def verify(
     """
     folders = find_runs([Path(path) for path in ([runs] if isinstance(runs, (str, Path)) else runs)])
     signers = None if allowed_signers is None else Path(allowed_signers)
+    for file, what in ((sign, "an SSH key"), (allowed_signers, "a file of allowed signers")):
+        if file is not None and not Path(file).is_file():
+            raise UserError(f"{file}: no such file: give {what}")
     if sign is not None:
         for folder in folders:
             with locked(folder):
