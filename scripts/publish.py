@@ -54,7 +54,7 @@ ERROR_RATES = {
 
 
 def store(reproduction: Path) -> None:
-    """Store the files of a reproduction's runs that reports read: without environment, and without receipts of all files."""
+    """Store what reports read of a reproduction's runs, without environment and without receipts, which are of all."""
     shutil.rmtree(TINY, ignore_errors=True)
     for run in sorted((reproduction / "runs" / "tiny").glob(f"{SET}-*")):
         stored = read_run(run)

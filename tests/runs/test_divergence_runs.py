@@ -133,7 +133,7 @@ def test_an_api_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_run_from_before_it_is_read_and_continued(tmp_path: Path) -> None:
-    """As a version without side effects has written it: neither settings nor results have them. Nor is there a receipt."""
+    """As a version without side effects and receipts has written it: neither settings nor results have them."""
     from cst_bench.files import digest
 
     made = run(options(tmp_path / "run", "tiny", kl_base=None)).folder
