@@ -15,6 +15,7 @@ from cst_bench.record import LABEL_FILES, FileHash, Manifest, Receipt, StageName
 State = Literal["intact", "damaged", "no receipt", "unfinished"]
 _SHOWN = 5
 """Files that a message names; further ones are counted."""
+_LABELS_ADDED = "labels were added since the scores were computed: `cst-bench judge RUN` uses them"
 
 
 @dataclass(frozen=True)
@@ -130,28 +131,11 @@ def check_run(folder: Path, *, only_sizes: bool = False) -> RunCheck:
             return RunCheck(folder, "no receipt", kind=kind)
         fault = Fault(Receipt.FILE_NAME, fault_of_receipt or "is missing", None, True)
         return RunCheck(folder, "damaged", None, (fault,), kind)
-    faults, notes = [], []
-    for name, (stage, known) in receipt.files.items():
-        small = name.count("/") == 0 and stage != "labels"
-        problem = _size_problem(folder, name, known) if only_sizes and not small else _problem(folder, name, known)
-        if problem is None:
-            continue
-        if name == LABEL_FILES[0] and _has_more(folder / name, known):
-            notes.append(_LABELS)
-            continue
-        remakable = stage not in ("run", "responses", "verdicts")
-        if stage == "verdicts" and not only_sizes:
-            remakable = responses_intact(folder, name, receipt)
-        faults.append(Fault(name, problem, stage, remakable))
-    if not any(fault.stage == "run" for fault in faults) and manifest is not None:
+    faults = list(_faults(folder, receipt, only_sizes))
+    if manifest is not None and not any(fault.stage == "run" for fault in faults):
         faults += _unlisted(manifest, receipt)
-    if any((folder / name).exists() and name not in receipt.files for name in LABEL_FILES):
-        notes.append(_LABELS)
-    state: State = "damaged" if faults else "intact"
-    return RunCheck(folder, state, receipt, tuple(faults), kind, tuple(dict.fromkeys(notes)))
-
-
-_LABELS = "labels were added since the scores were computed: `cst-bench judge RUN` uses them"
+    notes = (_LABELS_ADDED,) if any(_added(folder, name, receipt) for name in LABEL_FILES) else ()
+    return RunCheck(folder, "damaged" if faults else "intact", receipt, tuple(faults), kind, notes)
 
 
 def require_intact(folder: Path, *, labels: bool = True) -> Receipt | None:
@@ -205,6 +189,33 @@ def _receipt(folder: Path) -> tuple[Receipt | None, str]:
         return None, "is not as cst-bench wrote it"
 
 
+def _faults(folder: Path, receipt: Receipt, only_sizes: bool) -> Iterator[Fault]:
+    """Yield the files of a receipt that are not as it has them, in the order of the stages."""
+    for name, (stage, known) in receipt.files.items():
+        small = "/" not in name and stage != "labels"
+        problem = _size_problem(folder, name, known) if only_sizes and not small else _problem(folder, name, known)
+        if problem is None or _added(folder, name, receipt):
+            continue
+        remakable = stage not in ("run", "responses", "verdicts")
+        if stage == "verdicts" and not only_sizes:
+            remakable = responses_intact(folder, name, receipt)
+        yield Fault(name, problem, stage, remakable)
+
+
+def _added(folder: Path, name: str, receipt: Receipt) -> bool:
+    """Return whether a file of labels has come since, or rows at the end of one."""
+    path = folder / name
+    if name not in LABEL_FILES or not path.is_file() or path.is_symlink():
+        return False
+    if name not in receipt.files:
+        return True
+    known = receipt.files[name][1]
+    if name != LABEL_FILES[0] or path.stat().st_size <= known.bytes:
+        return False
+    with path.open("rb") as file:
+        return hashlib.sha256(file.read(known.bytes)).hexdigest() == known.sha256
+
+
 def _problem(folder: Path, name: str, known: FileHash) -> str | None:
     now = hash_file(folder, name)
     if isinstance(now, str):
@@ -220,14 +231,6 @@ def _size_problem(folder: Path, name: str, known: FileHash) -> str | None:
     except (OSError, ValueError):
         return "is missing"
     return None if size == known.bytes or (folder / name).is_symlink() else "has another size than on its receipt"
-
-
-def _has_more(path: Path, known: FileHash) -> bool:
-    """Return whether a file begins with the known content, and has more."""
-    if path.is_symlink() or not path.is_file() or path.stat().st_size <= known.bytes:
-        return False
-    with path.open("rb") as file:
-        return hashlib.sha256(file.read(known.bytes)).hexdigest() == known.sha256
 
 
 def _unlisted(manifest: Manifest, receipt: Receipt) -> Iterator[Fault]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import cst_bench
 from cst_bench.errors import UserError
-from cst_bench.record import Manifest, Receipt, hash_file
+from cst_bench.record import SHORT, Manifest, Receipt, hash_file
 from cst_bench.reporting import load_run
 from cst_bench.reporting.listing import list_runs
 from cst_bench.reporting.run_check import check_run
@@ -272,6 +272,31 @@ def test_what_only_the_checkpoint_gives_is_to_be_restored(finished: Path, name: 
     message = check_run(finished).message
     assert "restore it from a copy" in message
     assert "once that is restored, `cst-bench judge" in message
+
+
+def test_reports_name_the_receipts_that_they_used(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished, tmp_path / "other")
+    judge_run(JudgeRunOptions(tmp_path / "other", show_text=True))  # another report.md
+    receipts = {name: Receipt.read(tmp_path / name).sha256 for name in ("run", "other")}
+    assert len(set(receipts.values())) == 2
+    formats = [word for name in ("md", "html", "latex", "json") for word in ("--format", name)]
+    done = invoke(capsys, monkeypatch, "report", "run", "other", *formats, "--out", "report")
+    assert done.status == 0, done.err
+    for name in ("report.md", "report.html", "report.tex"):
+        text = (tmp_path / "report" / name).read_text().replace("\\allowbreak{}", "")
+        assert all(digest[:SHORT] in text for digest in receipts.values())
+    board = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert {one["receipt"] for one in board["runs"]} == set(receipts.values())
+    done = invoke(capsys, monkeypatch, "compare", "run", "other", "--json", "--junit", "j.xml", "--out", "c.md")
+    assert json.loads(done.out)["receipts"] == {"baseline": receipts["run"], "run": receipts["other"]}
+    assert all(digest in (tmp_path / "j.xml").read_text() for digest in receipts.values())
+    line = f"baseline {receipts['run'][:SHORT]}, run {receipts['other'][:SHORT]}"
+    assert f"Receipts: {line}." in (tmp_path / "c.md").read_text()
+    assert line in " ".join(invoke(capsys, monkeypatch, "compare", "run", "other").out.split())
+    assert invoke(capsys, monkeypatch, "report", "run", "--model-card", "README.md", "--out", "one").status == 0
+    assert f"receipt: {receipts['run'][:SHORT]}" in (tmp_path / "README.md").read_text().replace("'", "")
 
 
 def test_labels_that_were_added_are_no_damage(finished: Path) -> None:
