@@ -65,22 +65,20 @@ class RunCheck:
 
     def _advice(self) -> str:
         judge = f"`cst-bench judge {shlex.quote(str(self.folder))}`"
+        if self.lost:
+            command = "cst-bench score" if self.kind == "file" else "cst-bench run"
+            restore = f"restore {_it(self.lost)} from a copy, or repeat `{command}` with a new folder as --out"
+            rest = "" if len(self.lost) == len(self.faults) else f"; once restored, {judge} makes the other files again"
+            return f"{restore}{rest}"
         if self.kind == "file":
-            again = f"score the file again into this folder (`cst-bench score` with --out {self.folder})"
-        elif self.stale:
-            again = f"{judge} judges its responses again, which are intact, and writes the scores and the report"
-        elif any(fault.stage is None for fault in self.faults):
-            again = f"restore it, or, if you trust the other files, {judge} computes from them again and writes another"
-        elif any(fault.stage == "labels" for fault in self.faults):
-            again = f"restore it, or, if these are the labels to use, {judge} computes the scores by them"
-        else:
-            again = f"{judge} writes {_it(self.faults)} again, from responses and verdicts that are intact"
-        if not self.lost:
-            return again
-        command = "cst-bench score" if self.kind == "file" else "cst-bench run"
-        restore = f"restore {_it(self.lost)} from a copy, or repeat `{command}` with a new folder as --out"
-        rest = [fault for fault in self.faults if fault.remakable]
-        return f"{restore}; once that is restored, {again}" if rest else restore
+            return f"score the file again into this folder (`cst-bench score` with --out {self.folder})"
+        if self.stale:
+            return f"{judge} judges the responses again, which are intact, and writes the scores and the report"
+        if any(fault.stage is None for fault in self.faults):
+            return f"restore it, or, if you trust the other files, {judge} computes from them again and writes another"
+        if any(fault.stage == "labels" for fault in self.faults):
+            return f"restore it, or, if these are the labels to use, {judge} computes the scores by them"
+        return f"{judge} writes {_it(self.faults)} again, from responses and verdicts that are intact"
 
 
 def _it(faults: Sequence[Fault]) -> str:

@@ -242,7 +242,7 @@ def test_verdicts_are_made_again_from_responses_that_are_intact(finished: Path, 
 
     rescored(log_of(finished, "tiny_sealed"), turn)
     message = check_run(finished).message
-    assert "judges its responses again, which are intact" in message
+    assert "judges the responses again, which are intact" in message
     assert str(log_of(finished, "tiny_sealed")) in message
     judge_run(JudgeRunOptions(finished))
     assert check_run(finished).state == "intact"
@@ -271,7 +271,7 @@ def test_what_only_the_checkpoint_gives_is_to_be_restored(finished: Path, name: 
     flip(finished / "scores.json")
     message = check_run(finished).message
     assert "restore it from a copy" in message
-    assert "once that is restored, `cst-bench judge" in message
+    assert "once restored, `cst-bench judge" in message
 
 
 def test_reports_name_the_receipts_that_they_used(
