@@ -39,8 +39,17 @@ if TYPE_CHECKING:
         flip,
         mix,
     )
-    from cst_bench.record import Manifest, Outcomes, Scores
-    from cst_bench.reporting import Comparison, Leaderboard, StoredRun, compare, load_run, report
+    from cst_bench.record import Manifest, Outcomes, Receipt, Scores
+    from cst_bench.reporting import (
+        Comparison,
+        Leaderboard,
+        StoredRun,
+        VerifiedRun,
+        compare,
+        load_run,
+        report,
+        verify,
+    )
     from cst_bench.runs import JudgeRunOptions, RunOptions, RunResult, ScoreOptions, judge_run, run, score_file
     from cst_bench.tuning import TrainOptions, TrainResult, train
 
@@ -70,8 +79,17 @@ _HOMES = {
         "flip",
         "mix",
     ),
-    "cst_bench.record": ("Manifest", "Outcomes", "Scores"),
-    "cst_bench.reporting": ("Comparison", "Leaderboard", "StoredRun", "compare", "load_run", "report"),
+    "cst_bench.record": ("Manifest", "Outcomes", "Receipt", "Scores"),
+    "cst_bench.reporting": (
+        "Comparison",
+        "Leaderboard",
+        "StoredRun",
+        "VerifiedRun",
+        "compare",
+        "load_run",
+        "report",
+        "verify",
+    ),
     "cst_bench.runs": (
         "JudgeRunOptions",
         "RunOptions",
@@ -107,6 +125,7 @@ __all__ = [
     "MixResult",
     "MixSource",
     "Outcomes",
+    "Receipt",
     "RunOptions",
     "RunResult",
     "ScoreOptions",
@@ -115,6 +134,7 @@ __all__ = [
     "TrainOptions",
     "TrainResult",
     "UserError",
+    "VerifiedRun",
     "__version__",
     "calibrate",
     "compare",
@@ -129,6 +149,7 @@ __all__ = [
     "run",
     "score_file",
     "train",
+    "verify",
 ]
 
 

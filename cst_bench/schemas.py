@@ -78,5 +78,7 @@ KINDS: Mapping[str, Callable[[], dict[str, JsonValue]]] = {
     "manifest": _of_model("cst_bench.record:Manifest"),
     "scores": _of_model("cst_bench.record:Scores"),
     "outcomes": _of_model("cst_bench.record:Outcomes"),
+    "receipt": _of_model("cst_bench.record:Receipt"),
 }
-"""Kind of file → function that makes its schema. The last three are `run.json`, `scores.json` and `outcomes.json`."""
+"""Kind of file → function that makes its schema. The last four are `run.json`, `scores.json`, `outcomes.json` and
+`receipt.json`."""

@@ -54,11 +54,11 @@ ERROR_RATES = {
 
 
 def store(reproduction: Path) -> None:
-    """Store the runs of a reproduction that reports read, without their environment."""
+    """Store what reports read of a reproduction's runs, without environment and without receipts, which are of all."""
     shutil.rmtree(TINY, ignore_errors=True)
     for run in sorted((reproduction / "runs" / "tiny").glob(f"{SET}-*")):
         stored = read_run(run)
-        stored.manifest.model_copy(update={"environment": None}).write(STORED / run.name)
+        stored.manifest.model_copy(update={"environment": None, "has_receipt": False}).write(STORED / run.name)
         stored.scores.write(STORED / run.name, compact=True)
         stored.outcomes.write(STORED / run.name)
     for name in ("report.md", "tables.json"):

@@ -26,12 +26,14 @@ NAMES = {
         "compare",
         "convert",
         "load_run",
+        "verify",
     ),
     *("RunOptions", "JudgeRunOptions", "ScoreOptions", "CalibrateOptions", "TrainOptions", "CritiqueOptions"),
     *("FlipOptions", "MixSource", "CheckpointOptions", "JudgeOptions", "JudgeBenchOptions"),
     *(
         "RunResult",
         "StoredRun",
+        "VerifiedRun",
         "CalibrationResult",
         "JudgeBench",
         "TrainResult",
@@ -40,7 +42,7 @@ NAMES = {
         "MixResult",
         "CalibrationCard",
     ),
-    *("Leaderboard", "Comparison", "Manifest", "Scores", "Outcomes"),
+    *("Leaderboard", "Comparison", "Manifest", "Scores", "Outcomes", "Receipt"),
     *("CstBenchError", "UserError", "GateError", "Interrupted", "__version__"),
 }
 

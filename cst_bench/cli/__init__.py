@@ -41,6 +41,7 @@ class _Verbs(Verbs):
         "train": "Train a model on preference rows: DPO or CST, with TRL.",
         "reproduce": "Reproduce the paper: data, training, runs, Tables I to III.",
         "ls": "List runs: state, model, suite, scores.",
+        "verify": "Check runs against their receipts; sign them.",
         "view": "Open Inspect's log viewer on a run.",
         "convert": "Write a GGUF file, or an adapter with its base, as one model in safetensors.",
         "doctor": "Show what is installed, and check a checkpoint's chat template.",

@@ -58,19 +58,19 @@ def command(
     from cst_bench.errors import UserError
     from cst_bench.reporting import read_runs
     from cst_bench.reporting.formats import FORMATS
-    from cst_bench.reporting.leaderboard.write import write_reports
+    from cst_bench.reporting.leaderboard.write import write_board
     from cst_bench.reporting.terminal import leaderboard_table
 
     if show_text and not generations:
         raise UserError("--show-text needs --generations: the report itself holds no responses")
-    stored, _ = read_runs(runs)
+    stored, left_out = read_runs(runs)
     if model_card is not None:
         from cst_bench.reporting.model_card import update_model_card
 
         if len(stored) > 1:
             raise UserError(f"--model-card takes the scores of one run, but {len(stored)} were given: name one")
         update_model_card(model_card, stored[0])
-    board = write_reports(runs, out, formats, title=title)
+    board = write_board(stored, out, formats, title=title, notes=left_out)
     make_console().print(leaderboard_table(board))
     for name in formats:
         print_line(f"Report: {out / FORMATS[name]}")

@@ -28,9 +28,11 @@ def command(*, run: Path, port: int, host: str) -> None:
     from inspect_ai._view.view import view  # the public `inspect view start` is a thin shell over it
 
     from cst_bench.errors import UserError
+    from cst_bench.reporting.run_check import require_intact
     from cst_bench.runs.run_folder import read_folder
 
     folder = read_folder(run)
+    require_intact(run)
     logs = folder.path / "compliance"
     if not any(logs.rglob("*.eval")):
         raise UserError(f"{run} has no logs of responses: only `cst-bench run` with a compliance task writes them")

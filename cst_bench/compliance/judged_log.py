@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cst_bench.compliance.compliance_scores import Outcome
 from cst_bench.compliance.stored_samples import (
@@ -16,11 +19,13 @@ from cst_bench.compliance.stored_samples import (
     sample_keys,
 )
 from cst_bench.event_loop import run_to_end
+from cst_bench.files import canonical_json
 from cst_bench.judging import ask, total_spent
 from cst_bench.record import Spent
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalResults
+    from pydantic import JsonValue
 
     from cst_bench.judging import Judge, Verdict
 
@@ -54,6 +59,41 @@ def read_outcomes(location: Path) -> list[Outcome]:
 
     with explained_log(location):
         return [outcome_of(sample.metadata, (sample.scores or {})[SCORER]) for sample in read_samples(location)]
+
+
+def responses_digest(location: Path) -> str:
+    """Return the SHA-256 of what a log says of its responses, without what judges said of them.
+
+    It stays the same when the responses are judged again, and covers all that a verdict or a score is computed from.
+    The samples are read as JSON and not by Inspect, which takes twelve times as long.
+
+    Raises:
+        Exception: any that a damaged log leads to.
+    """
+    import inspect_ai.log  # noqa: F401  it teaches zipfile how Inspect compresses
+
+    total = hashlib.sha256()
+    with zipfile.ZipFile(location) as log:
+        for name in sorted({name for name in log.namelist() if name.startswith("samples/")}):
+            sample = json.loads(log.read(name))
+            total.update(canonical_json(_of_response(sample)).encode("utf-8", "surrogatepass"))
+            total.update(b"\n")
+    return total.hexdigest()
+
+
+def _of_response(sample: Mapping[str, Any]) -> list[JsonValue]:
+    """Return what a sample says of its response: only values that other versions of Inspect write alike."""
+    asked, output = sample["input"], sample["output"]
+    usage = output.get("usage") or {}
+    return [
+        sample["id"],
+        sample["epoch"],
+        sample["metadata"],
+        asked if isinstance(asked, str) else [[turn["role"], turn["content"]] for turn in asked],
+        [[choice["message"]["content"], choice.get("stop_reason")] for choice in output["choices"]],
+        output.get("completion"),
+        [usage.get(name) for name in ("input_tokens", "output_tokens", "reasoning_tokens")],
+    ]
 
 
 async def _write_scored(

@@ -25,6 +25,17 @@ from cst_bench.record.manifest import (
     Status,
 )
 from cst_bench.record.outcomes import ConfigurationLabels, DocumentScores, Outcomes
+from cst_bench.record.receipt import (
+    LABEL_FILES,
+    SHORT,
+    STAGES,
+    FileHash,
+    Receipt,
+    Stage,
+    StageName,
+    hash_file,
+    stage_files,
+)
 from cst_bench.record.record_file import Record, RecordFile, read_record_lines, validated
 from cst_bench.record.scores import (
     USELESS,
@@ -44,7 +55,10 @@ from cst_bench.record.spent import Judging, Spent, Usage
 
 __all__ = [
     "KL",
+    "LABEL_FILES",
     "SHARES",
+    "SHORT",
+    "STAGES",
     "USELESS",
     "AverageScore",
     "Averages",
@@ -63,11 +77,13 @@ __all__ = [
     "DivergenceSettings",
     "DocumentScores",
     "Environment",
+    "FileHash",
     "GenerationRecord",
     "JudgeRecord",
     "Judging",
     "Manifest",
     "Outcomes",
+    "Receipt",
     "Record",
     "RecordFile",
     "ReferenceCounts",
@@ -77,12 +93,16 @@ __all__ = [
     "SideEffect",
     "SideEffectName",
     "Spent",
+    "Stage",
+    "StageName",
     "Status",
     "SuiteRecord",
     "TaskJudge",
     "TaskScores",
     "TrainingIdentity",
     "Usage",
+    "hash_file",
     "read_record_lines",
+    "stage_files",
     "validated",
 ]

@@ -202,5 +202,7 @@ class Manifest(RecordFile):
     """UTC, ISO 8601."""
     finished: str | None = None
     """UTC, ISO 8601; None while it runs."""
+    has_receipt: bool = False
+    """Whether the run was finished with a `receipt.json`, which is written just before this file."""
     earlier_judges: tuple[dict[str, JudgeRecord], ...] = ()
     """Judges whose verdicts were replaced, by task."""

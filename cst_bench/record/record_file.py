@@ -11,7 +11,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from cst_bench.errors import UserError
-from cst_bench.files import canonical_json, parse_json, read_json, read_text, write_json, write_text
+from cst_bench.files import canonical_json, json_text, parse_json, read_json, read_text, write_text
 
 
 class Record(BaseModel):
@@ -124,8 +124,8 @@ class RecordFile(Record):
 
     def write(self, folder: Path, *, compact: bool = False) -> None:
         """Write the file into a folder, whole or not at all; `compact` is one line with sorted keys."""
-        path = folder / self.FILE_NAME
-        if compact:
-            write_text(path, canonical_json(self.as_json()) + "\n")
-        else:
-            write_json(path, self.as_json())
+        write_text(folder / self.FILE_NAME, self.text(compact=compact))
+
+    def text(self, *, compact: bool = False) -> str:
+        """Return what `write` writes."""
+        return canonical_json(self.as_json()) + "\n" if compact else json_text(self.as_json())

@@ -14,6 +14,7 @@ from cst_bench.errors import UserError
 from cst_bench.escape import plain
 from cst_bench.numbers import number
 from cst_bench.record import CompliancePart, Manifest, Scores
+from cst_bench.reporting.run_check import check_run, run_folders
 from cst_bench.workfolder import is_locked
 
 
@@ -23,7 +24,7 @@ class ListedRun:
 
     folder: str
     state: str
-    """finished, running, interrupted or unreadable."""
+    """finished, damaged, running, interrupted or unreadable."""
     at: str = ""
     """Part that an unfinished run is at."""
     model: str = ""
@@ -32,6 +33,8 @@ class ListedRun:
     """Configurations, and the averages `compliance` and `capabilities`."""
     when: str = ""
     """Start, UTC."""
+    receipt: str | None = None
+    """Digest of its receipt; None for a run without an intact one."""
 
     def as_json(self) -> dict[str, object]:
         """Return the run as a JSON object."""
@@ -39,14 +42,20 @@ class ListedRun:
 
 
 def list_runs(folders: Sequence[Path]) -> list[ListedRun]:
-    """List all run folders at or below folders, oldest first; unreadable ones are listed as that."""
-    paths = {path.resolve(): path for folder in folders for path in sorted(folder.rglob(Manifest.FILE_NAME))}
-    runs = [_listed(path.parent) for path in paths.values()]
+    """List all run folders at or below folders, oldest first; unreadable and damaged ones are listed as that.
+
+    What is read here is compared with the run's receipt, and the size of all else: `cst-bench verify` reads all files.
+    """
+    paths = {path.resolve(): path for folder in folders for path in run_folders(folder)}
+    runs = [_listed(path) for path in paths.values()]
     return sorted(runs, key=lambda run: (run.when, run.folder))
 
 
 def _listed(folder: Path) -> ListedRun:
     try:
+        check = check_run(folder, only_sizes=True)
+        if check.state == "damaged":
+            return ListedRun(folder=str(folder), state="damaged", at=check.faults[0].file)
         manifest = Manifest.read(folder)
         finished = manifest.status.run == "finished"
         scores = _scores(Scores.read(folder)) if finished else {}
@@ -60,6 +69,7 @@ def _listed(folder: Path) -> ListedRun:
         suite=manifest.settings.suite.name,
         scores=scores,
         when=manifest.started,
+        receipt=None if check.receipt is None or not finished else check.receipt.sha256,
     )
 
 
@@ -98,7 +108,8 @@ def listing_table(runs: Sequence[ListedRun]) -> Table:
     shared = os.path.commonpath([str(Path(run.folder).absolute().parent) for run in runs]) if runs else ""
     for run in runs:
         values = [number(run.scores.get(name), 1) for name in ("S1", "S0", "compliance")]
-        state = " ".join(filter(None, (run.state, run.at and f"at {run.at}", run.when[:10])))
+        no_receipt = "no receipt" if run.state == "finished" and run.receipt is None else ""
+        state = " ".join(filter(None, (run.state, run.at and f"at {run.at}", run.when[:10], no_receipt)))
         texts = (os.path.relpath(run.folder, shared), run.model, run.suite)
         table.add_row(*map(plain, texts), *values, number(run.scores.get("capabilities"), 100), plain(state))
     return table

@@ -13,6 +13,7 @@ from pydantic import JsonValue
 from cst_bench.content import parse_yaml
 from cst_bench.errors import UserError
 from cst_bench.files import write_text
+from cst_bench.record import SHORT
 from cst_bench.reporting.score_cells import Cell, Column, cell_of, columns_of
 from cst_bench.reporting.stored_run import StoredRun
 
@@ -128,6 +129,8 @@ def _results(run: StoredRun) -> Iterator[EvalResult]:
 
 def _args(run: StoredRun, column: Column, cell: Cell) -> dict[str, JsonValue]:
     args: dict[str, JsonValue] = {"n": cell.n}
+    if run.receipt is not None:
+        args["receipt"] = run.receipt[:SHORT]
     if cell.interval is not None:
         args["interval_95"] = [round(end, 4) for end in cell.interval]
     if column.kind == "capability":

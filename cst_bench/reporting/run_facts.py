@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 
-from cst_bench.record import CompliancePart, ComplianceSettings, Judging, Status
+from cst_bench.record import SHORT, CompliancePart, ComplianceSettings, Judging, Status
 from cst_bench.reporting.leaderboard.board import RunFacts
 from cst_bench.reporting.stored_run import StoredRun
 
@@ -34,9 +34,9 @@ _TRAINING = {
 
 
 def run_facts(run: StoredRun, label: str, *, spent: bool = True) -> RunFacts:
-    """Return everything that decided a run's results, and with `spent` also time, tokens and cost."""
+    """Return everything that decided a run's results, and with `spent` also time, tokens, cost and its receipt."""
     facts = [(name, str(value)) for name, value in _facts(run, spent) if value not in (None, "", [], {})]
-    return RunFacts(label, facts)
+    return RunFacts(label, facts, run.receipt)
 
 
 def _facts(run: StoredRun, spent: bool) -> Iterator[tuple[str, object]]:
@@ -62,6 +62,7 @@ def _facts(run: StoredRun, spent: bool) -> Iterator[tuple[str, object]]:
     yield "split", settings.split
     if spent:
         yield from _spent(run.manifest.status)
+        yield "receipt", "none" if run.receipt is None else run.receipt[:SHORT]
     yield from settings.packages.items()
 
 

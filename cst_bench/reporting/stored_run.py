@@ -19,6 +19,7 @@ from cst_bench.record import (
     Scores,
     TrainingIdentity,
 )
+from cst_bench.reporting.run_check import read_manifest, require_intact, run_folders
 
 if TYPE_CHECKING:
     import pandas
@@ -35,6 +36,8 @@ class StoredRun:
     manifest: Manifest
     scores: Scores
     outcomes: Outcomes
+    receipt: str | None = None
+    """Digest of its receipt; None for a run that has none, as those of earlier versions."""
 
     @property
     def settings(self) -> RunSettings:
@@ -165,12 +168,16 @@ def _product(values: Sequence[float | None]) -> float | None:
 def read_run(folder: Path) -> StoredRun:
     """Read a finished run.
 
+    All files of a run with a receipt are compared with it, so that no score is read that others may have changed.
+
     Raises:
-        UserError: the folder is not a run, the run is not finished, or its files are of another version or damaged.
+        UserError: the folder is not a run, the run is not finished, or its files are of another version, damaged, or
+            not those that it was finished with.
     """
-    manifest = _manifest(folder)
+    manifest = read_manifest(folder)
     if manifest.status.run != "finished":
         raise UserError(f"{folder}: this run is not finished: repeat the command that began it")
+    receipt = require_intact(folder)
     scores, outcomes = Scores.read(folder), Outcomes.read(folder)
     compliance, capabilities = manifest.settings.compliance.keys(), manifest.settings.capabilities.keys()
     of_one_run = (
@@ -181,7 +188,7 @@ def read_run(folder: Path) -> StoredRun:
     )
     if not of_one_run:
         raise UserError(f"{folder}: its files have different tasks: they were not written by one run")
-    return StoredRun(folder, manifest, scores, outcomes)
+    return StoredRun(folder, manifest, scores, outcomes, None if receipt is None else receipt.sha256)
 
 
 def load_run(folder: Path | str) -> StoredRun:
@@ -203,8 +210,7 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         if not path.is_dir():
             raise UserError(f"{path}: no such folder: give folders of runs, or a folder that has some")
-        manifest = path / Manifest.FILE_NAME
-        below = [path] if manifest.is_file() else sorted(file.parent for file in path.rglob(Manifest.FILE_NAME))
+        below = [path] if (path / Manifest.FILE_NAME).is_file() else run_folders(path)
         if not below:
             raise UserError(f"{path} has no run: `cst-bench run` makes one")
         for folder in below:
@@ -227,7 +233,7 @@ def read_runs(paths: Sequence[Path]) -> tuple[list[StoredRun], list[str]]:
             runs.append(read_run(folder))
             continue
         try:
-            if _manifest(folder).status.run != "finished":
+            if read_manifest(folder).status.run != "finished":
                 notes.append(f"{folder} is left out: it is not finished.")
             else:
                 runs.append(read_run(folder))
@@ -239,9 +245,3 @@ def read_runs(paths: Sequence[Path]) -> tuple[list[StoredRun], list[str]]:
             f"no finished run in {', '.join(map(str, paths))}: repeat the commands that began them.{reasons}"
         )
     return runs, notes
-
-
-def _manifest(folder: Path) -> Manifest:
-    if not (folder / Manifest.FILE_NAME).is_file():
-        raise UserError(f"{folder} is not a run folder: it has no run.json; `cst-bench run` makes one")
-    return Manifest.read(folder)

@@ -179,6 +179,7 @@ def comparison_table(comparison: Comparison) -> RenderableType:
     parts.append(f"[dim]{plain(_judge_error(comparison))}[/dim]")
     parts.extend(f"[dim]{plain(note)}[/dim]" for note in comparison.notes)
     parts.extend(_shown_side_effects(comparison))
+    parts.append(f"[dim]{comparison.receipt_line}[/dim]")
     if comparison.missing:
         parts.append(f"[dim]not compared: {plain(', '.join(comparison.missing))}[/dim]")
     return Group(*parts)

@@ -18,7 +18,8 @@ from cst_bench.record import Judging, Outcomes, Scores
 from cst_bench.reporting import StoredRun, write_run_report
 from cst_bench.runs.divergence import read_divergences
 from cst_bench.runs.label_file import read_run_labels
-from cst_bench.runs.run_folder import RunFolder
+from cst_bench.runs.receipt_writing import write_receipt
+from cst_bench.runs.run_folder import RunFolder, finished_manifest
 from cst_bench.runs.run_outcomes import make_outcomes
 from cst_bench.runs.scoring import make_scores
 
@@ -70,17 +71,19 @@ def attach_cards(folder: RunFolder, path: Path | None, progress: Progress) -> No
             f"{path} is the card of judge {chosen_card.judge.name} with the SHA-256 {chosen_card.judge.sha256[:12]}…, "
             "which judges no task of this run: calibrate the judge as the run uses it"
         )
+    summaries = {}
     for name, task in tasks.items():
         source = Path(task.judge.source)
         own_card = chosen_card if chosen_card is not None and chosen_card.judge.sha256 == task.judge.sha256 else None
         card = own_card or find_card(task.judge.sha256, source if source.is_file() else None, progress.note)
-        folder.set_compliance(name, calibration=None if card is None else card.summary())
+        summaries[name] = None if card is None else card.summary()
+    folder.set_calibrations(summaries)
 
 
 def finish(
     folder: RunFolder, outcomes: Mapping[str, list[Outcome]], *, show_text: bool, reasons: Mapping[str, str]
 ) -> StoredRun:
-    """Write `outcomes.json`, `scores.json` and `report.md`, flag the run as finished, and return it.
+    """Write `outcomes.json`, `scores.json`, `report.md` and the receipt, flag the run as finished, and return it.
 
     Args:
         folder: The run.
@@ -115,12 +118,18 @@ def finish(
 def write_results(
     folder: RunFolder, scores: Scores, outcomes: Outcomes, logs: Mapping[str, Path], *, show_text: bool
 ) -> StoredRun:
-    """Write `outcomes.json`, `scores.json` and `report.md`, and last flag the run as finished; return the run."""
+    """Write `outcomes.json`, `scores.json`, `report.md`, the receipt, and last `run.json`; return the run.
+
+    Only the last write makes the run a finished one: cut off before it, the same command writes all of them again.
+    """
+    folder.reopen()
     outcomes.write(folder.path)
     scores.write(folder.path)
     write_run_report(StoredRun(folder.path, folder.manifest, scores, outcomes), logs, show_text=show_text)
-    folder.finish()
-    return StoredRun(folder.path, folder.manifest, scores, outcomes)
+    manifest = finished_manifest(folder.manifest, has_receipt=True)
+    receipt = write_receipt(folder.path, manifest)
+    folder.finish(manifest)
+    return StoredRun(folder.path, folder.manifest, scores, outcomes, receipt.sha256)
 
 
 def _capability(folder: RunFolder, name: str, reasons: Mapping[str, str]) -> CapabilityResult | str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from cst_bench.errors import Interrupted, UserError, did_you_mean
 from cst_bench.judging import Judge, JudgeOptions, describe_judge, in_terms_of, load_judge, without_secrets
 from cst_bench.judging.card import read_card
 from cst_bench.progress import Progress, Silent
-from cst_bench.record import ComplianceSettings, JudgeRecord
+from cst_bench.record import ComplianceSettings, JudgeRecord, Receipt, hash_file
+from cst_bench.reporting.run_check import check_run, responses_intact
 from cst_bench.runs.evaluate import RunResult
 from cst_bench.runs.finishing import attach_cards, finish, judge_all
 from cst_bench.runs.label_file import read_run_labels
@@ -58,20 +59,24 @@ def judge_run(options: JudgeRunOptions, progress: Progress | None = None) -> Run
     that none is paid for twice. A judge that is named again, or given more tokens, is asked again about the responses
     that it left unscored.
 
+    Files of a finished run that were damaged since are written again where they follow from intact ones: verdicts from
+    the responses, by the run's own judge, and scores and report from both.
+
     The folder may be somebody else's: a key goes to no address that is read from it unless the call names it again.
 
     Raises:
-        UserError: the folder is not a run, responses are missing, the judge does not support a task, labels in the
-            run's folder belong to other responses, or a key would go to an address that only the run names.
+        UserError: the folder is not a run, responses are missing or damaged, the judge does not support a task, labels
+            in the run's folder belong to other responses, or a key would go to an address that only the run names.
         Interrupted: a judge could not be reached, or capabilities of this run are still to be scored.
     """
     progress = progress or Silent()
     read_folder(options.run)  # a mistyped path is refused before the lock makes a folder there
     with locked(options.run):
         folder = read_folder(options.run)
+        stale = _stale_tasks(folder)
         tasks = _tasks(folder, options.tasks)
         _require_readable(folder, options)
-        judges = _judges(folder, tasks, options)
+        judges = _judges(folder, tasks, options, stale)
         min_f1 = folder.settings.min_judge_f1 if options.min_judge_f1 is None else options.min_judge_f1
         records = {name: describe_judge(judge, source) for name, (judge, source) in judges.items()}
         if records or min_f1 != folder.settings.min_judge_f1:
@@ -102,8 +107,6 @@ def _tasks(folder: RunFolder, wanted: tuple[str, ...]) -> list[str]:
     if folder.settings.checkpoint.kind == "file":
         raise UserError(f"{folder.path} was scored from a file and keeps no text: run `cst-bench score` on it again")
     known = list(folder.settings.compliance)
-    if not known:
-        raise UserError(f"{folder.path} has no compliance task: there is nothing to judge")
     for name in wanted:
         if name not in known:
             raise UserError(f"{folder.path} has no compliance task {name!r}: {did_you_mean(name, known)}")
@@ -116,8 +119,35 @@ def _tasks(folder: RunFolder, wanted: tuple[str, ...]) -> list[str]:
     return list(wanted) or known
 
 
-def _judges(folder: RunFolder, tasks: list[str], options: JudgeRunOptions) -> dict[str, tuple[Judge, str]]:
-    """Return the judges that this call needs, each with its source."""
+def _stale_tasks(folder: RunFolder) -> set[str]:
+    """Return the tasks whose verdicts were damaged and whose responses are intact, by the run's receipt.
+
+    Raises:
+        UserError: responses or settings are damaged, which can't be made again here.
+    """
+    check = check_run(folder.path)
+    if check.lost:
+        raise UserError(check.message)
+    if check.state == "unfinished" and check.receipt is not None:  # its logs may have new verdicts
+        for log in check.receipt.responses:
+            _require_responses(folder.path, log, check.receipt)
+    parts = folder.manifest.status.compliance
+    return {name for name, part in parts.items() if part.log in check.stale}
+
+
+def _require_responses(run: Path, log: str, receipt: Receipt) -> None:
+    unchanged = hash_file(run, log) == receipt.files.get(log, (None, None))[1]
+    if not unchanged and not responses_intact(run, log, receipt):
+        raise UserError(
+            f"{run / log} has other responses than the run was finished with: restore it from a copy, or repeat "
+            "`cst-bench run` with a new folder as --out"
+        )
+
+
+def _judges(
+    folder: RunFolder, tasks: list[str], options: JudgeRunOptions, stale: Set[str]
+) -> dict[str, tuple[Judge, str]]:
+    """Return the judges that this call needs, each with its source; verdicts of stale tasks are made again."""
     named = NamedJudges(options.judges, options.judge_options)
     judges: dict[str, tuple[Judge, str]] = {}
     address = without_secrets(options.judge_options.base_url)
@@ -134,7 +164,7 @@ def _judges(folder: RunFolder, tasks: list[str], options: JudgeRunOptions) -> di
             and (not named_again or task.judge.base_url == address)
         ):
             judges[name] = _otherwise(folder.path, task, options)
-        elif folder.compliance(name).state != "judged":
+        elif folder.compliance(name).state != "judged" or name in stale:
             judges[name] = _same_judge(folder.path, name, task, options.judge_options)
     named.require_all_used()
     return judges

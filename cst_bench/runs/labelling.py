@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cst_bench.errors import UserError
 from cst_bench.files import Row, text_column, write_jsonl
+from cst_bench.reporting.run_check import require_intact
 from cst_bench.runs.label_file import add_label
 from cst_bench.runs.label_strata import CLASSES, LabelStrata, Strata, keep_strata, strata_to_draw_from
 from cst_bench.runs.run_folder import RunFolder, read_folder
@@ -37,6 +38,7 @@ def choose(run: Path, *, tasks: Sequence[str] = (), n: int | None = None, seed: 
         UserError: the folder is not a run, has no such task, no responses, or strata of other ones.
     """
     folder = read_folder(run)
+    require_intact(run, labels=False)
     by_configuration: list[list[ToLabel]] = []
     for task in tasks_to_label(folder, tasks):
         strata = strata_to_draw_from(folder, task)
@@ -118,6 +120,7 @@ def import_labels(run: Path, path: Path, by: str | None) -> int:
         UserError: a row belongs to no response of this run, its response differs, or its behaviour is unknown.
     """
     folder = read_folder(run)
+    require_intact(run, labels=False)
     known = {r.key: r for task in tasks_to_label(folder, ()) for r in responses_to_label(folder, task)}
     labels: list[tuple[ToLabel, str]] = []
     for row in read_any(path):

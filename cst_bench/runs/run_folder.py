@@ -12,6 +12,7 @@ from typing import Any
 from cst_bench.errors import UserError
 from cst_bench.files import digest
 from cst_bench.record import (
+    CalibrationSummary,
     CapabilityPart,
     CompliancePart,
     DivergencePart,
@@ -21,6 +22,7 @@ from cst_bench.record import (
     RunSettings,
     Status,
 )
+from cst_bench.reporting.run_check import read_manifest as read_run_manifest
 from cst_bench.workfolder import read_manifest, require_empty, require_same_settings
 
 PACKAGES = ("cst-bench", "inspect-ai", "lm-eval", "peft", "torch", "transformers")
@@ -83,10 +85,23 @@ class RunFolder:
         """Replace the progress of the KL divergence on a task's prompts, on disk at once."""
         self._set_status(divergence={**self.manifest.status.divergence, task: part})
 
-    def finish(self) -> None:
-        """Flag the run as finished, on disk at once."""
-        self.manifest = finished_manifest(self.manifest)
-        self.save()
+    def reopen(self) -> None:
+        """Flag a finished run as running, on disk at once, before its files are written again."""
+        if self.finished:
+            self._set_status(run="running")
+
+    def set_calibrations(self, summaries: Mapping[str, CalibrationSummary | None]) -> None:
+        """Replace the calibration of each task's judge and flag the run as running, in one write."""
+        compliance = {
+            task: self.compliance(task).model_copy(update={"calibration": summary})
+            for task, summary in summaries.items()
+        }
+        self._set_status(run="running", compliance={**self.manifest.status.compliance, **compliance})
+
+    def finish(self, manifest: Manifest) -> None:
+        """Write the manifest of the finished run (`finished_manifest`)."""
+        self.manifest = manifest
+        self.manifest.write(self.path)
 
     def judge_again(self, judges: Mapping[str, JudgeRecord], min_judge_f1: float) -> None:
         """Set tasks back to where their responses are there and their verdicts are not, in one write.
@@ -117,8 +132,7 @@ class RunFolder:
 
     def save(self) -> None:
         """Write the manifest, with the hash of its settings as this version writes them."""
-        digested = digest(self.settings.as_json())
-        self.manifest = self.manifest.model_copy(update={"settings_sha256": digested})
+        self.manifest = _digested(self.manifest)
         self.manifest.write(self.path)
 
     def _set_status(self, **changes: Any) -> None:
@@ -139,7 +153,7 @@ def open_folder(path: Path, settings: RunSettings) -> RunFolder:
         folder = RunFolder(path, new_manifest(settings))
         folder.save()
         return folder
-    manifest = Manifest.read(path)
+    manifest = read_run_manifest(path)
     wanted = settings.as_json()
     if manifest.settings_sha256 != digest(wanted):
         require_same_settings(path, manifest.settings.as_json(), wanted, "a run")
@@ -157,12 +171,10 @@ def read_folder(path: Path) -> RunFolder:
     """Read a run folder as it is, whatever its settings.
 
     Raises:
-        UserError: the path is not a run folder, or links in it lead out of it.
+        UserError: the path is not a run folder, its `run.json` is damaged, or links in it lead out of it.
     """
-    if not (path / Manifest.FILE_NAME).is_file():
-        raise UserError(f"{path} is not a run folder: it has no run.json; `cst-bench run` makes one")
     _require_no_links_outside(path)
-    return RunFolder(path, Manifest.read(path))
+    return RunFolder(path, read_run_manifest(path))
 
 
 def _require_no_links_outside(path: Path) -> None:
@@ -185,10 +197,14 @@ def new_manifest(settings: RunSettings) -> Manifest:
     )
 
 
-def finished_manifest(manifest: Manifest) -> Manifest:
+def finished_manifest(manifest: Manifest, *, has_receipt: bool = False) -> Manifest:
     """Return the manifest of a run that ends now."""
     status = manifest.status.model_copy(update={"run": "finished"})
-    return manifest.model_copy(update={"finished": _now(), "status": status})
+    return _digested(manifest.model_copy(update={"finished": _now(), "status": status, "has_receipt": has_receipt}))
+
+
+def _digested(manifest: Manifest) -> Manifest:
+    return manifest.model_copy(update={"settings_sha256": digest(manifest.settings.as_json())})
 
 
 def _now() -> str:

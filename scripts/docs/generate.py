@@ -27,7 +27,12 @@ from cst_bench.schemas import KINDS, json_schema
 PUBLISHED = content_root() / "reports" / "tiny"
 WIDTH = 88
 """Characters of a line of help that fit into a page."""
-RECORDS = {"manifest": "run.json", "scores": "scores.json", "outcomes": "outcomes.json"}
+RECORDS = {
+    "manifest": "run.json",
+    "scores": "scores.json",
+    "outcomes": "outcomes.json",
+    "receipt": "receipt.json",
+}
 RUN_FOLDER = """A run folder holds:
 
 | File | Holds |
@@ -36,6 +41,9 @@ RUN_FOLDER = """A run folder holds:
 | `scores.json` | scores, for reports and other programs |
 | `outcomes.json` | the outcome of every response and document, without text: what runs are compared by |
 | `report.md` | tables, and how the run was made |
+| `receipt.json` | SHA-256 of these files, chained: what [`cst-bench verify`](../evaluate.md#verify-a-run) checks |
+| `receipt.json.sig` | signature of the receipt by an SSH key (`cst-bench verify --sign`) |
+| `labels.jsonl`, `label_strata.json` | labels by people, and how the responses were drawn (`cst-bench judge label`) |
 | `compliance/` | Inspect logs, for `cst-bench view` or `inspect view` |
 | `capabilities/` | lm-eval's results and samples |
 | `divergence/` | KL divergence from the base of each response, without text (`--kl-base`) |

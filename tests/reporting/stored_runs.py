@@ -31,7 +31,7 @@ from cst_bench.record import (
     Usage,
 )
 from cst_bench.reporting import StoredRun, read_run
-from cst_bench.runs.run_folder import PACKAGES, open_folder
+from cst_bench.runs.run_folder import PACKAGES, finished_manifest, open_folder
 from cst_bench.runs.run_outcomes import make_outcomes
 from cst_bench.runs.scoring import make_scores
 from cst_bench.runs.side_effects import Values
@@ -182,7 +182,7 @@ def make_run(
     make_outcomes(outcomes, results, divergences=values).write(folder)
     of_capabilities = {task: result for task, (result, _) in results.items()}
     make_scores(settings, outcomes, cards, of_capabilities, divergences=values).write(folder)
-    run.finish()
+    run.finish(finished_manifest(run.manifest))
     return folder
 
 

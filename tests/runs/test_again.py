@@ -13,7 +13,7 @@ from cst_bench.errors import Interrupted, UserError
 from cst_bench.judging import JudgeOptions
 from cst_bench.judging.card import BehaviourMetrics, CalibrationCard, CardJudge, CardLabels, ConfusionMatrix
 from cst_bench.judging.degenerate import VERSION
-from cst_bench.record import CompliancePart, ConfusionCounts, Manifest, Scores
+from cst_bench.record import CompliancePart, ConfusionCounts, Manifest, Receipt, Scores
 from cst_bench.runs import JudgeRunOptions, RunOptions, judge_run, run
 from cst_bench.statistics.intervals import UNDEFINED, Estimate
 
@@ -189,6 +189,7 @@ def test_a_judge_that_changed_since_is_refused_unless_it_is_named(finished: Path
 def test_responses_or_capabilities_that_are_not_there_are_said_to_be(finished: Path) -> None:
     for path in (finished / "capabilities").iterdir():
         path.unlink()
+    set_back(finished, "tiny_sealed", generated(finished, "tiny_sealed"))
     with pytest.raises(Interrupted, match=r"capabilities \(tiny_truthfulqa\) are not"):
         judge_run(JudgeRunOptions(finished))
     set_back(finished, "tiny_village", CompliancePart())
@@ -222,12 +223,13 @@ def test_nothing_outside_of_the_folder_is_written(finished: Path, tmp_path: Path
 
 
 def before_the_check(folder: Path, task: str) -> None:
-    """Write a manifest as of a time when responses were not checked before the judge."""
+    """Write a manifest as of a time when responses were not checked before the judge, and runs had no receipt."""
     manifest = Manifest.read(folder)
     settings = manifest.settings.compliance[task]
     judge = settings.judge.model_copy(update={"response_check": None})
     manifest.settings.compliance[task] = settings.model_copy(update={"judge": judge})
-    manifest.write(folder)
+    manifest.model_copy(update={"has_receipt": False}).write(folder)
+    (folder / Receipt.FILE_NAME).unlink()
 
 
 def test_verdicts_made_without_the_check_are_made_again_when_asked_for_and_never_mixed(finished: Path) -> None:

@@ -133,13 +133,15 @@ def test_an_api_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_run_from_before_it_is_read_and_continued(tmp_path: Path) -> None:
-    """As a version without side effects has written it: neither the settings nor the results have them."""
+    """As a version without side effects and receipts has written it: neither settings nor results have them."""
     from cst_bench.files import digest
 
     made = run(options(tmp_path / "run", "tiny", kl_base=None)).folder
     manifest = json.loads((made / "run.json").read_text())
     del manifest["settings"]["divergence"]
     del manifest["status"]["divergence"]
+    del manifest["has_receipt"]
+    (made / "receipt.json").unlink()
     manifest["settings_sha256"] = digest(manifest["settings"])
     (made / "run.json").write_text(json.dumps(manifest))
     scores, outcomes = (json.loads((made / name).read_text()) for name in ("scores.json", "outcomes.json"))

@@ -107,8 +107,8 @@ def one_judged_run(folder: Path, url: str) -> None:
     run(RunOptions(tasks=("tiny_sealed",), judges=("harmlessness",), judge_options=judge, limit=2, out=folder))
     manifest = Manifest.read(folder)
     part = manifest.status.compliance["tiny_sealed"].model_copy(update={"state": "generated"})
-    manifest.status.compliance["tiny_sealed"] = part
-    manifest.write(folder)
+    status = manifest.status.model_copy(update={"run": "running", "compliance": {"tiny_sealed": part}})
+    manifest.model_copy(update={"status": status}).write(folder)
 
 
 def test_a_key_goes_to_no_address_that_only_a_run_folder_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

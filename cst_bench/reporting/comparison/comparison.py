@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from cst_bench.errors import UserError
 from cst_bench.files import json_text
 from cst_bench.numbers import number, signed, signed_ends
-from cst_bench.record import Scores
+from cst_bench.record import SHORT, Scores
 from cst_bench.reporting.comparable import common_tasks, differing, same_documents
 from cst_bench.reporting.differences import difference_of
 from cst_bench.reporting.flags import used_flags
@@ -105,6 +105,14 @@ class Comparison:
     judged: Sequence[Scores] = ()
     """Scores of both runs, whose judges the meanings of flags name."""
     side_effects: Sequence[ComparedSideEffect] = ()
+    receipts: tuple[str | None, str | None] = (None, None)
+    """Digests of the receipts of the baseline and of the run; None without one."""
+
+    @property
+    def receipt_line(self) -> str:
+        """Return the receipts of both runs, short: "receipts: baseline 0123456789abcdef, run none"."""
+        baseline, run = ("none" if receipt is None else receipt[:SHORT] for receipt in self.receipts)
+        return f"receipts: baseline {baseline}, run {run}"
 
     @property
     def flags(self) -> dict[str, str]:
@@ -137,6 +145,7 @@ class Comparison:
             "schema": SCHEMA_VERSION,
             "baseline": self.baseline,
             "run": self.label,
+            "receipts": dict(zip(("baseline", "run"), self.receipts, strict=True)),
             "different": list(self.different),
             "missing": list(self.missing),
             "notes": list(self.notes),
@@ -219,6 +228,7 @@ def compare_runs(baseline: StoredRun, run: StoredRun, *, allow_different: bool =
         notes,
         (baseline.scores, run.scores),
         _side_effects(baseline, run),
+        (baseline.receipt, run.receipt),
     )
 
 

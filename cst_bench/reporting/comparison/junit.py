@@ -22,6 +22,9 @@ def junit_xml(comparison: Comparison, gates: Sequence[GateResult]) -> str:
     root = ElementTree.Element("testsuites", {"name": "cst-bench compare", **counts})
     named = {"name": _clean(f"{comparison.label} minus {comparison.baseline}"), **counts}
     suite = ElementTree.SubElement(root, "testsuite", named)
+    properties = ElementTree.SubElement(suite, "properties")
+    for name, receipt in zip(("baseline", "run"), comparison.receipts, strict=True):
+        ElementTree.SubElement(properties, "property", name=f"receipt of {name}", value=receipt or "none")
     for gate in gates:
         case = ElementTree.SubElement(suite, "testcase", classname="cst-bench.gate", name=_clean(gate.gate.text))
         if gate.failed:

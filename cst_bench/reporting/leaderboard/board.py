@@ -113,6 +113,8 @@ class RunFacts:
 
     label: str
     facts: Sequence[tuple[str, str]]
+    receipt: str | None = None
+    """Digest of the run's receipt; None without one."""
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,10 @@ def _plain(board: Leaderboard) -> dict[str, object]:
         "sections": [_section(section) for section in board.sections],
         "flags": dict(board.flags),
         "notes": list(board.notes),
-        "runs": [{"model": run.label, "facts": [list(fact) for fact in run.facts]} for run in board.runs],
+        "runs": [
+            {"model": run.label, "receipt": run.receipt, "facts": [list(fact) for fact in run.facts]}
+            for run in board.runs
+        ],
     }
 
 

@@ -11,7 +11,7 @@ from cst_bench.reporting.formats import FORMATS
 from cst_bench.reporting.leaderboard.board import Leaderboard
 from cst_bench.reporting.leaderboard.build import make_leaderboard
 from cst_bench.reporting.plots.draw import Plot, draw_plots
-from cst_bench.reporting.stored_run import read_runs
+from cst_bench.reporting.stored_run import StoredRun, read_runs
 
 
 def report(
@@ -58,7 +58,19 @@ def write_reports(
         if name not in FORMATS:
             raise UserError(f"unknown format {name!r}: {did_you_mean(name, FORMATS)}")
     stored, left_out = read_runs(runs)
-    board = make_leaderboard(stored, [*notes, *left_out], title)
+    return write_board(stored, out, formats, title=title, notes=[*notes, *left_out])
+
+
+def write_board(
+    runs: Sequence[StoredRun],
+    out: Path,
+    formats: Sequence[str],
+    *,
+    title: str | None = None,
+    notes: Sequence[str] = (),
+) -> Leaderboard:
+    """Write a report of runs that were read (`read_runs`), as `write_reports` does."""
+    board = make_leaderboard(runs, notes, title)
     plots = []
     if set(formats) & {"md", "html"}:
         plots = draw_plots(board, out / "plots")
