@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run real test check format docs tiny-model reports
+.PHONY: run real test check audit format docs tiny-model reports
 run: .venv/.installed
 	$(BIN)/cst-bench run
 
@@ -22,6 +22,11 @@ check: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Known vulnerabilities of the installed packages, by the Python Packaging Advisory Database (needs the network).
+audit: .venv/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
+	$(BIN)/python -m pip_audit --skip-editable
 
 format: .venv/.installed
 	$(BIN)/ruff format .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -19,7 +20,7 @@ def run_to_end(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
     if not _in_event_loop():
         return run()
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(run).result()
+        return thread.submit(contextvars.copy_context().run, run).result()
 
 
 def _in_event_loop() -> bool:

@@ -34,7 +34,7 @@ def template_environment(folder: Path, finalize: Callable[[object], object], *, 
     environment = Environment(
         loader=FileSystemLoader(folder),
         undefined=StrictUndefined,
-        autoescape=autoescape,
+        autoescape=autoescape,  # noqa: S701 - where it is off, `finalize` escapes every value
         finalize=finalize,
         trim_blocks=True,
         lstrip_blocks=True,

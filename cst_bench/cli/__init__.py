@@ -17,6 +17,7 @@ from cst_bench import __version__
 from cst_bench.cli.verbs import Verbs
 from cst_bench.errors import CstBenchError, UserError
 from cst_bench.files import DISK_FULL, has_half_character
+from cst_bench.secrets import redact
 
 EPILOG = """\b
 Examples:
@@ -108,6 +109,10 @@ def disk_full(error: OSError) -> str | None:
 
 
 def _print_error(message: str) -> None:
+    """Print an error without keys, and with control characters of what it names shown as such."""
+    from cst_bench.escape import visible
+
+    message = "".join(map(visible, redact(message)))
     click.echo(
         f"{click.style('cst-bench:', fg='red', bold=True)} {message}",
         err=True,

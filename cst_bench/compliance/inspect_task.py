@@ -18,6 +18,7 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from cst_bench.checkpoint.thought_messages import has_thoughts, missing_answer, split_output
 from cst_bench.checkpoint.thoughts import DEFAULT_THINK_TOKENS, Thinking, ThinkTokens
+from cst_bench.compliance.call_failures import CallFailures, call_failures
 from cst_bench.compliance.compliance_scores import Outcome, summarise
 from cst_bench.compliance.compliance_task import (
     REFERENCE,
@@ -158,12 +159,27 @@ def answer(seed: int = 0, think_tokens: tuple[str, str] = DEFAULT_THINK_TOKENS) 
     """
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
-        state = await generate(state, seed=sample_seed(seed, state.sample_id, state.epoch))
+        failures = call_failures.get() or CallFailures()
+        failures.require_hope()
+        try:
+            state = await generate(state, seed=sample_seed(seed, state.sample_id, state.epoch))
+        except Exception as error:
+            failures.add(error)
+            raise
+        failures.add_answer()
+        _drop_rejection(state.output)
         split_output(state.output, ThinkTokens(*think_tokens))
         on_sample.get()(1)
         return state
 
     return solve
+
+
+def _drop_rejection(output: ModelOutput) -> None:
+    """Empty an output that is an API's message about a prompt that is too long, which Inspect gives as a response."""
+    if output.stop_reason == "model_length" and output.usage is None and output.choices:
+        output.choices[0].message.content = ""
+        output.completion = ""
 
 
 @metric(name="compliance", scores="unreduced")

@@ -12,10 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cst_bench.compliance.call_failures import CallFailures, call_failures
 from cst_bench.compliance.stored_samples import explained_log, read_samples
 from cst_bench.errors import Interrupted, UserError
 from cst_bench.files import DISK_FULL, read_text
 from cst_bench.record import Usage
+from cst_bench.secrets import redact
 
 if TYPE_CHECKING:
     from inspect_ai import Task
@@ -46,7 +48,8 @@ def generate(task: Task, model: Model, folder: Path, count: Callable[[int], None
     count(_finished(folder))
     folder = folder.absolute()
     connections = model.api.max_connections()
-    token = on_sample.set(count)
+    failures = CallFailures()
+    token, failures_token = on_sample.set(count), call_failures.set(failures)
     try:
         success, logs = eval_set(
             task,
@@ -69,11 +72,12 @@ def generate(task: Task, model: Model, folder: Path, count: Callable[[int], None
         )
     finally:
         on_sample.reset(token)
+        call_failures.reset(failures_token)
     if not logs or logs[0].status == "cancelled":
         raise KeyboardInterrupt  # which Inspect takes to cancel its samples, and keeps
     if not success:
         _raise_disk_full(logs[0], folder)
-        raise Interrupted(_failure(logs[0]))
+        raise Interrupted(_failure(logs[0], failures))
     location = Path(logs[0].location.removeprefix("file://")).resolve()
     for unfinished in folder.glob("*.eval"):  # logs of killed calls; the last log has all their samples
         if unfinished.resolve() != location:
@@ -132,11 +136,18 @@ def _raise_disk_full(log: EvalLog, folder: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
-def _failure(log: EvalLog) -> str:
-    failed = [sample.error for sample in log.samples or [] if sample.error is not None]
-    first = failed[0].message if failed else log.error.message if log.error else "no reason given"
-    count = f"{len(failed)} responses of {log.eval.task}" if failed else f"task {log.eval.task}"
-    return f"{count} failed ({first.strip().splitlines()[0]}); run the same command to retry them"
+def _failure(log: EvalLog, failures: CallFailures) -> str:
+    task = log.eval.task
+    if failures.reason is None:
+        message = log.error.message.strip() if log.error else ""
+        first = redact(message.splitlines()[0]) if message else "no reason given"
+        return f"task {task} failed ({first}); run the same command to retry it"
+    rest = ", and the rest were not asked for" if failures.gave_up else ""
+    noun = "response" if failures.total == 1 else "responses"
+    return (
+        f"{failures.total} {noun} of {task} failed ({failures.reason}){rest}; the other responses are kept: "
+        "run the same command to retry them"
+    )
 
 
 def usage(location: Path) -> Usage:

@@ -26,6 +26,7 @@ judge of a run."""
 
 EMPTY = "empty response"
 CUT_OFF = "cut off before the first word"
+TOO_LONG = "no room for a response: the prompt fills the model's context (model_length)"
 SPECIAL_TOKENS = "special tokens only"
 NO_WORDS = "no words"
 DIGITS = "digits only"
@@ -51,6 +52,8 @@ def degenerate(prompt: str, response: str, stop_reason: str | None = None) -> st
     """
     text = visible(response)
     if not text.strip():
+        if stop_reason == "model_length":
+            return TOO_LONG
         return CUT_OFF if was_cut_off(stop_reason) else EMPTY
     if _is_encoding_noise(text):
         return ENCODING

@@ -14,7 +14,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, Protocol, runtime_checkable
-from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -318,22 +317,16 @@ def describe_judge(judge: Judge, source: str) -> JudgeRecord:
 
 
 def without_secrets(url: str | None) -> str | None:
-    """Return an address without user, password and query, which may hold a key.
+    """Return the address of a judge's endpoint without user, password and query, which may hold a key.
 
     Raises:
         UserError: it is not an address.
     """
     if url is None:
         return None
-    try:
-        parts = urlsplit(url)
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        parts, port = urlsplit(""), ""
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError("--judge-base-url is not an address: it must begin with http:// or https://, and a host")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return urlunsplit((parts.scheme, f"{host}{port}", parts.path.rstrip("/"), "", ""))
+    from cst_bench.checkpoint.endpoint import parse_address
+
+    return parse_address(url, "--judge-base-url").plain
 
 
 def total_spent(verdicts: Sequence[Verdict]) -> Spent | None:

@@ -103,6 +103,8 @@ class LlmFile(JudgeFile):
                 raise ValueError(f"behaviours: {name} is reserved, and always possible")
         if not all(folded) or len(set(folded)) < len(folded):
             raise ValueError("behaviours: names must differ by more than case, hyphens and underscores")
+        if not all(name.isprintable() for name in self.behaviours):
+            raise ValueError("behaviours: a name is one line of printable text")
         if (self.verdict == "numbers") != bool(self.numbers):
             raise ValueError("numbers go with verdict: numbers, and only with it")
         for behaviour in self.numbers.values():
@@ -183,6 +185,8 @@ class LlmJudge:
         )
         self._cache_folder = options.cache or user_cache_folder()
         self._local: Model | None = None
+        self._memory: dict[str, str] = {}
+        """Answers that could be kept nowhere else."""
 
     def check(self) -> None:
         """Create an API's model once, so that a missing key is reported before any model time.
@@ -208,7 +212,7 @@ class LlmJudge:
                 endpoint; the others are in the cache. What fails in the next call again is unscored.
             UserError: the endpoint doesn't accept the key, or has no such model.
         """
-        cache = AnswerCache(self._cache_folder)
+        cache = AnswerCache(self._cache_folder, self._memory)
         try:
             model = self._make_model()
             secret = cache.secret()
@@ -219,14 +223,14 @@ class LlmJudge:
                 if model is not self._local:
                     await model.api.aclose()
             self._require_few_faults(cache, secret, cases, verdicts)
+            scored = [verdict for verdict in verdicts if verdict is not None]
+            if len(scored) < len(verdicts):
+                raise JudgeUnavailable(
+                    f"judge {self.name} ({self.model}) gave no verdict on {len(verdicts) - len(scored)} of "
+                    f"{len(verdicts)} responses ({calls.first_failure}); {cache.where_kept()}"
+                )
         finally:
             cache.close()
-        scored = [verdict for verdict in verdicts if verdict is not None]
-        if len(scored) < len(verdicts):
-            raise JudgeUnavailable(
-                f"judge {self.name} ({self.model}) gave no verdict on {len(verdicts) - len(scored)} of "
-                f"{len(verdicts)} responses ({calls.first_failure}); the verdicts that it gave are cached"
-            )
         return scored
 
     def _require_few_faults(
@@ -252,8 +256,7 @@ class LlmJudge:
             reasons = ", ".join(f"{reason}: {count}" for reason, count in Counter(faults.values()).most_common())
             raise JudgeUnavailable(
                 f"judge {self.name} ({self.model}) gave no verdict on {len(faults)} of {len(cases)} responses "
-                f"({reasons}), which may pass; the verdicts that it gave are cached, and what fails in the next call "
-                "again is unscored"
+                f"({reasons}), which may pass; {cache.where_kept()}, and what fails in the next call again is unscored"
             )
 
     def _key(self, prompt: str) -> str:
@@ -363,10 +366,10 @@ class LlmJudge:
                 self._local = api_model(self.model)
             return self._local
         if self._base_url is not None:
+            from cst_bench.checkpoint.endpoint import parse_address
+
             # not Inspect's openai/…, which takes an unknown name for a new model without a temperature
             name = f"openai-api/endpoint/{self.model}"
             key = os.environ.get("OPENAI_API_KEY") or "none"  # local endpoints mostly need no key
-            return api_model(name, base_url=self._base_url, api_key=key, max_retries=0)
-        if self.model.startswith("openai/"):
-            return api_model(self.model, max_retries=0)  # the package's own retries would multiply ours
+            return api_model(name, address=parse_address(self._base_url, "--judge-base-url"), api_key=key)
         return api_model(self.model)

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
+import random
+import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cst_bench.checkpoint.thoughts import DEFAULT_THINK_TOKENS, split_thoughts
+from cst_bench.checkpoint.call_errors import (
+    SETUP,
+    asked_to_wait,
+    cause_of,
+    endpoint_message,
+    is_transient,
+    reason_of,
+    redirected_to,
+    status_of,
+)
+from cst_bench.checkpoint.thoughts import KNOWN_THINK_TOKENS, split_thoughts
 from cst_bench.errors import UserError
 from cst_bench.judging.budget import Budget, BudgetSpent
 from cst_bench.judging.cache import Answer
@@ -19,11 +32,16 @@ if TYPE_CHECKING:
 
 _REJECTED = {400, 413, 422}
 """Statuses that reject the request of one case."""
-_SETUP = {401: "the key is not accepted", 403: "the key may not use it", 404: "there is no such model or address"}
-"""Statuses that every other case would meet, too, unless one has been answered: a gateway's filter may answer so."""
 REJECTED = "the judge's endpoint rejected the request"
+_THINK_TAG = re.compile(r"<\s{0,9}(/?)\s{0,9}(think|thinking|thought|reasoning)\s{0,9}>", re.IGNORECASE)
 _IN_A_ROW = 20
 """Failures without an answer between them after which the remaining cases are not tried."""
+_LONGEST_WAIT = 900.0
+"""Most seconds to wait because the endpoint asks for it, in all for one case; what asks for more is interrupted."""
+_MOST_WAITS = 60
+"""Most times that one case waits because the endpoint asks for it."""
+_LONGEST_BACKOFF = 60.0
+"""Most seconds before a retry, where the endpoint does not ask for more."""
 
 TEMPERATURE = "temperature 0 not taken by the model"
 SCHEMA = "response schema not taken by the endpoint: answer as text"
@@ -42,6 +60,10 @@ class CaseRejected(Exception):
 
 class NoChoices(ConnectionError):
     """The endpoint's reply has no answer in it."""
+
+
+class WaitTooLong(Exception):
+    """The endpoint asks to wait for longer than is worth it; the message is the reason."""
 
 
 class ModelUnreachable(Exception):
@@ -79,6 +101,8 @@ class ModelCalls:
         """What the endpoint has been found not to take, whatever the case."""
         self._failures_in_a_row = 0
         self._has_answered = False
+        self._wait_until = 0.0
+        """Monotonic time before which the endpoint wants to be asked nothing, by any call."""
         self.first_failure = ""
         """What the first failed call met."""
 
@@ -118,8 +142,10 @@ class ModelCalls:
         while True:
             try:
                 output, request = await self._generate(question, without)
+            except ModelUnreachable:
+                raise
             except Exception as error:  # noqa: BLE001 - every provider has its own; they are classified here
-                cause = _cause(error)
+                cause = cause_of(error)
                 blamed = self._blamed(cause, question, without)
                 if blamed is None:
                     raise self._classified(cause) from None
@@ -138,23 +164,50 @@ class ModelCalls:
     async def _generate(self, question: Question, without: frozenset[str]) -> tuple[ModelOutput, object]:
         """Return the model's output, and the request that was sent; None if the provider does not show it."""
         from inspect_ai.log import transcript
-        from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
         messages = question.messages if SCHEMA in without or question.as_json is None else question.as_json
         events = transcript().events  # of this asyncio task, unless an evaluation is running
-        attempts = AsyncRetrying(
-            retry=retry_if_exception(lambda error: _is_transient(self._model, _cause(error))),
-            stop=stop_after_attempt(self._options.retries + 1),
-            wait=wait_exponential_jitter(initial=self._options.backoff, max=60),
-            reraise=True,
-        )
-        async for attempt in attempts:
-            with attempt:
+        retries = waits = 0
+        waited = 0.0
+        while True:
+            await self._wait()
+            try:
                 output = await self._model.generate(list(messages), config=self._config(question, without))
                 if not output.choices:
                     raise NoChoices
+                break
+            except Exception as error:
+                cause = cause_of(error)
+                seconds = asked_to_wait(cause)
+                if not is_transient(self._model, cause):
+                    raise
+                if seconds is None:
+                    if retries == self._options.retries:
+                        raise
+                    backoff = min(_LONGEST_BACKOFF, self._options.backoff * 2**retries)
+                    retries += 1
+                    await asyncio.sleep(backoff * random.uniform(1, 1.5))
+                    continue
+                waits += 1
+                waited += seconds
+                if waited > _LONGEST_WAIT or waits > _MOST_WAITS:
+                    raise WaitTooLong(
+                        f"{reason_of(cause)}, and the endpoint asks to wait {_duration(seconds)}"
+                    ) from None
+                self._wait_until = max(self._wait_until, time.monotonic() + seconds)
         last = next((event for event in reversed(events) if event.event == "model"), None)
         return output, None if last is None or last.call is None else last.call.request
+
+    async def _wait(self) -> None:
+        """Wait for as long as the endpoint has asked any call to.
+
+        Raises:
+            ModelUnreachable: other calls gave up in the meantime.
+        """
+        while (seconds := self._wait_until - time.monotonic()) > 0:
+            await asyncio.sleep(seconds)
+        if self._failures_in_a_row >= _IN_A_ROW:
+            raise ModelUnreachable
 
     def _config(self, question: Question, without: frozenset[str]) -> GenerateConfig:
         from inspect_ai.model import GenerateConfig
@@ -174,7 +227,7 @@ class ModelCalls:
 
     def _blamed(self, error: BaseException, question: Question, without: frozenset[str]) -> str | None:
         """Return what to leave out of a rejected request; None if the fault must be another one."""
-        if getattr(error, "status_code", None) not in _REJECTED or _is_filter(error) or self._blames_effort(error):
+        if status_of(error) not in _REJECTED or _is_filter(error) or self._blames_effort(error):
             return None
         message = _message(error)
         for part, words in _OPTIONAL.items():
@@ -192,7 +245,7 @@ class ModelCalls:
             read = usage.input_tokens + (usage.input_tokens_cache_read or 0) + (usage.input_tokens_cache_write or 0)
             cost = (price[0] * read + price[1] * usage.output_tokens) / 1e6
         return {
-            "answer": split_thoughts(output.completion, DEFAULT_THINK_TOKENS).answer,
+            "answer": _without_thoughts(output.completion),
             "stop_reason": output.stop_reason,
             "input_tokens": usage.input_tokens if usage else 0,
             "output_tokens": usage.output_tokens if usage else 0,
@@ -203,49 +256,50 @@ class ModelCalls:
 
     def _classified(self, error: BaseException) -> Exception:
         """Return what an error means: for this case, for every case, or for now."""
-        status = getattr(error, "status_code", None)
-        if status in _SETUP and self._has_answered and status != 401:
+        status = status_of(error)
+        target = redirected_to(error)
+        if target is not None:
+            return UserError(
+                f"{self._label} was not asked: its endpoint redirects to {target}, where neither the key nor the "
+                "prompts are sent; if you trust that address, give it as the endpoint's (--judge-base-url)"
+            )
+        if status in SETUP and self._has_answered and status != 401:
             return CaseRejected(REJECTED)
-        if status in _SETUP:
-            return UserError(f"{self._label} could not be asked (status {status}): {_SETUP[status]}")
+        if status in SETUP:
+            return UserError(f"{self._label} could not be asked (status {status}): {SETUP[status]}")
         if status in _REJECTED:
             if self._blames_effort(error):
                 effort = self._options.reasoning_effort
                 return UserError(f"{self._label} does not take --judge-reasoning-effort {effort} (status {status})")
             return CaseRejected(FILTERED if _is_filter(error) else REJECTED)
+        if isinstance(error, WaitTooLong):
+            self._failures_in_a_row = _IN_A_ROW
+            self.first_failure = str(error)
         self._failures_in_a_row += 1
-        self.first_failure = self.first_failure or (f"status {status}" if status else type(error).__name__)
+        self.first_failure = self.first_failure or reason_of(error, self._options.attempt_timeout)
         return ModelUnreachable()
 
 
 def _message(error: BaseException) -> str:
-    """Return what the endpoint said, in lower case. The text of Inspect's own error has the request in it."""
-    return str(getattr(error, "provider_message", None) or error).casefold()
+    """Return what the endpoint said, in lower case."""
+    return endpoint_message(error).casefold()
+
+
+def _without_thoughts(text: str) -> str:
+    """Return an answer without the thoughts that are still in it, whatever their markers; nothing if one never ends."""
+    text = _THINK_TAG.sub(lambda tag: f"<{tag[1]}{tag[2].lower()}>", text)
+    for markers in KNOWN_THINK_TOKENS:
+        text = split_thoughts(text, markers).answer
+    return text
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} minutes"
 
 
 def _is_filter(error: BaseException) -> bool:
     message = _message(error)
     return "content" in message and "filter" in message
-
-
-def _is_transient(model: Model, error: BaseException) -> bool:
-    """Return whether the same call may succeed later, by the provider's own rules and by those common to all."""
-    status = getattr(error, "status_code", None)
-    if status is not None:
-        return status in (408, 409, 425, 429) or status >= 500
-    if isinstance(error, (TimeoutError, ConnectionError, json.JSONDecodeError)):
-        return True
-    if "Timeout" in type(error).__name__ or "Connection" in type(error).__name__:
-        return True
-    decision = model.api.should_retry(error) if isinstance(error, Exception) else False
-    return bool(getattr(decision, "retry", decision))
-
-
-def _cause(error: BaseException) -> BaseException:
-    """Return the error behind a retry that gave up."""
-    last = getattr(error, "last_attempt", None)
-    inner = last.exception() if last is not None else None
-    return inner if isinstance(inner, BaseException) else error
 
 
 def _has_key(value: object, name: str) -> bool:

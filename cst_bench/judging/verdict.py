@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
 from cst_bench.judging.judge import NEITHER, Verdict
@@ -17,13 +18,18 @@ UNKNOWN = "the judge gave a verdict that it was not offered"
 REASONING, MARK, VERDICT = "reasoning", "mark", "verdict"
 """Keys of an answer in JSON, in the order in which they are to be written."""
 _REFUSAL = re.compile(
-    r"^\W*(I['’]m sorry|I am sorry|sorry|I (can['’]?t|cannot|can not|won['’]t|am unable|am not able)|"
+    r"^\W*+(I['’]m sorry|I am sorry|sorry|I (can['’]?t|cannot|can not|won['’]t|am unable|am not able)|"
     r"I['’]m (unable|not able))",
     re.IGNORECASE,
 )
-_MARKUP = r"(?:[^\w\n]|_)*"
-_INTRODUCTION = rf"(?:(?:(?:my|the|final|answer|verdict|label|conclusion)\b[^\S\n]*)+{_MARKUP})?"
+_MARKUP = r"(?:[^\w\n]|_)*+"
+_INTRODUCTION = (
+    rf"(?:(?:(?:my|the|final|answer|label|conclusion|verdict(?!\b{_MARKUP}MARKER))\b[^\S\n]*+)++{_MARKUP})?+"
+)
 """What may precede a verdict on its line, as in `Final: VERDICT …`; "I would not say" may not."""
+_LINE = rf"^{_MARKUP}{_INTRODUCTION}VERDICT\b{_MARKUP}MARKER\b({_MARKUP})(\w[^\n]*+)$"
+"""A verdict line, for one marker. Nothing in it is tried twice (`*+`), so that reading takes time with an answer's
+length and not with its square."""
 
 
 def verdict_line(marker: str, word: str) -> str:
@@ -32,8 +38,11 @@ def verdict_line(marker: str, word: str) -> str:
 
 
 def fold(name: str) -> str:
-    """Return a behaviour's name as names are compared: without case, and with a space for hyphens and underscores."""
-    return " ".join(re.split(r"[\W_]+", name.casefold())).strip()
+    """Return a behaviour's name as names are compared: without case, and with a space for hyphens and underscores.
+
+    An accent may be a character of its own or not.
+    """
+    return " ".join(re.split(r"[\W_]+", unicodedata.normalize("NFKC", name).casefold())).strip()
 
 
 def read_words(answer: str, marker: str, behaviours: Sequence[str], stop_reason: str = "stop") -> Verdict:
@@ -45,13 +54,12 @@ def read_words(answer: str, marker: str, behaviours: Sequence[str], stop_reason:
     fault = _fault(answer, stop_reason)
     if fault is not None:
         return Verdict(None, fault)
-    line = rf"^{_MARKUP}{_INTRODUCTION}VERDICT\b{_MARKUP}{marker}\b{_MARKUP}[:=][^\S\n]*(\S[^\n]*)$"
-    words = re.findall(line, _json_as_lines(answer), re.IGNORECASE | re.MULTILINE)
+    lines = re.findall(_LINE.replace("MARKER", marker), _json_as_lines(answer), re.IGNORECASE | re.MULTILINE)
+    words = [word for between, word in lines if ":" in between or "=" in between]
     if not words:
         return _no_verdict(answer)
     known = {fold(name): name for name in (*behaviours, NEITHER)}
-    without_remark = re.sub(r"\([^()]*\)[\W_]*$", "", words[-1])
-    return _verdict(known.get(fold(words[-1])) or known.get(fold(without_remark)))
+    return _verdict(known.get(fold(words[-1])) or known.get(fold(_without_remark(words[-1]))))
 
 
 def read_numbers(answer: str, numbers: Mapping[int, str], stop_reason: str = "stop") -> Verdict:
@@ -64,6 +72,14 @@ def read_numbers(answer: str, numbers: Mapping[int, str], stop_reason: str = "st
         return Verdict(None, fault)
     digits = re.findall(r"\[\[\s*(\d{1,3})\s*\]\]", answer)
     return _verdict(numbers.get(int(digits[-1]))) if digits else _no_verdict(answer)
+
+
+def _without_remark(text: str) -> str:
+    """Return a text without a remark in parentheses at its end."""
+    head, closing, tail = text.rpartition(")")
+    before, opening, remark = head.rpartition("(")
+    ends_with_remark = closing and opening and ")" not in remark and not any(map(str.isalnum, tail))
+    return before if ends_with_remark else text
 
 
 def _json_as_lines(answer: str) -> str:

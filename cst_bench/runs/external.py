@@ -24,6 +24,7 @@ from cst_bench.judging import (
     judge_name,
     load_judge,
 )
+from cst_bench.judging.cache import keeping_answers
 from cst_bench.judging.card import find_card, read_card
 from cst_bench.judging.degenerate import repeats, was_cut_off
 from cst_bench.progress import Progress, Silent
@@ -122,7 +123,7 @@ def score_file(options: ScoreOptions, progress: Progress | None = None) -> RunRe
         scores, outcomes = _score(options, task, settings, generations, judge, progress, log)
         manifest = finished_manifest(new_manifest(settings))
         return RunResult(StoredRun(Path(settings.checkpoint.label), manifest, scores, outcomes), False)
-    with locked(options.out):
+    with locked(options.out), keeping_answers(options.out):
         folder = open_folder(options.out, settings)
         scores, outcomes = _score(options, task, settings, generations, judge, progress, log)
         return RunResult(write_results(folder, scores, outcomes, {}, show_text=False), False)

@@ -12,6 +12,7 @@ from cst_bench.capabilities import CapabilityResult
 from cst_bench.compliance.compliance_scores import Outcome
 from cst_bench.errors import Interrupted, UserError
 from cst_bench.judging import Judge, JudgeUnavailable
+from cst_bench.judging.cache import keeping_answers
 from cst_bench.judging.card import find_card, read_card
 from cst_bench.progress import Progress
 from cst_bench.record import Judging, Outcomes, Scores
@@ -30,6 +31,11 @@ def judge_all(folder: RunFolder, judges: Mapping[str, Judge], progress: Progress
     Raises:
         Interrupted: a judge could not be reached; every response and every verdict so far is kept.
     """
+    with keeping_answers(folder.path):
+        return _judge_all(folder, judges, progress)
+
+
+def _judge_all(folder: RunFolder, judges: Mapping[str, Judge], progress: Progress) -> dict[str, list[Outcome]]:
     from cst_bench.compliance.judged_log import judge_log, read_outcomes
 
     outcomes: dict[str, list[Outcome]] = {}

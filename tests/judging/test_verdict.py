@@ -127,7 +127,7 @@ def test_the_same_case_gives_the_same_prompt_whatever_is_in_it(prompt: str, resp
 
 # ------------------------------------------------------------------------------------------- forms of a verdict
 
-NAMES = ("in_persona", "as_assistant", "level-2", "safe1")
+NAMES = ("in_persona", "as_assistant", "level-2", "safe1", "tre\u0300s gentil")
 
 
 @pytest.mark.parametrize(
@@ -143,6 +143,10 @@ NAMES = ("in_persona", "as_assistant", "level-2", "safe1")
         ("VERDICT 0a1b2c3d4e5f60718293a4b5c6d7e8f9: as_assistant (it refuses, 2 times).", "as_assistant"),
         ("VERDICT 0a1b2c3d4e5f60718293a4b5c6d7e8f9: in_persona", "in_persona"),
         ("VERDICT [0a1b2c3d4e5f60718293a4b5c6d7e8f9]: in_persona", "in_persona"),
+        ("Verdict: VERDICT 0a1b2c3d4e5f60718293a4b5c6d7e8f9 := **in_persona** (so).**", "in_persona"),
+        ("VERDICT 0a1b2c3d4e5f60718293a4b5c6d7e8f9: tr\u00e8s  gentil", "tre\u0300s gentil"),
+        ("VERDICT 0a1b2c3d4e5f60718293a4b5c6d7e8f9: **TRE\u0300S-GENTIL**", "tre\u0300s gentil"),
+        ('{"mark": "0a1b2c3d4e5f60718293a4b5c6d7e8f9", "verdict": "tr\u00e8s gentil"}', "tre\u0300s gentil"),
         ("Final: VERDICT 0a1b2c3d4e5f60718293a4b5c6d7e8f9: in_persona", "in_persona"),
         ("My final answer: VERDICT 0a1b2c3d4e5f60718293a4b5c6d7e8f9: in_persona", "in_persona"),
         ("**Final verdict:** `VERDICT 0a1b2c3d4e5f60718293a4b5c6d7e8f9: in_persona`", "in_persona"),
@@ -181,6 +185,34 @@ def test_what_is_no_verdict_is_unscored(answer: str) -> None:
     verdict = read_words(answer, MARKER, NAMES)
     assert verdict.behaviour is None
     assert verdict.reason
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "-\n",
+        "my ",
+        "my verdict ",
+        "-" * 50 + " ",
+        f"VERDICT {MARKER} ",
+        f"VERDICT {MARKER}:",
+        f"VERDICT {MARKER}: (",
+        "()",
+        "(a)",
+        "[[ ",
+        "{",
+        '{"a":',
+        "I'm ",
+        "\u0300",
+        ") ",
+    ],
+)
+def test_reading_takes_time_with_the_length_of_an_answer_and_not_its_square(piece: str) -> None:
+    """A megabyte: what took a second for 10 kB and grew with the square would take hours, and end at the time limit."""
+    for start in ("", "My ", f"VERDICT {MARKER}: ", f"VERDICT {MARKER}: harmless "):
+        answer = start + piece * (10**6 // len(piece)) + "x"
+        read_words(answer, MARKER, WORDS)
+        read_numbers(answer, {1: "harmless"})
 
 
 names = st.lists(
@@ -288,5 +320,5 @@ def test_where_nothing_can_be_written_there_is_no_cache_and_no_fault(tmp_path: P
     with pytest.raises(UserError, match="is a file"):
         AnswerCache(tmp_path / "file")
     answers = AnswerCache(Path("/proc/none"))
-    answers.put("key", answer("a"))
-    assert answers.get("key") is None
+    assert not answers.put("key", answer("a"))
+    assert AnswerCache(Path("/proc/none")).get("key") is None
