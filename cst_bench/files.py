@@ -120,13 +120,13 @@ _readers = {
 }
 
 
-def read_json(path: Path) -> object:
-    """Read a JSON file.
+def read_json(path: Path, *, halves: bool = False) -> object:
+    """Read a JSON file; `halves` as for `parse_json`.
 
     Raises:
         UserError: the file cannot be read, is not UTF-8 text, or as `parse_json`.
     """
-    return parse_json(str(path), read_text(path))
+    return parse_json(str(path), read_text(path), halves=halves)
 
 
 def read_text(path: Path) -> str:
@@ -149,8 +149,8 @@ def read_text(path: Path) -> str:
         raise UserError(f"{path}: could not be read: {error.strerror}") from None
 
 
-def parse_json(where: str, text: str) -> object:
-    """Parse JSON; `where` names it in messages.
+def parse_json(where: str, text: str, *, halves: bool = False) -> object:
+    """Parse JSON; `where` names it in messages, `halves` allows halves of characters, as other tools cut them.
 
     Raises:
         UserError: the text is not JSON, is nested too deeply, or spells half of a character (a lone surrogate).
@@ -163,15 +163,15 @@ def parse_json(where: str, text: str) -> object:
         raise UserError(f"{where}: JSON that could not be read: {error}") from None
     may_be_deep = text.count("[") + text.count("{") > MAX_DEPTH
     if may_be_deep or "\\ud" in text or "\\uD" in text:
-        _check_json(where, value)
+        _check_json(where, value, halves)
     return value
 
 
-def _check_json(where: str, value: object) -> None:
+def _check_json(where: str, value: object, halves: bool) -> None:
     waiting = [(value, 1)]
     while waiting:
         item, depth = waiting.pop()
-        if isinstance(item, str) and has_half_character(item):
+        if not halves and isinstance(item, str) and has_half_character(item):
             raise UserError(f"{where}: holds half of a character (a lone surrogate)")
         if depth > MAX_DEPTH and isinstance(item, (dict, list)):
             raise UserError(f"{where}: JSON that could not be read: nested more than {MAX_DEPTH} deep")

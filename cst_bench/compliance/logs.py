@@ -158,7 +158,7 @@ def usage(location: Path) -> Usage:
 
     stop_reasons: Counter[str] = Counter()
     thoughts = thought_tokens = without_answer = 0
-    for sample in read_samples(location):
+    for sample in read_samples(location, of_compliance=False):
         stop_reasons[str(sample.output.stop_reason)] += 1
         thoughts += any(m.role == "assistant" and has_thoughts(m) for m in sample.messages)
         # the statistics of a log lack what a killed call generated

@@ -22,18 +22,19 @@ SampleKey = tuple[str | int, int]
 Item = TypeVar("Item")
 
 
-def read_samples(log: Path) -> Iterator[EvalSample]:
+def read_samples(log: Path, *, of_compliance: bool = True) -> Iterator[EvalSample]:
     """Yield the samples of a complete log in the order of `read_eval_log`.
 
     Inspect's `read_eval_log_samples` reads the log's table of contents once a sample, which takes time with the square
-    of their number; this does once a chunk.
+    of their number; this does once a chunk. Samples of compliance tasks are checked for what names their prompts.
     """
     from inspect_ai.log import read_eval_log, read_eval_log_samples_by_id
 
     with explained_log(log):
         for keys in chunks(sample_keys(read_eval_log(str(log), header_only=True))):
             for sample in read_eval_log_samples_by_id(str(log), keys):
-                _check_metadata(sample)
+                if of_compliance:
+                    _check_metadata(sample)
                 yield sample
 
 
@@ -70,7 +71,7 @@ def explained_log(log: Path) -> Iterator[None]:
 
 
 def _check_metadata(sample: EvalSample) -> None:
-    """Check what `cst-bench` writes into each sample, before anything reads it.
+    """Check what names prompt, configuration and fields of a compliance task's sample, before anything reads it.
 
     Raises:
         ValueError: something is missing, or is not of its type.

@@ -188,7 +188,7 @@ def _keep(state: TaskState, turn: str, think_tokens: ThinkTokens) -> None:
 
 def read_turns(log: Path) -> list[Turns]:
     """Read the responses from the log of a critique task, in the order of the prompts."""
-    return [_turns(sample) for sample in read_samples(log)]
+    return [_turns(sample) for sample in read_samples(log, of_compliance=False)]
 
 
 _CUT_OFF = {"max_tokens", "model_length", "content_filter"}

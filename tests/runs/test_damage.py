@@ -68,12 +68,12 @@ def test_judging_refuses_a_damaged_file_by_name_and_leaves_the_run_finished(
     (path,) = finished.glob(name)
     manifest = (finished / "run.json").read_bytes()
     damage(path)
-    with pytest.raises(UserError, match=rf"{path.name}.*(restore|make the run again)") as caught:
-        judge_run(JudgeRunOptions(finished, judges=("refusal_rules",)))
-    assert "\n" not in str(caught.value)
+    for _ in range(2):  # the first has changed nothing
+        with pytest.raises(UserError, match=rf"{path.name}.*(restore|make the run again)") as caught:
+            judge_run(JudgeRunOptions(finished, judges=("refusal_rules",)))
+        assert "\n" not in str(caught.value)
     if name != "run.json":
         assert (finished / "run.json").read_bytes() == manifest
-        read_run(finished)
 
 
 def test_a_log_that_was_deleted_is_made_again(finished: Path) -> None:

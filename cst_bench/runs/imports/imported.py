@@ -95,7 +95,7 @@ def read_document(path: Path) -> Document:
     """
     if path.suffix.lower() != ".json":
         return Document(path, read_rows(path))
-    value = read_json(path)
+    value = read_json(path, halves=True)
     if isinstance(value, list) and value:
         return Document(path, [as_row(f"{path}, row {number}", item) for number, item in enumerate(value, 1)])
     return Document(path, value=value)
