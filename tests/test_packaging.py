@@ -100,6 +100,15 @@ def test_an_sdist_also_holds_tests_and_documentation(distributions: Path) -> Non
     (sdist,) = distributions.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()}
-    documents = ("README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "docs", "mkdocs.yml", "tests")
+    documents = (
+        "README.md",
+        "LICENSE",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "docs",
+        "mkdocs.yml",
+        "tests",
+    )
     built = {"PKG-INFO", "pyproject.toml", ".gitignore"}  # hatchling adds the last two
     assert names == tracked("cst_bench", *CONTENT, *documents) | built

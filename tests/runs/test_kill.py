@@ -14,6 +14,9 @@ import pytest
 from tests.cli.invoke import command, in_process
 
 ARGS = ("run", "--task", "tiny_sealed", "--task", "tiny_village", "--task", "tiny_arc", "--task", "tiny_truthfulqa")
+# Responses are sampled. With this seed no draw is within 4e-7 of a boundary between two tokens, where the rounding of
+# other batches, 1e-7, would decide.
+ARGS = (*ARGS, "--seed", "7")
 FILES = ("outcomes.json", "scores.json", "report.md")
 
 
