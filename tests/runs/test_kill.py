@@ -13,10 +13,10 @@ import pytest
 
 from tests.cli.invoke import command, in_process
 
-ARGS = ("run", "--task", "tiny_sealed", "--task", "tiny_village", "--task", "tiny_arc", "--task", "tiny_truthfulqa")
-# Responses are sampled. With this seed no draw is within 4e-7 of a boundary between two tokens, where the rounding of
-# other batches, 1e-7, would decide.
-ARGS = (*ARGS, "--seed", "7")
+TASKS = ("--task", "tiny_sealed", "--task", "tiny_village", "--task", "tiny_arc", "--task", "tiny_truthfulqa")
+ARGS = ("run", *TASKS, "--seed", "7")
+"""Responses are sampled. With this seed no draw is within 4e-7 of a boundary between two tokens, where the rounding of
+other batches, 1e-7, would decide."""
 FILES = ("outcomes.json", "scores.json", "report.md")
 
 
