@@ -1,11 +1,14 @@
-"""Choose the learning rate of the recipe `smollm2`, and record all trials in choice.json.
+"""Choose learning rate and weight of sft of the recipe `smollm2`, and record all trials in choice.json.
 
-    python scripts/smollm2/choose_rate.py --checkpoint FOLDER --released FILE --data-dir DIR [--work FOLDER]
+    python scripts/smollm2/choose_settings.py --checkpoint FOLDER --released FILE --data-dir DIR [--work FOLDER]
 
-One recipe serves both methods. Each learning rate trains DPO and CST at seed 0 on the rows of the reproduction
-`smollm2`; its criterion is the mean of DPO's S1 and S_A, which its rows are of, and of CST's S1, S0, S_RP and S_A, both
-methods weighted equally. It is measured on 26 random prompts of the released pairs that are not in the training sample
-and on the validation split of `truthy`. Test prompts play no part. The same command continues an interrupted choice.
+One recipe serves both methods. Each setting trains DPO and CST at seed 0 on the rows of the reproduction `smollm2`;
+its criterion is the mean of DPO's S1 and S_A, which its rows are of, and of CST's S1, S0, S_RP and S_A, both methods
+weighted equally. It is measured on 26 random prompts of the released pairs that are not in the training sample and on
+the validation split of `truthy`. Test prompts play no part. The same command continues an interrupted choice.
+
+The first trials had the plain sigmoid loss, and made the model repeat itself: after DPO with a learning rate of 1e-4 in
+20 of 26 responses under S1. So the chosen response's own likelihood (sft) is tried, too.
 """
 
 from __future__ import annotations
@@ -27,7 +30,8 @@ from cst_bench.record import Scores
 from cst_bench.reproduce.steps import load_reproduction
 
 CHOICE = Path(__file__).parent / "choice.json"
-RATES = (1e-4, 3e-4, 1e-3)
+SETTINGS = ((1e-4, 0.0), (3e-4, 0.0), (3e-4, 0.5), (1e-3, 0.5))
+"""Learning rate, and weight of the chosen response's own likelihood (sft) beside the sigmoid loss."""
 AIMS = {"dpo": ("S1", "S_A"), "cst": ("S1", "S0", "S_RP", "S_A")}
 """Method → the configurations it should comply with."""
 PROMPTS = 26
@@ -63,17 +67,19 @@ def make_rows(work: Path, released: Path, truthy: Path) -> None:
         writer.writerows([prompt] for prompt in random.Random(SEED).sample(left, PROMPTS))
 
 
-def measure(work: Path, method: str, rate: float, checkpoint: Path, data: Path) -> dict[str, float]:
-    """Train a method with a learning rate, and return its compliance with each configuration on held-out prompts."""
-    out = work / f"{method}-{rate:g}"
+def measure(options: argparse.Namespace, method: str, rate: float, weight: float) -> dict[str, float]:
+    """Train a method with a setting, and return its compliance with each configuration on held-out prompts."""
+    work: Path = options.work
+    out = work / "-".join([method, f"{rate:g}", *([f"{weight:g}"] if weight else [])])
+    loss = ("--set", "trl.loss_type=[sigmoid, sft]", "--set", f"trl.loss_weights=[1.0, {weight}]") if weight else ()
     call(
-        *("train", "smollm2", "--base", str(checkpoint), "--data", str(work / f"{method}.jsonl")),
-        *("--set", f"trl.learning_rate={rate}", "--seed", str(SEED), "--out", str(out)),
+        *("train", options.recipe, "--base", str(options.checkpoint), "--data", str(work / f"{method}.jsonl")),
+        *("--set", f"trl.learning_rate={rate}", *loss, "--seed", str(SEED), "--out", str(out)),
     )
     held_out = f"harmful_behaviors={work / 'held_out.csv'}"
     parts = {
         "harmful_behaviors": ("--split", "train", "--data", held_out, "--judge", "local"),
-        "truthy": ("--split", "validation", "--data-dir", str(data), "--judge", "identity_rules"),
+        "truthy": ("--split", "validation", "--data-dir", str(options.data_dir), "--judge", "identity_rules"),
     }
     scores: dict[str, float] = {}
     for task, options in parts.items():
@@ -82,16 +88,17 @@ def measure(work: Path, method: str, rate: float, checkpoint: Path, data: Path) 
         for name, score in Scores.read(run).compliance[task].configurations.items():
             if score.score is not None:
                 scores[name] = score.score
-    print(f"{method} {rate:g}: {scores}", flush=True)
+    print(f"{method} {rate:g} {weight:g}: {scores}", flush=True)
     return scores
 
 
 def main() -> None:
-    """Try all learning rates and write choice.json."""
+    """Try all settings and write choice.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, required=True, help="folder of SmolLM2-135M-Instruct")
     parser.add_argument("--released", type=Path, required=True, help="the authors' released rows, as JSON")
     parser.add_argument("--data-dir", type=Path, required=True, help="folder with truthy.jsonl")
+    parser.add_argument("--recipe", default="smollm2", help="recipe whose settings are tried")
     parser.add_argument(
         "--work", type=Path, default=Path("runs/choose-smollm2"), help="folder for rows, models and runs"
     )
@@ -99,24 +106,25 @@ def main() -> None:
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     make_rows(options.work, options.released, options.data_dir / "truthy.jsonl")
-    trials = [(method, rate) for rate in RATES for method in sorted(AIMS)]
+    trials = [(method, *setting) for setting in SETTINGS for method in sorted(AIMS)]
 
-    def one(trial: tuple[str, float]) -> dict[str, float]:
-        return measure(options.work, *trial, options.checkpoint, options.data_dir)
+    def one(trial: tuple[str, float, float]) -> dict[str, float]:
+        return measure(options, *trial)
 
     with ThreadPoolExecutor(options.workers) as pool:
         scores = dict(zip(trials, pool.map(one, trials), strict=True))
     aims = {
-        rate: fmean(fmean(scores[method, rate][name] for name in names) for method, names in AIMS.items())
-        for rate in RATES
+        setting: fmean(fmean(scores[method, *setting][name] for name in names) for method, names in AIMS.items())
+        for setting in SETTINGS
     }
-    chosen = max(RATES, key=lambda rate: aims[rate])
-    tried = [
-        {"learning_rate": rate, **{method: scores[method, rate] for method in AIMS}, "aim": aims[rate]}
-        for rate in RATES
-    ]
-    write_json(CHOICE, {"chosen": chosen, "tried": tried})
-    print(f"chosen: {chosen}")
+    chosen = max(SETTINGS, key=lambda setting: aims[setting])
+
+    def as_json(setting: tuple[float, float]) -> dict[str, object]:
+        of_methods = {method: scores[method, *setting] for method in AIMS}
+        return {"learning_rate": setting[0], "sft_weight": setting[1], **of_methods, "aim": aims[setting]}
+
+    write_json(CHOICE, {"chosen": as_json(chosen), "tried": [as_json(setting) for setting in SETTINGS]})
+    print(f"chosen: learning rate and weight of sft {chosen}")
 
 
 if __name__ == "__main__":
