@@ -82,9 +82,9 @@ def measure(options: argparse.Namespace, method: str, rate: float, weight: float
         "truthy": ("--split", "validation", "--data-dir", str(options.data_dir), "--judge", "identity_rules"),
     }
     scores: dict[str, float] = {}
-    for task, options in parts.items():
+    for task, arguments in parts.items():
         run = Path(f"{out}.{task}")
-        call("run", str(out), "--task", task, *options, "--dtype", "bfloat16", "--out", str(run))
+        call("run", str(out), "--task", task, *arguments, "--dtype", "bfloat16", "--out", str(run))
         for name, score in Scores.read(run).compliance[task].configurations.items():
             if score.score is not None:
                 scores[name] = score.score
