@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run real test check audit format docs tiny-model reports
+.PHONY: run real test check audit format docs tiny-model reports torture
 run: .venv/.installed
 	$(BIN)/cst-bench run
 
@@ -45,6 +45,11 @@ tiny-model: .venv/.installed
 reports: .venv/.installed
 	$(BIN)/cst-bench reproduce tiny --out runs/reproduce-tiny
 	$(BIN)/python scripts/publish.py --reproduction runs/reproduce-tiny
+
+# SIGKILL at KILLS random moments over all long verbs, each continued by the same command: do they end with the same bytes?
+KILLS ?= 200
+torture: .venv/.installed
+	$(BIN)/python scripts/torture.py --kills $(KILLS) --json runs/torture.json
 
 .venv/.installed: pyproject.toml
 	test -d .venv || $(PYTHON) -m venv .venv
