@@ -66,7 +66,7 @@ class CapabilityResult:
 
 
 class _Summary(Record):
-    """What a result's file holds of ours, under the key `cst_bench`."""
+    """Our part of a result's file, under the key `cst_bench`."""
 
     task: str
     metric: str
@@ -79,7 +79,7 @@ class _Summary(Record):
 
 
 class _ScoredDocument(Record):
-    """What is used of one of lm-eval's samples; its other keys are kept."""
+    """Keys that are read of one of lm-eval's samples; its other keys are kept."""
 
     model_config = ConfigDict(extra="allow")
 

@@ -1,4 +1,4 @@
-"""What a failed call of a model behind an API means: may the same call succeed later, when, and why in words."""
+"""Explain failed calls of models behind APIs: may the same call succeed later, when, and why in words."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SETUP = {401: "the key is not accepted", 403: "the key may not use it", 404: "there is no such model or address"}
 """Statuses that every other call would meet, too, unless one has been answered: a gateway's filter may answer so."""
 _GARBLED = (TypeError, AttributeError, LookupError, ValueError, RecursionError)
-"""What a provider's code raises where a reply is not what it should be."""
+"""Errors that a provider's code raises where a reply is not as it should be."""
 
 
 def cause_of(error: BaseException) -> BaseException:

@@ -1,7 +1,8 @@
-"""Two runs of one model under the same settings: what differs between them, which rounding and the API explain."""
+"""Differences between two runs of one model under the same settings, which rounding and the API explain."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from cst_bench.reporting.comparable import same_documents
@@ -32,36 +33,29 @@ def rerun_note(run: StoredRun, other: StoredRun, differences: Sequence[Differenc
     same_api = run.settings.checkpoint.label == other.settings.checkpoint.label
     if ours != theirs or (run.settings.checkpoint.weights_sha256 is None and not same_api):
         return None
-    verdicts: list[tuple[object, object]] = [
-        (behaviour, other.outcomes.compliance[task].get(configuration, {}).get(prompt))
+    verdicts = [
+        behaviour != other.outcomes.compliance[task].get(configuration, {}).get(prompt)
         for task, configurations in run.outcomes.compliance.items()
         if task in other.outcomes.compliance
         for configuration, prompts in configurations.items()
         for prompt, behaviour in prompts.items()
     ]
-    scores: list[tuple[object, object]] = [
-        (score, other.outcomes.capabilities[task].scores.get(document))
+    scores = [
+        abs(score - other.outcomes.capabilities[task].scores.get(document, math.inf)) > _ROUNDING
         for task, documents in run.outcomes.capabilities.items()
         if same_documents(run, other, task)
         for document, score in documents.scores.items()
     ]
-    counts = [
-        f"{sum(_differ(pairs))} of {len(pairs):,} {what}"
-        for pairs, what in ((verdicts, "verdicts"), (scores, "scores of documents"))
-        if pairs
-    ]
-    if not any(_differ(verdicts)) and not any(_differ(scores)):
+    if not any(verdicts) and not any(scores):
         return f"{_SAME}: the runs are equal"
+    counts = [
+        f"{sum(changed)} of {len(changed):,} {what}"
+        for changed, what in ((verdicts, "verdicts"), (scores, "scores of documents"))
+        if changed
+    ]
     intervals = [difference.interval for difference in differences if difference.interval is not None]
     apart = sum(not low <= 0 <= high for low, high in intervals)
     result = (
         f"{apart} of {len(intervals)} scores differ by more than chance" if apart else "the scores are equal within it"
     )
     return f"{_SAME}; by rounding or chance {' and '.join(counts)} differ: {result}"
-
-
-def _differ(pairs: Sequence[tuple[object, object]]) -> list[bool]:
-    return [
-        abs(now - before) > _ROUNDING if isinstance(now, float) and isinstance(before, float) else now != before
-        for now, before in pairs
-    ]
