@@ -84,11 +84,11 @@ def command(
     Rows longer than the recipe's max_length are refused, unless --truncate or --drop-long is given.
     """
     from cst_bench.cli.console import print_file, print_line, quiet_libraries
-    from cst_bench.cli.heap import keep_freed_memory
+    from cst_bench.cli.heap import keep_freed_memory, release_at
     from cst_bench.cli.training_console import TrainingConsole
     from cst_bench.errors import UserError
 
-    keep_freed_memory()
+    kept = keep_freed_memory()
     quiet_libraries()
     from cst_bench.checkpoint.checkpoint_files import TRAINING
     from cst_bench.tuning import TrainOptions, train
@@ -111,7 +111,7 @@ def command(
         merge=merge,
         restart=not resume,
     )
-    progress = TrainingConsole()
+    progress = TrainingConsole(after_step=release_at if kept else None)
     result = train(options, progress)
     if result.was_finished:
         progress.note(f"this training is finished, nothing to do: {result.folder}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -19,11 +19,16 @@ if TYPE_CHECKING:
 class TrainingConsole(ConsoleProgress):
     """Progress of a training (`cst_bench.tuning.training_callbacks.TrainingProgress`) on a console."""
 
+    def __init__(self, after_step: Callable[[int], None] | None = None) -> None:
+        """Report on standard error, and call `after_step` with the number of every step that is done."""
+        super().__init__()
+        self._after_step = after_step or (lambda done: None)
+
     @contextmanager
     def training(self, total: int, done: int) -> Iterator[Steps]:
         """Show loss, margin, accuracy and the time left."""
         if not self._console.is_terminal:
-            yield _Lines(self._console, total)
+            yield _Lines(self._console, total, self._after_step)
             return
         columns = (
             TextColumn("training"),
@@ -35,15 +40,15 @@ class TrainingConsole(ConsoleProgress):
         )
         with Progress(*columns, console=self._console) as bar:
             task = bar.add_task("", total=total, completed=done, metrics="", left="")
-            yield _Bar(bar, task)
+            yield _Bar(bar, task, self._after_step)
 
 
 class _Lines:
-    def __init__(self, console: Console, total: int) -> None:
-        self._console, self._total = console, total
+    def __init__(self, console: Console, total: int, after_step: Callable[[int], None]) -> None:
+        self._console, self._total, self._after_step = console, total, after_step
 
     def step(self, done: int) -> None:
-        pass
+        self._after_step(done)
 
     def metrics(self, done: int, metrics: Mapping[str, float], seconds_left: float) -> None:
         self._console.print(
@@ -52,11 +57,12 @@ class _Lines:
 
 
 class _Bar:
-    def __init__(self, bar: Progress, task: TaskID) -> None:
-        self._bar, self._task = bar, task
+    def __init__(self, bar: Progress, task: TaskID, after_step: Callable[[int], None]) -> None:
+        self._bar, self._task, self._after_step = bar, task, after_step
 
     def step(self, done: int) -> None:
         self._bar.update(self._task, completed=done)
+        self._after_step(done)
 
     def metrics(self, done: int, metrics: Mapping[str, float], seconds_left: float) -> None:
         self._bar.update(self._task, metrics=_format(metrics), left=_left(seconds_left))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Sequence
 from functools import cache
 
 from pydantic import Field
@@ -58,6 +58,14 @@ def published_table(name: str) -> PublishedTable:
 def published_value(table: PublishedTable, base: str, method: str | None, column: str) -> float | None:
     """Return the published value of a base (by its Hub id) and a method, in one column of a table."""
     return table.published.get(base, {}).get(method or BASE, {}).get(column)
+
+
+def other_models(table: PublishedTable, bases: Container[str]) -> Iterator[tuple[str, str | None, dict[str, float]]]:
+    """Yield (base, method, column → value) of the models in a published table whose base is not among these."""
+    for base, methods in table.published.items():
+        if base not in bases:
+            for name, values in methods.items():
+                yield base, None if name == BASE else name, values
 
 
 def paper_tables(columns: Sequence[Column], rows: Sequence[ModelRow]) -> list[ScoreTable]:

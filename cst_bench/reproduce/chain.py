@@ -13,9 +13,11 @@ from pydantic import JsonValue
 
 from cst_bench.errors import UserError
 from cst_bench.files import write_json, write_text
+from cst_bench.numbers import number
 from cst_bench.progress import Progress, Silent
 from cst_bench.reporting import StoredRun, read_run
 from cst_bench.reporting.leaderboard.markdown import markdown_templates
+from cst_bench.reporting.published_values import other_models, published_table
 from cst_bench.reporting.score_cells import ScoreTable
 from cst_bench.reproduce.ingredients import ingredients
 from cst_bench.reproduce.paper_tables import RunKey, flags_in, make_tables
@@ -146,12 +148,27 @@ def report_text(
         plan=plan,
         tables=tables,
         has_published=any(table.has_published for table in tables),
+        elsewhere={table.title: _published_elsewhere(plan, table) for table in tables},
         cards=cards,
         flags=flags,
         limit=limit,
         min_seeds=MIN_SEEDS,
     )
     return re.sub(r"\n{3,}", "\n\n", text)
+
+
+def _published_elsewhere(plan: Reproduction, table: ScoreTable) -> list[tuple[str, list[str]]]:
+    """Return title and cells of the published models whose base is not reproduced here."""
+    bases = {model.checkpoint for model in plan.models.values()}
+    published = next((form.published for form in plan.tables if form.title == table.title), None)
+    rows = [] if published is None else other_models(published_table(published), bases)
+    return [
+        (
+            base if method is None else f"+ {method}",
+            [number(values.get(column.title), 1, 1 if column.percent else 2) for column in table.columns],
+        )
+        for base, method, values in rows
+    ]
 
 
 def _passes(copies: float) -> str:

@@ -8,7 +8,8 @@ weighted equally. It is measured on 26 random prompts of the released pairs that
 the validation split of `truthy`. Test prompts play no part. The same command continues an interrupted choice.
 
 The first trials had the plain sigmoid loss, and made the model repeat itself: after DPO with a learning rate of 1e-4 in
-20 of 26 responses under S1. So the chosen response's own likelihood (sft) is tried, too.
+20 of 26 responses under S1. So the chosen response's own likelihood (sft) is tried, too. The best of the first four was
+the one with the highest learning rate, so a higher one was added.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from cst_bench.record import Scores
 from cst_bench.reproduce.steps import load_reproduction
 
 CHOICE = Path(__file__).parent / "choice.json"
-SETTINGS = ((1e-4, 0.0), (3e-4, 0.0), (3e-4, 0.5), (1e-3, 0.5))
+SETTINGS = ((1e-4, 0.0), (3e-4, 0.0), (3e-4, 0.5), (1e-3, 0.5), (2e-3, 0.5))
 """Learning rate, and weight of the chosen response's own likelihood (sft) beside the sigmoid loss."""
 AIMS = {"dpo": ("S1", "S_A"), "cst": ("S1", "S0", "S_RP", "S_A")}
 """Method → the configurations it should comply with."""
@@ -71,7 +72,8 @@ def measure(options: argparse.Namespace, method: str, rate: float, weight: float
     """Train a method with a setting, and return its compliance with each configuration on held-out prompts."""
     work: Path = options.work
     out = work / "-".join([method, f"{rate:g}", *([f"{weight:g}"] if weight else [])])
-    loss = ("--set", "trl.loss_type=[sigmoid, sft]", "--set", f"trl.loss_weights=[1.0, {weight}]") if weight else ()
+    types, weights = ("[sigmoid, sft]", f"[1.0, {weight}]") if weight else ("[sigmoid]", "[1.0]")
+    loss = ("--set", f"trl.loss_type={types}", "--set", f"trl.loss_weights={weights}")
     call(
         *("train", options.recipe, "--base", str(options.checkpoint), "--data", str(work / f"{method}.jsonl")),
         *("--set", f"trl.learning_rate={rate}", *loss, "--seed", str(SEED), "--out", str(out)),

@@ -42,6 +42,36 @@ def test_the_pages_of_freed_memory_are_taken_again() -> None:
     assert min(faults("kept") for _ in range(3)) < returned / 2  # the kernel may reclaim pages meanwhile
 
 
+RELEASE = """
+import os
+from cst_bench.cli.heap import keep_freed_memory, release_at
+assert keep_freed_memory()
+import torch
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+tensors = [torch.ones(2**22) for _ in range(16)]
+end = torch.ones(2**22)
+del tensors
+before = resident()
+release_at(9)
+kept = resident()
+release_at(10)
+print(before - kept, kept - resident())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+def test_kept_memory_is_given_back_every_tenth_step_though_a_tensor_lies_behind_it() -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    done = subprocess.run([sys.executable, "-c", RELEASE], env=environment, capture_output=True, text=True, check=True)
+    kept, released = map(int, done.stdout.split())
+    assert abs(kept) < 2**24
+    assert released > 12 * 2**24  # of the 16 tensors of 16 MiB
+
+
 def test_who_sets_glibc_s_own_variables_keeps_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MALLOC_ARENA_MAX", "2")
     assert not keep_freed_memory()

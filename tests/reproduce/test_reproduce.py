@@ -129,6 +129,7 @@ def test_released_pairs_replace_self_critique(tmp_path: Path) -> None:
         "sample": 7,
         "judges": ["local", "identity_rules"],
         "documents": {"tiny_arc": 9, "mmlu": 5},
+        "dtype": "bfloat16",
         "sets": {"one": {**SMALL["sets"]["one"], "rows": rows, "tasks": ["tiny_sealed", "tiny_arc"]}},
     }
     plan = load_reproduction(str(write_small(tmp_path, **changes)))
@@ -141,7 +142,7 @@ def test_released_pairs_replace_self_critique(tmp_path: Path) -> None:
         assert flip.command[2:9] == ("mine.json", "--task", "tiny_sealed", "--method", method, "--sample", "7")
         assert "org/rows=0.5" in commands[f"rows tiny one {method}"].command
     run = " ".join(commands["run tiny one base"].command)
-    assert "--documents tiny_arc=9 --judge local --judge identity_rules" in run
+    assert "--documents tiny_arc=9 --judge local --judge identity_rules --dtype bfloat16" in run
     assert "mmlu" not in run
     (tmp_path / "mine.json").write_text("[]")
     with_data = ingredients(plan, {"org/pairs": str(tmp_path / "mine.json")})
@@ -294,6 +295,15 @@ def test_published_values_stand_beside_the_papers_models(tmp_path: Path) -> None
     assert [cell.published for cell in cells_of(second, 5)] == [0.96, 0.96, 0.94, 0.97, 0.96]
     assert [cell.published for cell in cells_of(third, 1)] == [None] * 5  # no DPO in Table III
     assert [cell.published for cell in cells_of(third, 2)] == [66.0, 84.3, 62.4, 61.7, 68.6]
+    assert "Published for other models" not in report_text(plan, [first, second, third], {}, {}, None)
+
+
+def test_published_values_of_other_models_follow_the_table(tmp_path: Path) -> None:
+    table = {"title": "Table I", "set": "one", "columns": ["S1", "S0"], "published": "table_1"}
+    plan = load_reproduction(str(write_small(tmp_path, tables=[table])))
+    text = report_text(plan, make_tables(plan, seeds_of(tmp_path, [(0.9, 0.2)])), {}, {}, None)
+    assert "| + DPO | 0.96 | 0.12 | – |" in text
+    assert text.count("upstage/SOLAR-10.7B-Instruct-v1.0") == 1
 
 
 def test_a_step_that_fails_shows_what_it_said(tmp_path: Path) -> None:
