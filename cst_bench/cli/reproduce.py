@@ -44,6 +44,13 @@ NAME is a reproduction in training/reproductions, or a file. The same command co
 @limit_option("the first N prompts, to try the chain")
 @assignment_option("--data", "data", "NAME=PATH", "Local data to use for a task or a source of rows")
 @click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder with local data by name: of tasks (harmful_behaviors.csv, arc/, …), of rows (truthy.jsonl), and of "
+    "released pairs.",
+)
+@click.option(
     "--judge",
     metavar="JUDGE",
     help="Judge to use instead of a task's default, for every task it supports.",
@@ -65,6 +72,7 @@ def command(
     seeds: tuple[int, ...],
     limit: int | None,
     data: Mapping[str, str],
+    data_dir: Path | None,
     judge: str | None,
     judge_options: JudgeOptions,
     workers: int | None,
@@ -85,6 +93,7 @@ def command(
         seeds=seeds,
         limit=limit,
         data=data,
+        data_dir=data_dir,
         workers=workers or _default_workers(),
         options={"data critique": judging, "run": judging},
     )

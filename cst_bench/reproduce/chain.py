@@ -19,7 +19,7 @@ from cst_bench.reporting import StoredRun, read_run
 from cst_bench.reporting.leaderboard.markdown import markdown_templates
 from cst_bench.reporting.published_values import other_models, published_table
 from cst_bench.reporting.score_cells import ScoreTable
-from cst_bench.reproduce.ingredients import ingredients
+from cst_bench.reproduce.ingredients import ingredients, with_data_of
 from cst_bench.reproduce.paper_tables import RunKey, flags_in, make_tables
 from cst_bench.reproduce.steps import BASE, Reproduction, Step, load_reproduction, steps
 from cst_bench.reproduce.workers import run_steps
@@ -45,7 +45,9 @@ class ReproduceOptions:
     seeds: tuple[int, ...] = ()
     limit: int | None = None
     data: Mapping[str, str] = field(default_factory=dict)
-    """Task, or source of extra rows → local data."""
+    """Task, or source of rows → local data."""
+    data_dir: Path | None = None
+    """Folder with the local data of tasks and rows, by name."""
     workers: int = 1
     """Number of steps to run at the same time."""
     options: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -77,20 +79,21 @@ def reproduce(options: ReproduceOptions, progress: Progress | None = None) -> Re
         if len(set(options.seeds)) < len(options.seeds):
             raise UserError(f"--seed: {', '.join(map(str, options.seeds))}: give each seed once")
         plan = plan.model_copy(update={"seeds": list(options.seeds)})
+    data = with_data_of(plan, options.data, options.data_dir)
     folder = options.out or Path("runs") / f"reproduce-{plan.name}"
     settings = {
         "reproduction": plan.model_dump(mode="json"),
         "limit": options.limit,
-        "data": dict(options.data),
+        "data": data,
         "options": {verb: list(arguments) for verb, arguments in options.options.items()},
-        "sha256": ingredients(plan, options.data),
+        "sha256": ingredients(plan, data),
         "packages": package_versions(PACKAGES),
     }
     with locked(folder):
         manifest = open_work_folder(
             folder, MANIFEST, settings, kind="a reproduction", schema=SCHEMA_VERSION, state={"seconds": {}}
         )
-        todo = list(steps(plan, folder, limit=options.limit, data=options.data, options=options.options))
+        todo = list(steps(plan, folder, limit=options.limit, data=data, options=options.options))
         left = [step for step in todo if not step.makes.is_file()]
         with progress.stage(plan.title, len(todo)) as count:
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from cst_bench import content
 from cst_bench.capabilities.capability_task import FOLDER as CAPABILITIES
+from cst_bench.capabilities.capability_task import load_capability
 from cst_bench.checkpoint.options import resolve
 from cst_bench.compliance.compliance_task import FOLDER as COMPLIANCE
+from cst_bench.compliance.compliance_task import load_task
 from cst_bench.errors import UserError, did_you_mean
 from cst_bench.files import digest, file_digest
 from cst_bench.preferences.self_critique import FOLDER as CRITIQUES
 from cst_bench.reproduce.steps import DataSet, Reproduction, evaluated_tasks
+from cst_bench.runs.local_data import local_data
 from cst_bench.runs.suite import FOLDER as SUITES
 from cst_bench.tuning.recipe import FOLDER as RECIPES
 
@@ -30,6 +33,29 @@ def ingredients(plan: Reproduction, data: Mapping[str, str]) -> dict[str, str]:
             raise UserError(f"--data {name}: {plan.name} reads no such data: {did_you_mean(name, sorted(known))}")
     local = {f"data {name}": _digest(Path(path).expanduser(), f"--data {name}") for name, path in data.items()}
     return {**dict(_files(plan)), **local}
+
+
+def with_data_of(plan: Reproduction, given: Mapping[str, str], folder: Path | None) -> dict[str, str]:
+    """Return task or source of rows → local data: what is given by name, else what a folder holds.
+
+    The folder has a task's data as `run --data-dir` finds it, extra rows by their task's name, and released pairs by the
+    last part of their source's.
+
+    Raises:
+        UserError: the folder is none, has two files for one of them, or nothing that is read.
+    """
+    if folder is None:
+        return dict(given)
+    names: dict[str, Sequence[str]] = {}
+    for data_set in plan.sets.values():
+        for task in tasks_of(data_set):
+            is_capability = task in content.names(CAPABILITIES)
+            others = load_capability(task)[0].local_names if is_capability else load_task(task)[0].data.local_names
+            names[task] = [task, *others]
+        names |= {rows.source: [rows.task] for rows in data_set.rows}
+    names |= {source: [source.rpartition("/")[2]] for source in plan.released.values()}
+    found = local_data({}, folder, names)
+    return {**{name: str(path) for name, path in found.items()}, **given}
 
 
 def tasks_of(data_set: DataSet) -> list[str]:

@@ -27,7 +27,7 @@ from cst_bench.reporting.score_cells import Cell, ScoreTable
 from cst_bench.reporting.terminal import score_tables
 from cst_bench.reproduce import ReproduceOptions, load_reproduction, reproduce
 from cst_bench.reproduce.chain import report_text, table_as_json
-from cst_bench.reproduce.ingredients import ingredients
+from cst_bench.reproduce.ingredients import ingredients, with_data_of
 from cst_bench.reproduce.paper_tables import flags_in, make_tables
 from cst_bench.reproduce.steps import Step, steps
 from cst_bench.reproduce.workers import StepFailed, run_steps
@@ -99,7 +99,7 @@ def test_models_of_ones_own_take_the_place_of_the_files(tmp_path: Path) -> None:
         load_reproduction("paper", mine)
 
 
-@pytest.mark.parametrize("name", ["tiny", "paper"])
+@pytest.mark.parametrize("name", ["tiny", "paper", "smollm2"])
 def test_every_variant_of_a_set_is_made_of_the_same_pairs_by_the_same_recipe(name: str, tmp_path: Path) -> None:
     plan = load_reproduction(name)
     todo = list(steps(plan, tmp_path, limit=None, data={}, options={}))
@@ -147,6 +147,26 @@ def test_released_pairs_replace_self_critique(tmp_path: Path) -> None:
     (tmp_path / "mine.json").write_text("[]")
     with_data = ingredients(plan, {"org/pairs": str(tmp_path / "mine.json")})
     assert with_data.keys() - ingredients(plan, {}).keys() == {"data org/pairs"}
+
+
+def test_one_folder_holds_the_data_of_tasks_rows_and_pairs(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    for name in ("arc", "mmlu"):
+        (folder / name).mkdir(parents=True)
+    for name in ("truthy.jsonl", "configurable-system-prompt-multitask.json", "xstest_prompts.csv"):
+        (folder / name).write_text("[]")
+    found = with_data_of(load_reproduction("smollm2"), {"mmlu": "mine"}, folder)
+    assert {name: Path(path).name for name, path in found.items()} == {
+        "truthy": "truthy.jsonl",
+        "jondurbin/truthy-dpo-v0.1": "truthy.jsonl",
+        "vicgalle/configurable-system-prompt-multitask": "configurable-system-prompt-multitask.json",
+        "xstest_safe": "xstest_prompts.csv",
+        "xstest_unsafe": "xstest_prompts.csv",
+        "arc_challenge": "arc",
+        "mmlu": "mine",
+    }
+    with pytest.raises(UserError, match="has no data for any task of this run"):
+        with_data_of(load_reproduction("tiny"), {}, folder)
 
 
 def test_dpo_with_as_many_steps_sees_its_rows_twice(tmp_path: Path) -> None:
