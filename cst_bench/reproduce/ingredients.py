@@ -38,8 +38,8 @@ def ingredients(plan: Reproduction, data: Mapping[str, str]) -> dict[str, str]:
 def with_data_of(plan: Reproduction, given: Mapping[str, str], folder: Path | None) -> dict[str, str]:
     """Return task or source of rows → local data: what is given by name, else what a folder holds.
 
-    The folder has a task's data as `run --data-dir` finds it, extra rows by their task's name, and released pairs by the
-    last part of their source's.
+    The folder has a task's data as `run --data-dir` finds it, extra rows by the name of their task, and released pairs
+    by the last part of their source's name.
 
     Raises:
         UserError: the folder is none, has two files for one of them, or nothing that is read.
