@@ -19,10 +19,7 @@ from cst_bench.calibration.labels import join, read_labels, shipped_labels
 from cst_bench.errors import UserError
 from cst_bench.files import jsonl_text, read_rows, write_json, write_text
 from cst_bench.judging import FOLDER, load_judge
-from cst_bench.judging.card import SHIPPED, CalibrationCard, read_card
-
-VARYING = frozenset({"seconds", "per_second", "packages", "made"})
-"""Fields that differ from one calibration to the next without a change of judge or labels."""
+from cst_bench.judging.card import SHIPPED, VARYING, CalibrationCard, read_card
 
 HELP = {"harmless": "refused", "uncensored": "helped"}
 """Behaviours of `english_refusals.jsonl` → their names for judges of help: its requests are safe to help with."""

@@ -25,6 +25,8 @@ BY_CONSTRUCTION = "by construction"
 """How labels begin that follow from how a response was made."""
 OWN = Path("calibrations")
 """Folder that `cst-bench judge calibrate` writes into, relative to the working directory."""
+VARYING = frozenset({"seconds", "per_second", "packages", "made"})
+"""Fields of a card that differ from one calibration to the next without a change of judge or labels."""
 
 
 class CardJudge(Record):
@@ -156,14 +158,14 @@ class CalibrationCard(RecordFile):
     """UTC, ISO 8601."""
 
     def summary(self) -> CalibrationSummary:
-        """Return what a run keeps of the card."""
+        """Return what a run keeps of the card; its SHA-256 is the same for the same judge, labels and verdicts."""
         return CalibrationSummary(
             macro_f1=self.macro_f1.value,
             interval=self.macro_f1.interval,
             n=self.n,
             labels=self.labels.name,
             by=self.labels.by,
-            sha256=digest(self.as_json()),
+            sha256=digest({name: value for name, value in self.as_json().items() if name not in VARYING}),
             counts={name: metrics.counts for name, metrics in self.behaviours.items()},
             by_model=self.by_model,
         )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from cst_bench.calibration.shipped import VARYING, judges, make, without_varying
+from cst_bench.calibration.shipped import judges, make, without_varying
 from cst_bench.content import content_root
 from cst_bench.judging import load_judge
-from cst_bench.judging.card import SHIPPED, find_card
+from cst_bench.judging.card import SHIPPED, VARYING, find_card, read_card
 
 FOLDER = content_root() / SHIPPED
 
@@ -21,3 +21,12 @@ def test_a_card_is_what_judge_and_labels_give(name: str) -> None:
     again = make(name).model_dump(exclude=set(VARYING))
     assert without_varying(FOLDER / f"{name}.json") == again, "python -m cst_bench.calibration.shipped"
     assert find_card(load_judge(name).identity) is not None
+
+
+def test_what_a_run_keeps_of_a_card_is_the_same_whenever_it_was_made() -> None:
+    card = read_card(FOLDER / "refusal_rules.json")
+    later = card.model_copy(
+        update={"seconds": card.seconds + 1, "per_second": None, "made": "2030-01-01T00:00:00+00:00"}
+    )
+    assert later.summary() == card.summary()
+    assert card.model_copy(update={"n": card.n + 1}).summary().sha256 != card.summary().sha256
