@@ -77,6 +77,12 @@ interrupted run."""
     help="Number of responses to each prompt, averaged within the prompt.",
 )
 @click.option(
+    "--reference/--no-reference",
+    default=True,
+    help="Answer each prompt with no system prompt, too, which is described and never scored: a third to a half of the "
+    "responses.",
+)
+@click.option(
     "--temperature",
     type=click.FloatRange(min=0),
     show_default="each task's own",
@@ -129,6 +135,7 @@ def command(
     min_judge_f1: float,
     wordings: tuple[str, ...],
     samples: int,
+    reference: bool,
     temperature: float | None,
     data: Mapping[str, Path],
     data_dir: Path | None,
@@ -157,6 +164,7 @@ def command(
         min_judge_f1=min_judge_f1,
         wordings=wordings,
         samples=samples,
+        reference=reference,
         temperature=temperature,
         data=data,
         data_dir=data_dir,

@@ -53,10 +53,12 @@ class ResponseSettings:
     seed: int = 0
     """Random seed; each sample's seed is derived from it, the sample's id and its number."""
     thinking: Thinking = field(default_factory=Thinking)
+    reference: bool = True
+    """Answer each prompt with no system prompt, too."""
 
 
 def build_task(spec: ComplianceTask, prompts: PromptSet, judge: Judge, settings: ResponseSettings) -> Task:
-    """Build the Inspect task: every prompt under every configuration and with no system prompt, grouped by prompt.
+    """Build the Inspect task: every prompt under every configuration (and with no system prompt), grouped by prompt.
 
     Raises:
         UserError: The judge lacks a behaviour or needs a field that the task does not have.
@@ -66,7 +68,7 @@ def build_task(spec: ComplianceTask, prompts: PromptSet, judge: Judge, settings:
         name=spec.name,
         display_name=spec.title,
         version=spec.version,
-        dataset=MemoryDataset(list(_samples(spec, prompts.prompts, settings.wordings)), name=prompts.origin),
+        dataset=MemoryDataset(list(_samples(spec, prompts.prompts, settings)), name=prompts.origin),
         solver=answer(seed=settings.seed, think_tokens=settings.thinking.tokens),
         scorer=behaviour(judge),
         config=generate_config(settings.generation, settings.thinking),
@@ -106,14 +108,16 @@ def compliance(
     return build_task(spec, prompt_set, loaded_judge, ResponseSettings(wordings, spec.generation, seed=seed))
 
 
-def _samples(spec: ComplianceTask, prompts: list[Prompt], wordings: Sequence[str]) -> Iterator[Sample]:
+def _samples(spec: ComplianceTask, prompts: list[Prompt], settings: ResponseSettings) -> Iterator[Sample]:
+    wordings = settings.wordings
     for prompt in prompts:
         for name, configuration in spec.configurations.items():
             varied = len(wordings) > 1 and configuration.system_column is None
             texts = {spec.system_prompt(name, wording, prompt.systems): wording for wording in reversed(wordings)}
             for system, wording in reversed(texts.items()):  # a text that several wordings share is asked once
                 yield _sample(prompt, name, configuration.behaviour, system, wording if varied else None)
-        yield _sample(prompt, REFERENCE, None, None)
+        if settings.reference:
+            yield _sample(prompt, REFERENCE, None, None)
 
 
 def _sample(

@@ -51,6 +51,8 @@ class ComplianceSettings(Record):
     """Judge of the responses."""
     generation: GenerationRecord | None
     """None for generations made elsewhere."""
+    reference: bool = True
+    """Whether each prompt is also answered with no system prompt."""
 
     @property
     def repeats(self) -> bool:

@@ -126,6 +126,8 @@ class Reproduction(Content):
     """Random seeds; every variant is trained once with each."""
     judges: list[str] = Field(default_factory=list)
     """Judges of the runs, instead of the tasks' own."""
+    reference: bool = True
+    """Answer each prompt with no system prompt, too."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Data type that the models are evaluated in."""
     documents: dict[str, int] = Field(default_factory=dict)
@@ -221,6 +223,7 @@ def steps(
                 *_local(data_set, data),
                 *_documents(plan, data_set),
                 *judges,
+                *(() if plan.reference else ("--no-reference",)),
                 *(() if plan.dtype == "auto" else ("--dtype", plan.dtype)),
                 *options.get("run", ()),
             )

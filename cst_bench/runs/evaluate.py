@@ -130,7 +130,7 @@ def _generate(folder: RunFolder, task: PlannedCompliance, model: EvaluatedModel,
     from cst_bench.compliance.logs import generate, usage
 
     seed = folder.settings.seed or 0
-    settings = ResponseSettings(task.wordings, task.generation, task.samples, seed, model.thinking)
+    settings = ResponseSettings(task.wordings, task.generation, task.samples, seed, model.thinking, task.reference)
     built = build_task(task.spec, task.prompts, task.judge.judge, settings)
     responses = len(built.dataset) * task.samples
     inspect_model = model.inspect_model()

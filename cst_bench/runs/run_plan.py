@@ -74,6 +74,8 @@ class RunOptions:
     """Capability task → number of random documents of each (sub)task, instead of its limit."""
     trust_task_code: bool = False
     """Run Python functions that the lm-eval definitions of a user's task file name."""
+    reference: bool = True
+    """Answer each prompt with no system prompt, too: described in reports, never scored."""
     seed: int = 0
     kl_base: str | None = None
     """Base that the KL divergence is measured from: a checkpoint, or `auto` for the one that the checkpoint was trained
@@ -92,6 +94,7 @@ class PlannedCompliance:
     wordings: tuple[str, ...]
     generation: GenerationSettings
     samples: int
+    reference: bool
     judge: ChosenJudge
 
     @property
@@ -110,6 +113,7 @@ class PlannedCompliance:
             prompts=len(self.prompts.prompts),
             judge=describe_judge(self.judge.judge, self.judge.source),
             generation=GenerationRecord(**self.generation.model_dump(), samples=self.samples),
+            reference=self.reference,
         )
 
 
@@ -287,7 +291,7 @@ def _compliance(
     known = spec.known_wordings() | ({ALL_WORDINGS} if spec.unseen_wordings else set())
     wordings = choose_wordings(spec, [wording for wording in options.wordings if wording in known])
     generation = _generation(spec, options)
-    return PlannedCompliance(spec, prompts, wordings, generation, options.samples, judge)
+    return PlannedCompliance(spec, prompts, wordings, generation, options.samples, options.reference, judge)
 
 
 def _generation(spec: ComplianceTask, options: RunOptions) -> GenerationSettings:

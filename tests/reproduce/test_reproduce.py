@@ -130,6 +130,7 @@ def test_released_pairs_replace_self_critique(tmp_path: Path) -> None:
         "judges": ["local", "identity_rules"],
         "documents": {"tiny_arc": 9, "mmlu": 5},
         "dtype": "bfloat16",
+        "reference": False,
         "sets": {"one": {**SMALL["sets"]["one"], "rows": rows, "tasks": ["tiny_sealed", "tiny_arc"]}},
     }
     plan = load_reproduction(str(write_small(tmp_path, **changes)))
@@ -142,7 +143,7 @@ def test_released_pairs_replace_self_critique(tmp_path: Path) -> None:
         assert flip.command[2:9] == ("mine.json", "--task", "tiny_sealed", "--method", method, "--sample", "7")
         assert "org/rows=0.5" in commands[f"rows tiny one {method}"].command
     run = " ".join(commands["run tiny one base"].command)
-    assert "--documents tiny_arc=9 --judge local --judge identity_rules --dtype bfloat16" in run
+    assert "--documents tiny_arc=9 --judge local --judge identity_rules --no-reference --dtype bfloat16" in run
     assert "mmlu" not in run
     (tmp_path / "mine.json").write_text("[]")
     with_data = ingredients(plan, {"org/pairs": str(tmp_path / "mine.json")})

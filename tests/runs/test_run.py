@@ -17,7 +17,7 @@ from cst_bench.checkpoint import CheckpointOptions
 from cst_bench.errors import UserError
 from cst_bench.files import digest
 from cst_bench.progress import Silent
-from cst_bench.record import Manifest, Scores
+from cst_bench.record import Manifest, Outcomes, Scores
 from cst_bench.runs import RunOptions, run
 from tests.checkpoints import make_adapter, make_checkpoint
 
@@ -71,6 +71,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "run"
     run(RunOptions(out=out, limit=4))
     return out
+
+
+def test_the_reference_can_be_left_out(tmp_path: Path) -> None:
+    result = run(RunOptions(tasks=("tiny_sealed",), limit=2, reference=False, out=tmp_path / "run"))
+    assert result.scores.compliance["tiny_sealed"].reference is None
+    outcomes = Outcomes.read(tmp_path / "run").compliance["tiny_sealed"]
+    assert outcomes.keys() == {"S1", "S0"}
 
 
 def test_the_folder_holds_manifest_scores_report_logs_and_samples(finished: Path) -> None:
