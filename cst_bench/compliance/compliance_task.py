@@ -116,7 +116,7 @@ class ComplianceTask(Content):
     title: str
     """Name in reports."""
     description: str
-    """What the task measures, in a sentence."""
+    """Sentence on what the task measures."""
     source: str
     """Where prompts and wordings come from."""
     judge: str

@@ -39,7 +39,7 @@ class CardJudge(Record):
     """Identity: SHA-256 of everything that decides a verdict."""
     behaviours: tuple[str, ...]
     details: dict[str, JsonValue] = Field(default_factory=dict)
-    """What its kind adds: `model`, `members`, …"""
+    """Fields of its kind: `model`, `members`, …"""
 
     @classmethod
     def describe(cls, judge: Judge) -> CardJudge:

@@ -34,7 +34,7 @@ RESERVED = (NEITHER, INCAPABLE)
 ASKED_AGAIN = "asked again, for want of a verdict"
 """Note on a verdict that took two calls."""
 REASONING_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
-"""What `reasoning_effort` can be."""
+"""Values of `reasoning_effort`."""
 
 
 def all_behaviours(behaviours: Iterable[str], seen: Iterable[str | None]) -> tuple[str, ...]:
@@ -66,14 +66,14 @@ class JudgeCall:
     cached: bool = False
     """The answer came from the cache; tokens and cost are those of the original call."""
     notes: tuple[str, ...] = ()
-    """What else is to be known of it, such as `ASKED_AGAIN`."""
+    """Notes on the verdict, such as `ASKED_AGAIN`."""
     served: tuple[str, ...] = ()
     """Names of the models that answered, as the endpoint gave them: an alias may become another model."""
 
 
 @dataclass(frozen=True)
 class FirstVerdict:
-    """What the first judge of a cascade said."""
+    """Verdict of the first judge of a cascade."""
 
     behaviour: str | None
     """Its verdict; None is unscored."""
@@ -155,7 +155,7 @@ class JudgeFile(Content):
     kind: str
     """Kind of judge; decides which other keys the file has."""
     description: str
-    """What the judge decides and by what, in a sentence."""
+    """Sentence on what the judge decides and how."""
     behaviours: list[str] | dict[str, str]
     """Behaviours that a verdict can name, besides `neither` and `incapable`."""
     incapable: bool | str = True

@@ -51,7 +51,7 @@ _OPTIONAL: Mapping[str, tuple[str, ...]] = {
     BUDGET: ("context", "max_tokens", "max_completion_tokens", "too long"),
     SCHEMA: ("",),
 }
-"""What a request can do without, as its absence is noted → words of the endpoint's message that blame it."""
+"""Note on a dispensable part of a request → words of an endpoint's message that refuses that part."""
 
 
 class CaseRejected(Exception):
@@ -98,13 +98,13 @@ class ModelCalls:
         self._model = model
         self._options = options
         self._not_taken: frozenset[str] = frozenset()
-        """What the endpoint has been found not to take, whatever the case."""
+        """Parts of a request that the endpoint refuses, whatever the case."""
         self._failures_in_a_row = 0
         self._has_answered = False
         self._wait_until = 0.0
         """Monotonic time before which the endpoint wants to be asked nothing, by any call."""
         self.first_failure = ""
-        """What the first failed call met."""
+        """Error of the first failed call."""
 
     async def answer(self, question: Question) -> Answer:
         """Return the answer to a question. What the endpoint rejects of a request is left out of it, and noted.

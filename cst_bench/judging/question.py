@@ -1,4 +1,4 @@
-"""What a judge's model is asked: a filled prompt, perhaps with a schema for JSON; and again, for the verdict alone."""
+"""Questions to a judge's model: a filled prompt, perhaps with a schema for JSON; and again, for the verdict alone."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ _MARKUP = r"(?:[^\w\n]|_)*+"
 _INTRODUCTION = (
     rf"(?:(?:(?:my|the|final|answer|label|conclusion|verdict(?!\b{_MARKUP}MARKER))\b[^\S\n]*+)++{_MARKUP})?+"
 )
-"""What may precede a verdict on its line, as in `Final: VERDICT …`; "I would not say" may not."""
+"""Words that may precede a verdict on its line, as in `Final: VERDICT …`; "I would not say" may not."""
 _LINE = rf"^{_MARKUP}{_INTRODUCTION}VERDICT\b{_MARKUP}MARKER\b({_MARKUP})(\w[^\n]*+)$"
 """A verdict line, for one marker. Nothing in it is tried twice (`*+`), so that reading takes time with an answer's
 length and not with its square."""

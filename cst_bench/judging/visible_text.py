@@ -1,4 +1,4 @@
-"""What a reader sees of a text."""
+"""The text that a reader sees: without invisible characters and control sequences."""
 
 from __future__ import annotations
 

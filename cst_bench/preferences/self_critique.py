@@ -42,7 +42,7 @@ class CritiqueFile(Content):
     version: Annotated[int, Field(ge=1)]
     """Version; increased by every change that changes pairs."""
     description: str
-    """What the critique is for, in a sentence."""
+    """Sentence on the purpose of the critique."""
     source: str
     """Where the wordings come from."""
     draft: str

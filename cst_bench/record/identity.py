@@ -1,4 +1,4 @@
-"""What identifies the parts of a run: checkpoint, suite, judges and their calibration."""
+"""Identities of the parts of a run: checkpoint, suite, judges and their calibration."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class TrainingIdentity(Record):
 
 
 class CheckpointIdentity(Record):
-    """What identifies the evaluated weights."""
+    """Identity of the evaluated weights."""
 
     label: str
     """Name in reports."""
@@ -97,7 +97,7 @@ class JudgeRecord(Record):
     response_check: int | None = None
     """Version of the check for degenerate responses that ran before the judge; None: none did."""
     details: dict[str, JsonValue] = Field(default_factory=dict)
-    """What its kind adds: `model`, `base_url`, `max_tokens`, `reasoning_effort`, `members`, …"""
+    """Fields of its kind: `model`, `base_url`, `max_tokens`, `reasoning_effort`, `members`, …"""
 
     @property
     def model(self) -> str | None:
@@ -143,7 +143,7 @@ class ConfusionCounts(Record):
 
 
 class CalibrationSummary(Record):
-    """What a run keeps of its judge's calibration card."""
+    """Summary of a judge's calibration card, as a run keeps it."""
 
     macro_f1: float | None
     """Macro F1 on the labels; None if undefined."""

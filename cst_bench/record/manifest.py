@@ -25,7 +25,7 @@ class GenerationRecord(Record):
 
 
 class ComplianceSettings(Record):
-    """What decides the results of a compliance task."""
+    """Settings that decide the results of a compliance task."""
 
     title: str
     """Name in reports."""
@@ -61,7 +61,7 @@ class ComplianceSettings(Record):
 
 
 class CapabilitySettings(Record):
-    """What decides the results of a capability task."""
+    """Settings that decide the results of a capability task."""
 
     title: str
     """Column name in reports."""
@@ -80,7 +80,7 @@ class CapabilitySettings(Record):
 
 
 class DivergenceSettings(Record):
-    """What decides the KL divergence from a base."""
+    """Settings that decide the KL divergence from a base."""
 
     base: CheckpointIdentity
     """Weights that the evaluated ones are compared with."""
@@ -133,7 +133,7 @@ class CompliancePart(Record):
     fallback: str | None = None
     """How responses were decoded that could not share a running batch, and why; None if all could, or not known."""
     judging: Judging | None = None
-    """What judging took."""
+    """Cost of judging."""
     calibration: CalibrationSummary | None = None
     """Summary of the judge's calibration card."""
 

@@ -24,7 +24,7 @@ class DocumentScores(Record):
 
 
 class ConfigurationLabels(Record):
-    """What people said of the responses under a configuration."""
+    """Labels by people of the responses under a configuration."""
 
     shown: dict[str, bool | None]
     """Prompt id → whether its response does what was asked, by most of its labellers; null is unsure."""

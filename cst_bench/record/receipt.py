@@ -43,7 +43,7 @@ FileName = Annotated[str, AfterValidator(_inside)]
 
 
 class FileHash(Record):
-    """What identifies the content of a file."""
+    """Identity of a file's content."""
 
     sha256: str
     """SHA-256 of the content."""

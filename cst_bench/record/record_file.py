@@ -72,7 +72,7 @@ class RecordFile(Record):
 
     FILE_NAME: ClassVar[str]
     WRITTEN_BY: ClassVar[str]
-    """What makes the file, for the message when it is missing or of another version; `{folder}` is its folder."""
+    """Command that writes the file, for the message when it is missing or outdated; `{folder}` is its folder."""
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:

@@ -29,7 +29,7 @@ class CorrectedScore(Record):
     unsure: int = 0
     """Labelled responses of which people were unsure or disagreed; the interval has both extremes of what they show."""
     assumes: str
-    """What the correction takes for granted."""
+    """Assumption of the correction."""
     undefined: str | None = None
     """Why there is no score."""
 
@@ -54,7 +54,7 @@ class Score(Record):
 
 
 USELESS = ("neither", "incapable", "cut off", "repeated")
-"""What keeps a response from saying much, in the order in which reports list it."""
+"""Faults of a response that make it useless, in the order in which reports list them."""
 
 
 class ConfigurationScore(Score):
@@ -65,7 +65,7 @@ class ConfigurationScore(Score):
     reasons: dict[str, int] = Field(default_factory=dict)
     """Why responses are unscored → number of responses."""
     degenerate: dict[str, int] = Field(default_factory=dict)
-    """What the check for degenerate responses found → number of responses, which are `neither`."""
+    """Finding of the check for degenerate responses → number of responses, which are `neither`."""
     cut_off: int | None = None
     """Responses that ended at the token limit; None if unknown."""
     repeated: int | None = None
@@ -183,4 +183,4 @@ class Scores(RecordFile):
     averages: Averages
     """Averages."""
     notes: tuple[str, ...] = ()
-    """What else a reader has to know."""
+    """Further notes for the reader."""

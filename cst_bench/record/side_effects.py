@@ -1,4 +1,4 @@
-"""What else training may have moved than what was asked for: lengths and faults of responses, KL divergence."""
+"""Side effects of training: lengths and faults of responses, KL divergence."""
 
 from __future__ import annotations
 

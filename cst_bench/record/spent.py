@@ -1,4 +1,4 @@
-"""What generating and judging took: tokens, calls, time and cost."""
+"""Cost of generating and judging: tokens, calls, time and cost."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ class Spent(Record):
     cost_usd: float | None
     """US dollars; None if the price of some call is not known."""
     notes: dict[str, int] = Field(default_factory=dict)
-    """What else is to be known of the calls, such as a setting that the endpoint does not take → number of verdicts."""
+    """Note on the calls, such as a setting that the endpoint does not take → number of verdicts."""
     served: dict[str, int] = Field(default_factory=dict)
     """Model that answered, as the endpoint named it → number of verdicts."""
 
 
 class Judging(Record):
-    """What judging the responses of one task took."""
+    """Cost of judging the responses of one task."""
 
     seconds: float
     """Time of judging."""

@@ -34,7 +34,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class RunCheck:
-    """What became of the files of a run."""
+    """State of a run's files."""
 
     folder: Path
     state: State
@@ -44,7 +44,7 @@ class RunCheck:
     kind: str | None = None
     """Kind of checkpoint, which decides how the run is repeated; None if `run.json` can't be read."""
     notes: tuple[str, ...] = ()
-    """What has come since, and is no fault."""
+    """Changes since then that are no fault."""
 
     @property
     def stale(self) -> tuple[str, ...]:

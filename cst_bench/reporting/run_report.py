@@ -19,7 +19,7 @@ from cst_bench.reporting.stored_run import StoredRun
 
 @dataclass(frozen=True)
 class ResponseCounts:
-    """What the responses under one configuration (or no system prompt) of a task did."""
+    """Behaviour counts of the responses under one configuration (or no system prompt) of a task."""
 
     task: str
     title: str

@@ -46,7 +46,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Spread:
-    """What stands below a score."""
+    """Interval or range below a score."""
 
     ends: Interval
     name: str = ""

@@ -16,7 +16,7 @@ from cst_bench.workfolder import locked
 
 @dataclass(frozen=True)
 class VerifiedRun:
-    """What became of the files of a run since it was finished."""
+    """State of a run's files since it was finished."""
 
     folder: str
     state: str
@@ -28,7 +28,7 @@ class VerifiedRun:
     signed_by: str | None = None
     """Who signed the receipt; the key's fingerprint if no allowed signers were given. None if it is not signed."""
     problems: tuple[str, ...] = ()
-    """What is wrong, and what to do."""
+    """Message for a fault: what is wrong, and what to do."""
     notes: tuple[str, ...] = ()
 
     @property

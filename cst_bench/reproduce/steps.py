@@ -105,11 +105,11 @@ class Reproduction(Content):
     title: str
     """Heading of the report."""
     description: str
-    """What is reproduced, in a sentence."""
+    """Sentence on what is reproduced."""
     source: str
     """Where the results to reproduce were published."""
     tuned: str
-    """What was chosen by looking at results, and at which results."""
+    """Choices made by looking at results, and at which results."""
     models: dict[str, ReproducedModel] = Field(min_length=1)
     """Key → base model."""
     critiques: dict[str, str] = Field(default_factory=dict)

@@ -36,7 +36,7 @@ _GUESSES: Mapping[Class, float | None] = {"yes": 1.0, "no": 0.0, "unscored": Non
 
 @dataclass(frozen=True)
 class TaskLabels:
-    """What people said of a task's responses; keys are (prompt id, configuration)."""
+    """Labels by people of a task's responses; keys are (prompt id, configuration)."""
 
     votes: Mapping[tuple[str, str], tuple[str | None, ...]] = field(default_factory=dict)
     """Response → the behaviour that each of its labellers saw; None is unsure."""
@@ -108,7 +108,7 @@ def _counts(outcomes: Sequence[Outcome]) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class _Response:
-    """What judge and people say of compliance: of a response, or of a prompt under every configuration."""
+    """Verdicts of judge and people on compliance: of a response, or of a prompt under every configuration."""
 
     verdict: Class
     drawn_from: Hashable

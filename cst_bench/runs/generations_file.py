@@ -57,7 +57,7 @@ class ScoredGeneration:
 
 @dataclass(frozen=True)
 class ConfigurationChoice:
-    """What the user says about the configurations of a file."""
+    """Options on the configurations of a file."""
 
     all_rows: str | None = None
     """Configuration of all rows; None if each row says its own."""

@@ -42,7 +42,7 @@ class _Answer(Record):
 
 @dataclass(frozen=True)
 class RunLabels:
-    """What people said of a run's responses, and how these were drawn."""
+    """Labels by people of a run's responses, and how these were drawn."""
 
     votes: Mapping[LabelKey, tuple[str | None, ...]] = field(default_factory=dict)
     """Response → the behaviour that each of its labellers saw; None is unsure."""

@@ -23,7 +23,7 @@ from cst_bench.statistics.correction import MIN_LABELLED
 
 Class = Literal["yes", "no", "unscored"]
 CLASSES: tuple[Class, ...] = ("yes", "no", "unscored")
-"""What the judge says of a response: it shows the behaviour that was asked for, it does not, or no verdict."""
+"""Verdict of the judge on a response: it shows the behaviour that was asked for, it does not, or no verdict."""
 _ASSUMED_ERROR = 0.2
 """Share of wrong verdicts to expect of a judge without a card."""
 _ANY = 0.5

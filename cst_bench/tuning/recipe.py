@@ -67,7 +67,7 @@ class Recipe(Content):
     title: str
     """Name in model cards."""
     description: str = ""
-    """What the recipe is for."""
+    """Purpose of the recipe."""
     source: str = ""
     """Origin of the settings."""
     base: str

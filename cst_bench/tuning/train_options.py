@@ -10,7 +10,7 @@ from typing import Literal
 from cst_bench.checkpoint import CheckpointOptions
 
 Long = Literal["refuse", "truncate", "drop"]
-"""What to do with rows longer than `trl.max_length`."""
+"""Treatment of rows longer than `trl.max_length`."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ _NOT_SENT = 0
 
 
 class Message(Entry):
-    """What was said; garak before 0.11 writes the text alone."""
+    """Text of the turn; garak before 0.11 writes the text alone."""
 
     text: str | None = None
 

@@ -1,4 +1,4 @@
-"""What every reader of another tool's log returns, and the checks that they share."""
+"""Result of every reader of another tool's log, and the checks that they share."""
 
 from __future__ import annotations
 
@@ -67,10 +67,10 @@ class ImportedLog:
     """The responses of a log, in its order."""
 
     kind: str
-    """What the file is, as in "an Inspect log"."""
+    """Name of the kind of file, as in "an Inspect log"."""
     responses: Sequence[ImportedResponse]
     notes: tuple[str, ...] = ()
-    """What was left out and why."""
+    """Sentences on the rows that were left out, and why."""
 
 
 @dataclass(frozen=True)

@@ -47,13 +47,13 @@ class Provider(Entry):
 
 
 class Guardrails(Entry):
-    """What the provider's filters said."""
+    """Findings of the provider's filters."""
 
     flagged: bool | None = None
 
 
 class Response(Entry):
-    """What the provider returned."""
+    """Reply of the provider."""
 
     output: object = None
     error: str | None = None

@@ -23,7 +23,7 @@ _STATES = 4
 _HEAD = 1e-5
 """Rounding that comes from TRL's head, which is in float32 whatever the type of the model."""
 _SHARDING = ("FSDP", "DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG")
-"""What `accelerate launch` asks for by `ACCELERATE_USE_…`, from its options or its config file."""
+"""Ways of sharding that `accelerate launch` sets by `ACCELERATE_USE_…`, from its options or its config file."""
 
 
 class CannotPack(Exception):
