@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -17,6 +18,8 @@ _LONGEST_REASON = 200
 """Characters of Inspect's message that are shown."""
 CHUNK = 500
 """Number of samples that are in memory at once."""
+MAX_PART_BYTES = 1 << 30
+"""Most bytes of a part of a log, unpacked: above it, an archive is taken to be made to exhaust memory."""
 SampleKey = tuple[str | int, int]
 """A sample's id and epoch."""
 Item = TypeVar("Item")
@@ -62,12 +65,20 @@ def explained_log(log: Path) -> Iterator[None]:
     if not log.is_file():
         raise UserError(f"{log}: the log with the responses is missing: {advice}")
     try:
+        with zipfile.ZipFile(log) as archive:
+            if large := oversized_part(archive):
+                raise ValueError(f"{large} unpacks to more than 1 GiB")
         yield
     except (UserError, GeneratorExit, OSError):
         raise
     except Exception as error:
         reason = " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__
         raise UserError(f"{log}: the log with the responses is damaged ({reason}): {advice}") from error
+
+
+def oversized_part(archive: zipfile.ZipFile) -> str | None:
+    """Return the name of a part that unpacks to more than `MAX_PART_BYTES`; None if there is none."""
+    return next((part.filename for part in archive.infolist() if part.file_size > MAX_PART_BYTES), None)
 
 
 def _check_metadata(sample: EvalSample) -> None:

@@ -91,6 +91,12 @@ def test_a_log_that_was_deleted_is_made_again(finished: Path) -> None:
     assert (finished / "scores.json").read_bytes() == scores
 
 
+def test_a_log_that_would_exhaust_memory_is_not_read(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cst_bench.compliance.stored_samples.MAX_PART_BYTES", 100)
+    with pytest.raises(UserError, match=r"\.eval: .* is damaged \(.* unpacks to more than 1 GiB\): restore it"):
+        judge_run(JudgeRunOptions(finished, judges=("refusal_rules",)))
+
+
 def test_a_cut_log_of_a_killed_call_is_one_message(finished: Path) -> None:
     manifest = Manifest.read(finished)
     manifest.status.compliance["tiny_sealed"] = CompliancePart()

@@ -185,7 +185,7 @@ def test_an_archive_without_a_log_is_one_message(tmp_path: Path) -> None:
 
 
 def test_an_archive_that_would_exhaust_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cst_bench.runs.imports.inspect_log._LARGEST_PART", 100)
+    monkeypatch.setattr("cst_bench.compliance.stored_samples.MAX_PART_BYTES", 100)
     path = location(inspect_log(tmp_path, [output(REFUSAL), output(HELP)]))
     with pytest.raises(UserError, match="unpacks to more than 1 GiB: not read"):
         scores(path)

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 KIND = "an Inspect log"
 SUFFIX = ".eval"
-_LARGEST_PART = 1 << 30
-"""Most bytes of a part of an archive, unpacked: above it, an archive is taken to be made to exhaust memory."""
 
 
 def fits(document: Document) -> bool:
@@ -70,9 +68,11 @@ def _check_archive(path: Path) -> None:
     """
     from zstandard import ZstdError
 
+    from cst_bench.compliance.stored_samples import oversized_part
+
     try:
         with zipfile.ZipFile(path) as archive:
-            large = [part.filename for part in archive.infolist() if part.file_size > _LARGEST_PART]
+            large = oversized_part(archive)
             damaged = None if large else archive.testzip()
     except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError, zlib.error, ZstdError, ValueError) as error:
         detail = printable(str(error)).lower()
@@ -80,7 +80,7 @@ def _check_archive(path: Path) -> None:
             f"{path}: not a complete Inspect log ({detail}): copy it again from where it was made"
         ) from None
     if large:
-        raise UserError(f"{path}: {printable(large[0])} unpacks to more than 1 GiB: not read")
+        raise UserError(f"{path}: {printable(large)} unpacks to more than 1 GiB: not read")
     if damaged is not None:
         raise UserError(f"{path}: damaged Inspect log ({printable(damaged)}): copy it again from where it was made")
 
