@@ -142,11 +142,13 @@ def task_manager(folder: Path, mirrors: Mapping[str, Path]) -> TaskManager:
     """Make lm-eval's tasks over the mirrors, one by one as `bench_TASK` and together as `bench`.
 
     Args:
-        folder: Folder for the definitions.
+        folder: Folder for the definitions, and for the cache of `datasets`, which takes folders of one name for one.
         mirrors: Task → mirror of its Hub repository.
     """
+    from datasets import config
     from lm_eval.tasks import TaskManager
 
+    config.HF_DATASETS_CACHE = folder / "cache"
     root = stock_tasks()
     members = [
         {"task": name, "dataset_path": str(mirrors[name]), "num_fewshot": shots} for name, shots in TASKS.items()

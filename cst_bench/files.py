@@ -248,6 +248,12 @@ def file_digest(paths: Iterable[Path]) -> str:
     return total.hexdigest()
 
 
+def folder_digest(folder: Path) -> str:
+    """Return the SHA-256 of all files in a folder, with their names."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    return digest([[str(file.relative_to(folder)), file_digest([file])] for file in files])
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file atomically: to a temporary file beside it that is then renamed.
 

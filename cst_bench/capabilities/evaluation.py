@@ -15,6 +15,7 @@ from cst_bench.capabilities.definition_code import without_code
 from cst_bench.capabilities.results import CapabilityResult, LmEvalResults, make_result
 from cst_bench.checkpoint import Checkpoint
 from cst_bench.errors import UserError
+from cst_bench.files import folder_digest
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -183,7 +184,25 @@ def _definitions(task: CapabilityTask, definitions: Path, data: Path | None) -> 
     name = f"{task.name}_with_local_data"
     with TemporaryDirectory() as folder:
         (Path(folder) / f"{name}.yaml").write_text(json.dumps({"group": name, "task": [member]}), encoding="utf-8")
-        yield [str(definitions), folder], name
+        with _cache_of(data):
+            yield [str(definitions), folder], name
+
+
+@contextmanager
+def _cache_of(folder: Path) -> Iterator[None]:
+    """Give `datasets` a cache for this content of a local folder.
+
+    It caches such a folder by its name and the list of its files. Another folder of that name, or the same one after an
+    edit, would be read from the cache of the first.
+    """
+    from datasets import config
+
+    shared = config.HF_DATASETS_CACHE
+    config.HF_DATASETS_CACHE = Path(shared) / "local" / folder_digest(folder)[:16]
+    try:
+        yield
+    finally:
+        config.HF_DATASETS_CACHE = shared
 
 
 def _no_data(task: CapabilityTask, data: Path | None, error: Exception) -> str:

@@ -12,7 +12,7 @@ from cst_bench.checkpoint.options import resolve
 from cst_bench.compliance.compliance_task import FOLDER as COMPLIANCE
 from cst_bench.compliance.compliance_task import load_task
 from cst_bench.errors import UserError, did_you_mean
-from cst_bench.files import digest, file_digest
+from cst_bench.files import file_digest, folder_digest
 from cst_bench.preferences.self_critique import FOLDER as CRITIQUES
 from cst_bench.reproduce.steps import DataSet, Reproduction, evaluated_tasks
 from cst_bench.runs.local_data import local_data
@@ -85,5 +85,4 @@ def _digest(path: Path, what: str) -> str:
         return file_digest([path])
     if not path.is_dir():
         raise UserError(f"{what}: no such file or folder: {path}")
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    return digest([[str(file.relative_to(path)), file_digest([file])] for file in files])
+    return folder_digest(path)

@@ -72,6 +72,24 @@ def test_mmlu_runs_all_its_57_subjects(checkpoint: Checkpoint, tmp_path: Path) -
     assert len(result.samples) == 57
 
 
+def test_another_folder_of_the_same_name_and_an_edited_one_are_read_themselves(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    """`datasets` caches a local folder by its name and the list of its files, and would read the first one again."""
+
+    def prompts(folder: Path) -> list[str]:
+        result = evaluate(checkpoint, "arc_challenge", folder, limit=1)
+        return [cast("list[tuple[str, str]]", sample["arguments"])[0][0] for sample in result.samples["arc_challenge"]]
+
+    first, second = arc(tmp_path / "one" / "arc"), arc(tmp_path / "two" / "arc")
+    rows = second / "ARC-Challenge" / "test.jsonl"
+    rows.write_text(rows.read_text().replace("Which number comes after", "What follows upon"))
+    assert "Question: Which number comes after" in prompts(first)[0].rpartition("\n\n")[2]
+    assert "Question: What follows upon" in prompts(second)[0].rpartition("\n\n")[2]
+    rows.write_text(rows.read_text().replace("What follows upon", "Tell me the number after"))
+    assert "Question: Tell me the number after" in prompts(second)[0].rpartition("\n\n")[2]
+
+
 def test_limit_takes_the_first_documents(checkpoint: Checkpoint, tmp_path: Path) -> None:
     result = evaluate(checkpoint, "truthfulqa_mc2", truthfulqa(tmp_path), limit=2)
     assert result.n == 2
