@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cst_bench.capabilities.capability_task import CapabilityTask
 from cst_bench.capabilities.definition_code import without_code
@@ -34,6 +34,10 @@ SOFTMAX_DTYPE = "float32"
 
 Report = Callable[[int, int], None]
 """Receiver of the number of finished log-likelihoods and the total."""
+Documents = Mapping[str, list[int]]
+"""(Sub)task → numbers of documents."""
+Draw = Callable[[Mapping[str, "Task"]], Documents | None]
+"""Choice of the documents of the loaded (sub)tasks; None for the first ones up to the limit."""
 
 
 def evaluate_capability(
@@ -62,6 +66,35 @@ def evaluate_capability(
     Raises:
         UserError: the data could not be loaded, or does not have the columns of the task; or code is not trusted.
     """
+    model = scoring_model(checkpoint, progress)
+
+    def draw(parts: Mapping[str, Task]) -> Documents | None:
+        if documents is None:
+            return None
+        return {name: draw_documents(range(len(part.eval_docs)), documents) for name, part in parts.items()}
+
+    raw = evaluate_documents(
+        model, task, path, data=data, limit=limit, documents=documents, draw=draw, trust_code=trust_code
+    )
+    return make_result(task, raw, kernel=model.kernel, fallback=model.fallback_reason)
+
+
+def evaluate_documents(
+    model: CstHFLM,
+    task: CapabilityTask,
+    path: Path,
+    *,
+    data: Path | None,
+    limit: int | None,
+    documents: int | None,
+    draw: Draw,
+    trust_code: bool,
+) -> LmEvalResults:
+    """Return lm-eval's results of a task; the arguments are those of `evaluate_capability`, and what draws documents.
+
+    Raises:
+        UserError: as `evaluate_capability`.
+    """
     from datasets.exceptions import DatasetsError
     from jinja2 import UndefinedError
     from jinja2.exceptions import SecurityError
@@ -71,13 +104,12 @@ def evaluate_capability(
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     definitions = task.definitions_folder(path)
-    model = scoring_model(checkpoint, progress)
     try:
         guard = nullcontext() if trust_code else without_code(task, path)
         with compiled_templates(), _definitions(task, definitions, data) as (folders, name):
             with guard:
                 loaded = TaskManager(include_path=folders, include_defaults=False).load([name])
-            raw = _evaluate(model, loaded, task.num_fewshot, limit, documents)
+            raw = _evaluate(model, loaded, task.num_fewshot, limit, documents, draw(loaded["tasks"]))
     except SecurityError as error:
         raise UserError(f"task {task.name}: a template of its definitions does what none may do: {error}") from error
     except (OSError, DatasetsError) as error:
@@ -86,7 +118,7 @@ def evaluate_capability(
         if data is None:
             raise
         raise UserError(f"--data {task.name}={data}: columns or splits do not match the task: {error}") from error
-    return make_result(task, raw, kernel=model.kernel, fallback=model.fallback_reason)
+    return raw
 
 
 def _evaluate(
@@ -95,6 +127,7 @@ def _evaluate(
     num_fewshot: int,
     limit: int | None,
     documents: int | None,
+    drawn: Documents | None,
 ) -> LmEvalResults:
     """Evaluate as lm-eval's `simple_evaluate` does with its default seeds, without looking up git and hardware."""
     import random
@@ -110,7 +143,6 @@ def _evaluate(
         if part.get_config("num_fewshot") != 0:
             part.set_config(key="num_fewshot", value=num_fewshot)
         part.set_fewshot_seed(seed=_SEED)
-    drawn = None if documents is None else {name: _drawn(part, documents) for name, part in loaded["tasks"].items()}
     results: LmEvalResults = evaluate(
         lm=model, task_dict=loaded, limit=limit if drawn is None else None, samples=drawn, log_samples=True
     )
@@ -121,12 +153,11 @@ def _evaluate(
     }
 
 
-def _drawn(task: Task, documents: int) -> list[int]:
-    """Return the numbers of random documents of a task, in order; of all if it has no more."""
+def draw_documents(known: Sequence[int], count: int) -> list[int]:
+    """Return random ones of these numbers of documents, in order; all if there are no more."""
     import random
 
-    known = range(len(task.eval_docs))
-    return sorted(random.Random(_SEED).sample(known, min(documents, len(known))))
+    return sorted(random.Random(_SEED).sample(known, min(count, len(known))))
 
 
 def scoring_model(checkpoint: Checkpoint, progress: Report | None = None) -> CstHFLM:
@@ -146,13 +177,18 @@ def scoring_model(checkpoint: Checkpoint, progress: Report | None = None) -> Cst
         def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[Scored]:
             return super().loglikelihood(requests, disable_tqdm=True)
 
-    return Counting(
-        pretrained=checkpoint.model,
-        tokenizer=checkpoint.tokenizer,
-        batch_size=checkpoint.options.batch_size or _BATCH,
-        max_length=checkpoint.context_length,
-        softmax_dtype=SOFTMAX_DTYPE,
-    )
+    return Counting(**model_arguments(checkpoint))
+
+
+def model_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return the arguments that make a `CstHFLM` of a loaded checkpoint."""
+    return {
+        "pretrained": checkpoint.model,
+        "tokenizer": checkpoint.tokenizer,
+        "batch_size": checkpoint.options.batch_size or _BATCH,
+        "max_length": checkpoint.context_length,
+        "softmax_dtype": SOFTMAX_DTYPE,
+    }
 
 
 class _Counter:

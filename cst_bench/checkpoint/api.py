@@ -18,6 +18,15 @@ _LOCAL = ("cst/", "hf/", "vllm/", "sglang/")
 """Providers that load weights on this machine, or start a server there."""
 
 
+def key_variable(name: str) -> str | None:
+    """Return the environment variable that usually holds the key of an Inspect model; None if it runs here."""
+    if name.startswith(_LOCAL):
+        return None
+    provider, _, rest = name.partition("/")
+    service = rest.partition("/")[0] if provider == "openai-api" else provider
+    return f"{service.upper().replace('-', '_')}_API_KEY"
+
+
 def api_model(name: str, *, address: Address | None = None, api_key: str | None = None) -> Model:
     """Make an Inspect model from its name with the provider's prefix. No failed request is repeated by the provider.
 

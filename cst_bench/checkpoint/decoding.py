@@ -29,6 +29,11 @@ _PADDING = 256
 """Most tokens of padding in such a pass: the cost of another pass, in tokens."""
 
 
+def prefill_tokens(device: str) -> int:
+    """Return the most tokens of a pass that reads prompts, on a type of device."""
+    return _PASS_TOKENS.get(device, _PASS_TOKENS["cpu"])
+
+
 def can_compact(model: PreTrainedModel) -> bool:
     """Return whether rows can be removed from this model's cache: attention layers only, none sharing another's.
 
@@ -68,7 +73,7 @@ class DecodeBatch:
         device = self._model.device
         places = len(self.rows) + len(rows)
         ended = []
-        for part in _passes(rows, _PASS_TOKENS.get(device.type, _PASS_TOKENS["cpu"])):
+        for part in _passes(rows, prefill_tokens(device.type)):
             tokens = [row.prompt + row.generated for row in part]
             width = len(tokens[0])
             ids = torch.tensor([[0] * (width - len(row)) + row for row in tokens], device=device)
@@ -78,6 +83,19 @@ class DecodeBatch:
             self._merge(part, cache, mask, keep, places)
             ended += [row for index, row in enumerate(part) if index not in set(keep)]
         return ended
+
+    def repeat(self, rows: Sequence[SamplingRow]) -> None:
+        """Append rows that have the prompt and the generated tokens of the first one, whose cache they copy."""
+        import torch
+
+        assert self._cache is not None
+        assert self._mask is not None
+        places = len(self.rows) + len(rows)
+        for layer in self._cache.layers:
+            keys, values = (states[:1].expand(len(rows), -1, -1, -1) for states in (layer.keys, layer.values))
+            layer.insert(keys, values, places)
+        self._mask = torch.cat([self._mask, self._mask[:1].expand(len(rows), -1)])
+        self.rows = [*self.rows, *rows]
 
     def step(self) -> list[SamplingRow]:
         """Decode one more token for every row; return the rows that ended with it."""

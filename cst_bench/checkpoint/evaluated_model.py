@@ -91,15 +91,26 @@ class EvaluatedModel:
         self._progress.gate(self.label, checks)
         require(checks, self.label)
 
+    @property
+    def device_type(self) -> str | None:
+        """Return the type of the device that the weights are loaded to; None for an API model.
+
+        Raises:
+            UserError: the device is not available.
+        """
+        if self._files is None:
+            return None
+        import torch
+
+        return torch.device(placement(self._files.options)[0]).type
+
     def limit_threads(self) -> None:
         """Set PyTorch to one thread, process-wide, if this is a small model on a CPU. Changes only the speed."""
-        if self._files is None or self._files.parameter_count >= _ONE_THREAD:
+        if self._files is None or self._files.parameter_count >= _ONE_THREAD or self.device_type != "cpu":
             return
         import torch
 
-        device, _ = placement(self._files.options)
-        if torch.device(device).type == "cpu":
-            torch.set_num_threads(1)
+        torch.set_num_threads(1)
 
     @cached_property
     def checkpoint(self) -> Checkpoint | None:

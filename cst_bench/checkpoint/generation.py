@@ -28,6 +28,11 @@ _MEMORY_SHARE = 0.5
 """Largest share of the free memory for the key-value cache."""
 
 
+def default_rows(checkpoint: Checkpoint) -> int:
+    """Return the most rows that are decoded together, where memory allows."""
+    return checkpoint.options.batch_size or _ROWS.get(checkpoint.device.type, _ROWS["cpu"])
+
+
 @dataclass(frozen=True)
 class GeneratedTokens:
     """Tokens of one response, without the one that ended it, and the reason why it ended."""
@@ -54,9 +59,8 @@ class Generator:
         """Start the worker thread; it waits without polling until there is a request."""
         self._checkpoint = checkpoint
         self._limit = length_limit(checkpoint.model)
-        kind = checkpoint.device.type
-        self.rows = checkpoint.options.batch_size or _ROWS.get(kind, 64)
-        self._tokens = _token_capacity(checkpoint)
+        self.rows = default_rows(checkpoint)
+        self._tokens = token_capacity(checkpoint)
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._waiting: deque[_Job] = deque()
         self._jobs: dict[int, _Job] = {}
@@ -85,16 +89,14 @@ class Generator:
             RuntimeError: the generator is closed.
         """
         future: Future[GeneratedTokens] = Future()
-        room = self._checkpoint.context_length - len(prompt)
-        if room < 1:
+        row = response_row(self._checkpoint, prompt, sampling)
+        if row.room < 1:
             future.set_result(GeneratedTokens([], "model_length", len(prompt), 0))
             return future
-        chat = self._checkpoint.chat
-        markers = None if chat.think_tokens is None or not sampling.max_think_tokens else chat
         with self._closing:
             if self._closed:
                 raise RuntimeError("the generator is closed")
-            self._queue.put(_Job(SamplingRow(prompt, sampling, room, markers), future))
+            self._queue.put(_Job(row, future))
         return future
 
     def generate(self, prompts: Iterable[list[int]], sampling: Sampling) -> list[GeneratedTokens]:
@@ -134,7 +136,7 @@ class Generator:
     def _advance(self, batch: DecodeBatch) -> list[SamplingRow]:
         """Admit waiting rows when enough places are free, then decode one token (or a static batch)."""
         free = self.rows - len(batch.rows)
-        if self._waiting and (not batch.rows or free >= max(1, self.rows // 4)):
+        if self._waiting and (not batch.rows or free >= places_to_admit(self.rows)):
             admitted = self._admit(batch, free)
             if admitted:
                 return self._begin(batch, admitted)
@@ -204,6 +206,18 @@ class Generator:
         self._jobs.clear()
 
 
+def response_row(checkpoint: Checkpoint, prompt: list[int], sampling: Sampling) -> SamplingRow:
+    """Return the row of a response that is not begun; its `room` is below 1 if the prompt fills the context."""
+    chat = checkpoint.chat
+    markers = None if chat.think_tokens is None or not sampling.max_think_tokens else chat
+    return SamplingRow(prompt, sampling, checkpoint.context_length - len(prompt), markers)
+
+
+def places_to_admit(rows: int) -> int:
+    """Return how many places must be free before waiting rows are admitted to a running batch of this many places."""
+    return max(1, rows // 4)
+
+
 def _final_length(row: SamplingRow) -> int:
     return len(row.prompt) + row.limit
 
@@ -216,10 +230,15 @@ def _reset_rope(model: PreTrainedModel) -> None:
         model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=False)
 
 
-def _token_capacity(checkpoint: Checkpoint) -> int:
-    """Estimate the number of tokens whose keys and values fit in the free memory.
+def token_capacity(checkpoint: Checkpoint) -> int:
+    """Estimate the number of tokens whose keys and values fit in the free memory."""
+    return max(1, int(free_memory(checkpoint.device) * _MEMORY_SHARE / max(1, cache_bytes(checkpoint))))
 
-    The bytes per token are measured, since configs do not tell: heads differ by layer, are compressed, or absent.
+
+def cache_bytes(checkpoint: Checkpoint) -> int:
+    """Return the bytes of a token's keys and values; 0 for a model without any.
+
+    They are measured, since configs do not tell: heads differ by layer, are compressed, or absent.
     """
     import torch
 
@@ -227,5 +246,4 @@ def _token_capacity(checkpoint: Checkpoint) -> int:
         output = checkpoint.model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=checkpoint.device))
     layers = getattr(getattr(output, "past_key_values", None), "layers", [])
     states = [getattr(layer, name, None) for layer in layers for name in ("keys", "values")]
-    bytes_per_token = sum(state.nbytes // state.shape[-2] for state in states if state is not None and state.numel())
-    return max(1, int(free_memory(checkpoint.device) * _MEMORY_SHARE / max(1, bytes_per_token)))
+    return sum(state.nbytes // state.shape[-2] for state in states if state is not None and state.numel())

@@ -11,13 +11,16 @@ import click
 from cst_bench.cli.shared_options import (
     card_options,
     checkpoint_options,
-    data_option,
+    data_dir_option,
     json_option,
     judge_options,
-    limit_option,
     out_folder_option,
     parse_counts,
     seed_option,
+    suite_option,
+    task_data_option,
+    task_limit_option,
+    task_option,
 )
 
 if TYPE_CHECKING:
@@ -43,13 +46,8 @@ interrupted run."""
 
 @click.command(epilog=EPILOG)
 @checkpoint_options
-@click.option(
-    "--suite",
-    show_default="tiny, unless --task is given",
-    metavar="SUITE",
-    help="Suite to run: tiny, paper or a suite file.",
-)
-@click.option("--task", "tasks", multiple=True, metavar="TASK", help="Run only this task (name or file); repeatable.")
+@suite_option
+@task_option
 @click.option(
     "--judge",
     "judges",
@@ -89,17 +87,12 @@ interrupted run."""
     metavar="T",
     help="Sampling temperature of the responses.",
 )
-@data_option("TASK=PATH", "Local data to use for a task")
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Folder with the local data of all tasks, by name (harmful_behaviors.csv, arc/, mmlu/, …).",
-)
+@task_data_option
+@data_dir_option
 @click.option(
     "--split", default="test", metavar="SPLIT", help="Split to evaluate; use `validation` for model selection."
 )
-@limit_option("the first N prompts or documents of each task")
+@task_limit_option
 @click.option(
     "--documents",
     multiple=True,

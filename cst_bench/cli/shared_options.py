@@ -67,6 +67,24 @@ def data_option(metavar: str, help_text: str) -> Decorator:
     )
 
 
+suite_option = click.option(
+    "--suite",
+    show_default="tiny, unless --task is given",
+    metavar="SUITE",
+    help="Suite to run: tiny, paper or a suite file.",
+)
+task_option = click.option(
+    "--task", "tasks", multiple=True, metavar="TASK", help="Run only this task (name or file); repeatable."
+)
+task_data_option = data_option("TASK=PATH", "Local data to use for a task")
+data_dir_option = click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder with the local data of all tasks, by name (harmful_behaviors.csv, arc/, mmlu/, …).",
+)
+
+
 def assignment_option(flag: str, name: str, metavar: str, help_text: str) -> Decorator:
     """Return a decorator that adds a repeatable option of the form NAME=VALUE; the verb receives a dict."""
     return click.option(
@@ -128,6 +146,9 @@ def seed_option(purpose: str) -> Decorator:
 def limit_option(rows: str) -> Decorator:
     """Return a decorator that adds the option to use fewer rows."""
     return click.option("--limit", type=click.IntRange(min=1), metavar="N", help=f"Limit to {rows}.")
+
+
+task_limit_option = limit_option("the first N prompts or documents of each task")
 
 
 def json_option(content: str) -> Decorator:

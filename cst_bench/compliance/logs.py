@@ -45,7 +45,7 @@ def generate(task: Task, model: Model, folder: Path, count: Callable[[int], None
     from cst_bench.checkpoint.provider import CstModelAPI
     from cst_bench.compliance.inspect_task import on_sample
 
-    count(_finished(folder))
+    count(finished_responses(folder))
     folder = folder.absolute()
     connections = model.api.max_connections()
     failures = CallFailures()
@@ -93,7 +93,7 @@ def _flush_after(samples: int) -> int:
     return math.ceil(samples / 200)
 
 
-def _finished(folder: Path) -> int:
+def finished_responses(folder: Path) -> int:
     """Count the finished samples in the newest log of a folder, as a killed call left it."""
     from inspect_ai.log import list_eval_logs, read_eval_log, read_eval_log_sample_summaries
 

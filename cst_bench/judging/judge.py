@@ -316,6 +316,22 @@ def describe_judge(judge: Judge, source: str) -> JudgeRecord:
     )
 
 
+def asked_models(judge: Judge) -> list[str]:
+    """Return the language models that a judge asks, its members' included; empty for one that computes."""
+    return _models(describe_judge(judge, "").as_json())
+
+
+def _models(record: JsonValue) -> list[str]:
+    if isinstance(record, list):
+        return [name for part in record for name in _models(part)]
+    if not isinstance(record, dict):
+        return []
+    details = record.get("details")
+    if record.get("kind") == "llm" and isinstance(details, dict):
+        return [str(details.get("model"))]
+    return [name for part in record.values() for name in _models(part)]
+
+
 def without_secrets(url: str | None) -> str | None:
     """Return the address of a judge's endpoint without user, password and query, which may hold a key.
 

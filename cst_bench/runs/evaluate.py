@@ -16,6 +16,7 @@ from cst_bench.progress import Progress, Silent
 from cst_bench.record import CapabilityPart, Manifest, Scores
 from cst_bench.reporting import StoredRun, read_run
 from cst_bench.runs.divergence import KlBase, measure_divergences, plan_divergence
+from cst_bench.runs.estimate import estimate_run, response_settings, rough_seconds
 from cst_bench.runs.finishing import attach_cards, finish, judge_all
 from cst_bench.runs.run_folder import RunFolder, open_folder
 from cst_bench.runs.run_plan import Plan, PlannedCapability, PlannedCompliance, RunOptions, make_plan
@@ -24,6 +25,8 @@ from cst_bench.workfolder import LOCK, locked
 if TYPE_CHECKING:
     import pandas
 
+_WORTHWHILE = 60.0
+"""Seconds that a run must take, as a rough guess, to be estimated: measuring takes a few."""
 NO_LIKELIHOODS = "an API model gives no log-likelihoods"
 
 
@@ -90,6 +93,8 @@ def run(options: RunOptions, progress: Progress | None = None) -> RunResult:
         for note in plan.notes:
             progress.note(note)
         try:
+            if not isinstance(progress, Silent):
+                _note_estimate(folder, plan, model, progress)
             return _fill(folder, plan, model, kl_base, options, progress)
         finally:
             model.close()
@@ -121,16 +126,24 @@ def _fill(
     return RunResult(finish(folder, outcomes, show_text=options.show_text, reasons=reasons), False)
 
 
+def _note_estimate(folder: RunFolder, plan: Plan, model: EvaluatedModel, progress: Progress) -> None:
+    """Report what the run, or the rest of it, costs; not for a small one, of which measuring would be a large part."""
+    if model.files is not None and rough_seconds(plan, model) < _WORTHWHILE:
+        return
+    estimate = estimate_run(plan, model, folder)
+    for line in estimate.lines:
+        progress.note(line)
+
+
 def _generate(folder: RunFolder, task: PlannedCompliance, model: EvaluatedModel, progress: Progress) -> None:
     """Generate all responses of a task into a log, unless they are there; a log that was deleted is made again."""
     name = task.spec.name
-    if folder.compliance(name).state != "pending" and folder.log(name).is_file():
+    if folder.has_responses(name):
         return
-    from cst_bench.compliance.inspect_task import ResponseSettings, build_task
+    from cst_bench.compliance.inspect_task import build_task
     from cst_bench.compliance.logs import generate, usage
 
-    seed = folder.settings.seed or 0
-    settings = ResponseSettings(task.wordings, task.generation, task.samples, seed, model.thinking, task.reference)
+    settings = response_settings(task, folder.settings.seed or 0, model)
     built = build_task(task.spec, task.prompts, task.judge.judge, settings)
     responses = len(built.dataset) * task.samples
     inspect_model = model.inspect_model()

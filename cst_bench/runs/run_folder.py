@@ -72,6 +72,14 @@ class RunFolder:
             raise UserError(f"{self.path / Manifest.FILE_NAME} names a log of {task} outside of the run folder: {log}")
         return path
 
+    def has_responses(self, task: str) -> bool:
+        """Return whether all responses of a compliance task are in its log; one that was deleted is made again.
+
+        Raises:
+            UserError: as `log`.
+        """
+        return self.compliance(task).state != "pending" and self.log(task).is_file()
+
     def set_compliance(self, task: str, **changes: object) -> None:
         """Update the progress of a compliance task, on disk at once."""
         part = CompliancePart.model_validate({**dict(self.compliance(task)), **changes})

@@ -206,7 +206,7 @@ def test_a_check_is_kept_with_the_checkpoint_and_repeated_only_for_longer_rows(
 def test_a_check_fits_in_the_memory_and_one_row_at_a_time_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = checkpoint_of(make_model("llama", num_key_value_heads=2))
     expected = [by_transformers(checkpoint, prompt, TOKENS) for prompt in prompts()]
-    monkeypatch.setattr("cst_bench.checkpoint.generation._token_capacity", lambda _: 90)
+    monkeypatch.setattr("cst_bench.checkpoint.generation.token_capacity", lambda _: 90)
     with Generator(checkpoint) as generator:
         assert ids(generator.generate(prompts(), Sampling(TOKENS))) == expected
     assert checkpoint.modes.lengths == {"compact": 30}

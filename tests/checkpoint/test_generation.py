@@ -360,7 +360,7 @@ def test_short_memory_means_fewer_rows_and_the_same_tokens(llama: Checkpoint, mo
         return forward(**inputs)
 
     monkeypatch.setattr(llama.model, "forward", counted)
-    monkeypatch.setattr("cst_bench.checkpoint.generation._token_capacity", lambda _: 170)
+    monkeypatch.setattr("cst_bench.checkpoint.generation.token_capacity", lambda _: 170)
     with Generator(llama) as generator:
         assert generator.generate(asked, GREEDY) == expected
     assert max(widths) <= 3

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from cst_bench.capabilities.likelihoods.kernels import KernelName
-from cst_bench.capabilities.likelihoods.planning import Group
+from cst_bench.capabilities.likelihoods.planning import Group, plan_tokens
 from cst_bench.checkpoint.inspection import activation_bytes, free_memory
 
 if TYPE_CHECKING:
@@ -35,9 +35,19 @@ _SOFTMAX_BYTES = 12
 
 def scored_share(groups: Sequence[Group]) -> float:
     """Return the share of the tokens of planned documents whose logits are needed."""
-    documents = [(group, document) for group in groups for document in group.documents]
-    rows = sum(document.rows - group.prefix for group, document in documents) + sum(group.prefix for group in groups)
-    return sum(1 + len(document.trie.tokens) for _, document in documents) / max(1, rows)
+    scored = sum(1 + len(document.trie.tokens) for group in groups for document in group.documents)
+    return scored / max(1, plan_tokens(groups))
+
+
+def pass_bytes(model: PreTrainedModel, tokens: int, share: float) -> int:
+    """Estimate the bytes of a forward pass, without the weights and a mask.
+
+    Args:
+        model: Model that is loaded.
+        tokens: Tokens of the pass.
+        share: Share of the tokens whose logits are needed.
+    """
+    return round(tokens * _token_bytes(model, share)) + _softmax_bytes(model)
 
 
 def token_budget(model: PreTrainedModel, device: torch.device, kernel: KernelName, share: float) -> int:
@@ -49,9 +59,17 @@ def token_budget(model: PreTrainedModel, device: torch.device, kernel: KernelNam
         kernel: Kernel of its attention.
         share: Share of the tokens whose logits are needed.
     """
-    config = model.config.get_text_config()
     most = min(_MOST.get(device.type, 4096), _MOST_MASKED if kernel == "masked" else sys.maxsize)
     devices = {device, *(weight.device for weight in model.parameters() if weight.device.type == device.type)}
-    room = min(map(free_memory, devices)) * _MEMORY_SHARE - SOFTMAX_ROWS * config.vocab_size * _SOFTMAX_BYTES
-    logits = config.vocab_size * model.dtype.itemsize * _COPIES * share
-    return max(_LEAST, min(int(room / (activation_bytes(model) + logits + _PAIR_BYTES[kernel] * most)), most))
+    room = min(map(free_memory, devices)) * _MEMORY_SHARE - _softmax_bytes(model)
+    return max(_LEAST, min(int(room / (_token_bytes(model, share) + _PAIR_BYTES[kernel] * most)), most))
+
+
+def _token_bytes(model: PreTrainedModel, share: float) -> float:
+    logit: int = model.dtype.itemsize * model.config.get_text_config().vocab_size
+    return activation_bytes(model) + logit * _COPIES * share
+
+
+def _softmax_bytes(model: PreTrainedModel) -> int:
+    vocabulary: int = model.config.get_text_config().vocab_size
+    return SOFTMAX_ROWS * vocabulary * _SOFTMAX_BYTES

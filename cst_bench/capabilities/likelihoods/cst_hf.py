@@ -186,18 +186,9 @@ class CstHFLM(HFLM):  # type: ignore[misc]
 
     def _ready(self, requests: Requests) -> Scorer | None:
         """Return the scorer, checked on some of these requests if it is new; None if no kernel is left."""
-        while self._scorer is None and self._remaining_kernels():
-            scorer = Scorer(
-                self.model,
-                self.max_length,
-                self._token_budget,
-                self._remaining_kernels()[0],
-                self.device,
-                self.softmax_dtype,
-                self.mixed_precision_dtype,
-            )
+        while self._scorer is None and (scorer := self.unchecked_scorer()) is not None:
             try:
-                reason = disagreement(scorer, requests, self._stock_pairs)
+                reason = disagreement(scorer, requests, self.stock_pairs)
             except _FAULTS as error:
                 reason = _failure(error)
             if reason is not None:
@@ -207,7 +198,22 @@ class CstHFLM(HFLM):  # type: ignore[misc]
             self._scorer = scorer
         return self._scorer
 
-    def _stock_pairs(self, requests: Requests, batch_size: int) -> list[Scored]:
+    def unchecked_scorer(self) -> Scorer | None:
+        """Make a scorer with the best kernel that has not failed; None if the model is left to stock."""
+        kernels = self._remaining_kernels()
+        if not kernels:
+            return None
+        return Scorer(
+            self.model,
+            self.max_length,
+            self._token_budget,
+            kernels[0],
+            self.device,
+            self.softmax_dtype,
+            self.mixed_precision_dtype,
+        )
+
+    def stock_pairs(self, requests: Requests, batch_size: int) -> list[Scored]:
         """Score requests without texts by stock, in batches of this size."""
         tokens: list[TokenRequest] = [(None, list(context), list(continuation)) for context, continuation in requests]
         before = self.batch_size_per_gpu, self._stock_batch, self.logits_cache

@@ -94,6 +94,11 @@ def make_plan(requests: Sequence[tuple[Sequence[int], Sequence[int]]], max_lengt
     return _group(sorted(documents.values(), key=lambda document: document.context))
 
 
+def plan_tokens(groups: Iterable[Group]) -> int:
+    """Return the number of tokens that the model reads for planned documents, each group's prefix once."""
+    return sum(group.prefix + sum(document.rows - group.prefix for document in group.documents) for group in groups)
+
+
 def make_trie(branches: Iterable[Tokens]) -> Trie:
     """Merge branches; equal ones, and prefixes of others, add no rows."""
     trie = Trie([], [], [], {})

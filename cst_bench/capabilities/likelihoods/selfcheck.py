@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from cst_bench.capabilities.likelihoods.planning import Group, PlannedDocument, make_plan
+from cst_bench.capabilities.likelihoods.planning import Group, PlannedDocument, make_plan, plan_tokens
 from cst_bench.capabilities.likelihoods.scorer import Requests, Scored, Scorer
 from cst_bench.checkpoint.attention_choice import EAGER, attention_swapped
 from cst_bench.checkpoint.inspection import base_model
@@ -81,6 +81,14 @@ def _choose(groups: list[Group], draw: random.Random) -> tuple[list[PlannedDocum
             fillers.append(document)
             rows += document.rows
     return [documents[index] for index in sorted(chosen)], fillers
+
+
+def check_tokens(requests: Requests, max_length: int) -> int:
+    """Return the tokens that a model reads in the check on these requests, without repetitions in low precision."""
+    probe = make_probe(requests, max_length)
+    return 2 * plan_tokens(make_plan(probe.requests, max_length)) + sum(
+        sum(map(len, probe.requests[index])) - 1 for index in probe.compared
+    )
 
 
 def disagreement(scorer: Scorer, requests: Requests, stock: Stock) -> str | None:
