@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 import time
 from collections import defaultdict
@@ -132,7 +133,8 @@ def _recorder(checkpoint: Checkpoint, sample: _Sample) -> CstHFLM:
                 sample.requests[subtask].append((context, continuation))
             return [(0.0, False)] * len(requests)
 
-    return Recorder(**model_arguments(checkpoint))
+    tokenizer = copy.deepcopy(checkpoint.tokenizer)  # lm-eval gives it a padding token, which prompts could then show
+    return Recorder(**{**model_arguments(checkpoint), "tokenizer": tokenizer})
 
 
 def _cost(model: CstHFLM, sample: _Sample, overhead: float, seconds: float) -> ScoringCost:

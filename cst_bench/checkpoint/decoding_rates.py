@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING
 
+from cst_bench.checkpoint.attention_kernels import many_lengths
 from cst_bench.checkpoint.decoding import DecodeBatch, can_compact, decode_static
 from cst_bench.checkpoint.decoding_check import checked_mode
 from cst_bench.checkpoint.decoding_modes import CheckedModes, Mode
@@ -173,9 +174,17 @@ def measure_decoding(checkpoint: Checkpoint, rows: Sequence[SamplingRow], second
         seconds: Time to spend. A slow model takes longer, since each measurement has a step at least.
     """
     places, capacity = default_rows(checkpoint), token_capacity(checkpoint)
+    with many_lengths():
+        if places == 1 or not can_compact(checkpoint.model):
+            return _static_rates(checkpoint, rows, places, capacity)
+        return _batch_rates(checkpoint, rows, places, capacity, seconds)
+
+
+def _batch_rates(
+    checkpoint: Checkpoint, rows: Sequence[SamplingRow], places: int, capacity: int, seconds: float
+) -> DecodingRates:
+    """Measure a model whose responses are decoded in a running batch."""
     share = seconds * _PART
-    if places == 1 or not can_compact(checkpoint.model):
-        return _static_rates(checkpoint, rows, places, capacity)
     device = checkpoint.device.type
     most = max(_SHORT + 1, min(_WIDEST.get(device, _WIDEST["cpu"]), checkpoint.context_length // 2, capacity // 2))
     many = max(1, min(places, capacity // (2 * most)))

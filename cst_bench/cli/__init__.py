@@ -45,7 +45,7 @@ class _Verbs(Verbs):
         "verify": "Check runs against their receipts; sign them.",
         "view": "Open Inspect's log viewer on a run.",
         "convert": "Write a GGUF file, or an adapter with its base, as one model in safetensors.",
-        "doctor": "Show what is installed, and check a checkpoint's chat template.",
+        "doctor": "Check installation, keys and a checkpoint's chat template; estimate what a run costs.",
         "init": "Write a starter file for a task, judge or recipe of your own.",
         "schema": "Print the JSON Schema of a file, for editors and validators.",
     }

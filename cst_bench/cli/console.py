@@ -151,7 +151,10 @@ class ConsoleProgress:
         """Print a line for each check."""
         self._console.print(f"Template gate of [bold]{plain(label)}[/bold]", soft_wrap=True)
         for check in checks:
-            self._console.print(f"  {_SIGNS[check.state]} {check.name}: {plain(check.detail)}", soft_wrap=True)
+            fix = (
+                f" ({check.fix})" if check.fix and check.state == "warning" else ""
+            )  # the error has that of a failed one
+            self._console.print(f"  {_SIGNS[check.state]} {check.name}: {plain(check.detail + fix)}", soft_wrap=True)
 
     def note(self, message: str) -> None:
         """Print a line."""

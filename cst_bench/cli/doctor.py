@@ -57,7 +57,7 @@ def command(
     data_dir: Path | None,
     limit: int | None,
 ) -> None:
-    """Check what is installed, keys and the chat template of CHECKPOINT; estimate what a run costs."""
+    """Check the installation, keys and the chat template of CHECKPOINT; estimate what a run costs."""
     from cst_bench.checkpoint.evaluated_model import EvaluatedModel
     from cst_bench.cli.console import ConsoleProgress, make_console, print_line, quiet_libraries
     from cst_bench.errors import UserError
@@ -97,8 +97,8 @@ def _print_device(checkpoint: CheckpointOptions) -> None:
     from cst_bench.checkpoint.loading import placement
     from cst_bench.cli.console import print_line
 
+    device = torch.device(placement(checkpoint)[0])
     if torch.cuda.is_available():
-        device = torch.device(placement(checkpoint)[0])
         gpu = device if device.type == "cuda" else torch.device("cuda")
         free, total = torch.cuda.mem_get_info(gpu)
         print_line(f"GPU: {torch.cuda.get_device_name(gpu)}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free")

@@ -83,9 +83,9 @@ class RunEstimate:
 
     @property
     def seconds(self) -> float | None:
-        """Return the estimated time; None for an API model."""
+        """Return the estimated time; None for an API model, and where no work of a model is left."""
         times = [task.seconds for task in self.tasks]
-        return sum(seconds for seconds in times if seconds is not None) if None not in times else None
+        return sum(seconds for seconds in times if seconds is not None) if times and None not in times else None
 
     @property
     def summary(self) -> str:
@@ -218,7 +218,7 @@ class _Responses:
 def estimate_run(plan: Plan, model: EvaluatedModel, folder: RunFolder | None = None) -> RunEstimate:
     """Estimate the cost of a plan with a model, without the KL divergence and without what guards take to judge.
 
-    The model's weights are loaded, if they are not yet.
+    The model's weights are loaded if they are needed and not loaded yet.
 
     Args:
         plan: The plan.
@@ -229,12 +229,14 @@ def estimate_run(plan: Plan, model: EvaluatedModel, folder: RunFolder | None = N
         UserError: the data of a capability could not be loaded.
     """
     responses = [_left(task, plan.seed, model, folder) for task in plan.compliance]
-    calls = _judge_calls(responses)
+    capabilities = [task for task in plan.capabilities if not _is_scored(task, folder)]
+    made, calls = sum(part.left for part in responses), _judge_calls(responses)
+    if not made and (not capabilities or model.files is None):
+        return RunEstimate((), calls=calls)
     checkpoint = model.checkpoint
     if checkpoint is None:
-        made = sum(part.left for part in responses)
         tasks = [TaskEstimate(part.task.spec.title, "responses", part.left) for part in responses]
-        return RunEstimate(tuple(tasks), calls={**({model.label: made} if made else {}), **calls})
+        return RunEstimate(tuple(tasks), calls={model.label: made, **calls})
     asked = [part for part in responses if part.left]
     for part in asked:
         part.sample(checkpoint)
@@ -244,7 +246,6 @@ def estimate_run(plan: Plan, model: EvaluatedModel, folder: RunFolder | None = N
     lengths = [part.lengths(stop_ids) if part.left else [] for part in responses]
     overhead = _overhead(responses, lengths, rates)
     tasks = [_compliance(part, of_part, rates, overhead) for part, of_part in zip(responses, lengths, strict=True)]
-    capabilities = [task for task in plan.capabilities if not _is_scored(task, folder)]
     costs = [_scoring(task, checkpoint, plan) for task in capabilities]
     tasks += [
         TaskEstimate(task.spec.title, "documents", cost.documents, cost.tokens, seconds=cost.seconds)

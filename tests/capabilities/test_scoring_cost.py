@@ -73,6 +73,15 @@ def test_a_model_left_to_stock_reads_every_request_whole(checkpoint: Checkpoint,
     assert stock.tokens > packed.tokens  # each of a document's answers after its context again
 
 
+def test_the_checkpoint_is_left_as_it_was(llama: Path) -> None:
+    """lm-eval gives a tokenizer without a padding token one, before the run's own prompts are made."""
+    checkpoint = load_checkpoint(CheckpointOptions(name=str(llama)))
+    before = checkpoint.tokenizer.pad_token, len(checkpoint.tokenizer)
+    assert before[0] is None
+    estimate(checkpoint, "tiny_truthfulqa", limit=2)
+    assert (checkpoint.tokenizer.pad_token, len(checkpoint.tokenizer)) == before
+
+
 def test_data_without_the_columns_of_the_task_is_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
     folder = write_mirror(tmp_path / "wrong", {"multiple_choice": {"validation": [{"a": 1}]}})
     with pytest.raises(UserError, match="columns or splits do not match"):

@@ -5,6 +5,7 @@ Times are never compared with a clock: where a test needs responses to end, the 
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
@@ -83,11 +84,13 @@ def test_a_response_that_does_not_end_in_the_time_is_taken_to_be_as_long_as_it_m
     assert any("upper bound" in remark for remark in made.remarks)
 
 
-def test_only_what_is_left_is_estimated(finished: Path, tmp_path: Path) -> None:
-    import shutil
-
+def test_only_what_is_left_is_estimated(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = Path(shutil.copytree(finished, tmp_path / "run"))
-    assert estimate(options("tiny"), folder).lines == []
+    given = options("tiny")
+    model = EvaluatedModel(given.checkpoint, Silent())
+    with monkeypatch.context() as patch:
+        patch.setattr("cst_bench.checkpoint.evaluated_model.load_weights", None)  # nothing of a model is left to do
+        assert estimate_run(make_plan(given), model, read_folder(folder)).lines == []
     (folder / "capabilities" / "tiny_truthfulqa.json").unlink()
     made = estimate(options("tiny"), folder)
     assert [(task.unit, task.samples) for task in made.tasks] == [("responses", 0), ("documents", 3)]
