@@ -62,9 +62,7 @@ def checked_mode(checkpoint: Checkpoint, rows: Sequence[SamplingRow], capacity: 
         capacity: Tokens whose keys and values fit in memory.
     """
     modes, model = checkpoint.modes, checkpoint.model
-    most = min(checkpoint.context_length, length_limit(model) or checkpoint.context_length)
-    room = max(1, min(most - _STEPS, capacity // 3))  # the probe has three rows
-    length = min(_needed_length(rows, checkpoint.device.type), room)
+    length, room = _checked_length(checkpoint, rows, capacity)
     candidates = _candidates(model)
     for mode, slower in pairwise(candidates):
         if mode in modes.refused:
@@ -79,6 +77,19 @@ def checked_mode(checkpoint: Checkpoint, rows: Sequence[SamplingRow], capacity: 
         modes.slower["check"] = f"{_HOW[slower]}: {reason}"
         _log.warning(modes.slower["check"])
     return candidates[-1]
+
+
+def check_work(checkpoint: Checkpoint, rows: Sequence[SamplingRow], capacity: int) -> tuple[int, int]:
+    """Return the prompt tokens and the steps of the check that `checked_mode` makes, where the first mode passes it."""
+    probe = _probe([row.prompt for row in rows], *_checked_length(checkpoint, rows, capacity))
+    return 2 * (len(probe.short) + len(probe.middle)) + len(probe.long), 3 * _STEPS  # alone, and then together
+
+
+def _checked_length(checkpoint: Checkpoint, rows: Sequence[SamplingRow], capacity: int) -> tuple[int, int]:
+    """Return the length to check, and the longest that there is room for."""
+    most = min(checkpoint.context_length, length_limit(checkpoint.model) or checkpoint.context_length)
+    room = max(1, min(most - _STEPS, capacity // 3))  # the probe has three rows
+    return min(_needed_length(rows, checkpoint.device.type), room), room
 
 
 def note_long_rows(checkpoint: Checkpoint) -> None:

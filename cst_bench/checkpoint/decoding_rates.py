@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from cst_bench.checkpoint.attention_kernels import many_lengths
 from cst_bench.checkpoint.decoding import DecodeBatch, can_compact, decode_static
-from cst_bench.checkpoint.decoding_check import checked_mode
+from cst_bench.checkpoint.decoding_check import check_work, checked_mode
 from cst_bench.checkpoint.decoding_modes import CheckedModes, Mode
 from cst_bench.checkpoint.generation import default_rows, places_to_admit, token_capacity
 from cst_bench.checkpoint.sampling import SamplingRow
@@ -78,6 +78,8 @@ class DecodingRates:
     """Seconds for each row of a step."""
     column: float
     """Seconds for each column that a row of a step attends to."""
+    check: float = 0.0
+    """Seconds of the check, once in a run, that rows can be decoded together."""
 
     def seconds(self, responses: Sequence[Lengths]) -> float:
         """Estimate the time of responses that are asked for in this order."""
@@ -195,7 +197,9 @@ def _batch_rates(
     long_step = _time_steps(checkpoint, rows[0], many, most, share)
     step, row, column = step_model((many, _SHORT, short_step), (few, _SHORT, few_step), (many, most, long_step))
     prompt_token = _decode_responses(checkpoint, rows[:places], share, seconds / 2)
-    return DecodingRates(places, capacity, "compact", prompt_token, step, row, column)
+    check_tokens, check_steps = check_work(checkpoint, rows, capacity)
+    check = check_tokens * prompt_token + check_steps * (step + row)
+    return DecodingRates(places, capacity, "compact", prompt_token, step, row, column, check)
 
 
 def step_model(

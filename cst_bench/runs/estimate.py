@@ -10,7 +10,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import zip_longest
 from statistics import fmean
@@ -246,6 +246,9 @@ def estimate_run(plan: Plan, model: EvaluatedModel, folder: RunFolder | None = N
     lengths = [part.lengths(stop_ids) if part.left else [] for part in responses]
     overhead = _overhead(responses, lengths, rates)
     tasks = [_compliance(part, of_part, rates, overhead) for part, of_part in zip(responses, lengths, strict=True)]
+    if rates is not None:
+        first = next(index for index, part in enumerate(responses) if part.rows)
+        tasks[first] = replace(tasks[first], seconds=(tasks[first].seconds or 0.0) + rates.check)
     costs = [_scoring(task, checkpoint, plan) for task in capabilities]
     tasks += [
         TaskEstimate(task.spec.title, "documents", cost.documents, cost.tokens, seconds=cost.seconds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
+from dataclasses import replace
 from threading import Event
 
 import pytest
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from cst_bench.checkpoint import Checkpoint
 from cst_bench.checkpoint.chat import conversation
 from cst_bench.checkpoint.decoding import DecodeBatch
+from cst_bench.checkpoint.decoding_check import check_work, checked_mode
+from cst_bench.checkpoint.decoding_modes import CheckedModes
 from cst_bench.checkpoint.decoding_rates import (
     Decoding,
     DecodingRates,
@@ -123,6 +126,24 @@ def test_static_batches_end_before_the_next_begins() -> None:
     lengths = [Lengths(2, generated, 9) for generated in (3, 9, 5)]
     assert rates.simulate(lengths) == Decoding(6, steps=8 + 4, rows=16 + 4, columns=2 * 52 + 18, cached=20)
     assert DecodingRates(2, 1000, "alone", 1.0, 10.0, 0.0, 0.0).simulate(lengths).steps == 2 + 8 + 4
+
+
+def test_the_check_of_decoding_is_counted(llama: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, forward = rows_of(llama), llama.model.forward
+    reading, steps = 0, 0
+
+    def recorded(**inputs: torch.Tensor) -> object:
+        nonlocal reading, steps
+        mask, width = inputs["attention_mask"], inputs["input_ids"].shape[1]
+        reading += int(mask.sum()) if width > 1 else 0
+        steps += width == 1
+        return forward(**inputs)
+
+    tokens, expected = check_work(llama, rows, 10**6)
+    monkeypatch.setattr(llama.model, "forward", recorded)
+    assert checked_mode(replace(llama, modes=CheckedModes()), rows, 10**6) == "compact"
+    assert tokens == reading
+    assert expected - 3 <= steps <= expected  # the first token of each of three batches comes from its prompts
 
 
 def test_copies_of_a_row_are_decoded_like_it(llama: Checkpoint) -> None:
