@@ -30,6 +30,8 @@ from cst_bench.runs.run_folder import RunFolder
 from cst_bench.runs.run_plan import Plan, PlannedCapability, PlannedCompliance
 
 if TYPE_CHECKING:
+    from inspect_ai.dataset import Dataset
+
     from cst_bench.checkpoint import Checkpoint
     from cst_bench.compliance.inspect_task import ResponseSettings
 
@@ -149,7 +151,10 @@ def rough_seconds(plan: Plan, model: EvaluatedModel) -> float:
     """Guess the time of a run without measuring anything, to tell whether measuring is worthwhile."""
     if model.files is None:
         return 0.0
-    responses = sum(_responses(task) for task in plan.compliance)
+    responses = sum(
+        len(task.prompts.prompts) * task.samples * (len(task.spec.configurations) * len(task.wordings) + task.reference)
+        for task in plan.compliance
+    )
     documents = sum(
         task.documents or min(plan.limit or _USUAL_DOCUMENTS, _USUAL_DOCUMENTS) for task in plan.capabilities
     )
@@ -158,16 +163,14 @@ def rough_seconds(plan: Plan, model: EvaluatedModel) -> float:
     return operations / speed + responses * _USUAL_OVERHEAD
 
 
-def _responses(task: PlannedCompliance) -> int:
-    return len(task.prompts.prompts) * (len(task.spec.configurations) + 1) * task.samples
-
-
 @dataclass
 class _Responses:
     """Responses of a task that are to be made, and a sample of them."""
 
     task: PlannedCompliance
     settings: ResponseSettings
+    dataset: Dataset
+    """Its conversations."""
     left: int
     """Responses to make."""
     verdicts: int
@@ -178,15 +181,15 @@ class _Responses:
 
     def sample(self, checkpoint: Checkpoint) -> None:
         """Render some of the conversations; none that fills the context, since it gets no response."""
-        from cst_bench.compliance.inspect_task import build_task, sample_seed
+        from cst_bench.compliance.inspect_task import sample_seed
 
-        dataset = build_task(self.task.spec, self.task.prompts, self.task.judge.judge, self.settings).dataset
-        numbers = random.Random(0).sample(range(len(dataset)), min(_CONVERSATIONS, len(dataset)))
+        total = len(self.dataset)
+        numbers = random.Random(0).sample(range(total), min(_CONVERSATIONS, total))
         generation = self.task.generation
         times = []
         for number in numbers:
             started = time.monotonic()
-            conversation = dataset[number]
+            conversation = self.dataset[number]
             asked = conversation.input
             assert not isinstance(asked, str)
             sampling = Sampling(
@@ -268,12 +271,17 @@ def estimate_run(plan: Plan, model: EvaluatedModel, folder: RunFolder | None = N
 
 def _left(task: PlannedCompliance, seed: int, model: EvaluatedModel, folder: RunFolder | None) -> _Responses:
     """Return what is left of a compliance task."""
-    settings, total, name = response_settings(task, seed, model), _responses(task), task.spec.name
+    from cst_bench.compliance.inspect_task import build_task
+
+    settings, name = response_settings(task, seed, model), task.spec.name
+    dataset = build_task(task.spec, task.prompts, task.judge.judge, settings).dataset
+    total = len(dataset) * task.samples
     if folder is None:
-        return _Responses(task, settings, total, total)
+        return _Responses(task, settings, dataset, total, total)
     if folder.has_responses(name):
-        return _Responses(task, settings, 0, 0 if folder.compliance(name).state == "judged" else total)
-    return _Responses(task, settings, total - finished_responses(folder.path / "compliance" / name), total)
+        return _Responses(task, settings, dataset, 0, 0 if folder.compliance(name).state == "judged" else total)
+    left = total - finished_responses(folder.path / "compliance" / name)
+    return _Responses(task, settings, dataset, left, total)
 
 
 def _is_scored(task: PlannedCapability, folder: RunFolder | None) -> bool:

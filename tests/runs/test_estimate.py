@@ -137,6 +137,19 @@ def test_a_small_run_and_one_that_nobody_watches_are_not_measured(
     run(options(llama, tmp_path / "unwatched", tasks=("tiny_truthfulqa",)))
 
 
+@pytest.mark.parametrize(
+    ("changes", "responses"),
+    [({}, 9), ({"reference": False}, 6), ({"samples": 2, "temperature": 0.7}, 18), ({"wordings": ("all",)}, 27)],
+)
+def test_responses_are_counted_as_they_are_asked_for(
+    changes: dict[str, Any], responses: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCAL_BASE_URL", "http://127.0.0.1:9/v1")
+    monkeypatch.setenv("LOCAL_API_KEY", "none")
+    given = options("openai-api/local/talker", tasks=("tiny_sealed",), **changes)
+    assert estimate(given).calls == {"openai-api/local/talker": responses}
+
+
 def test_a_large_model_makes_a_run_worth_measuring(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = options(llama, tasks=("tiny_sealed",), limit=None)
     plan = make_plan(given)
