@@ -141,7 +141,7 @@ def _cost(model: CstHFLM, sample: _Sample, overhead: float, seconds: float) -> S
     """Return the cost, given the time of everything but the model."""
     from cst_bench.capabilities.likelihoods.budget import pass_bytes, scored_share, token_budget
     from cst_bench.capabilities.likelihoods.planning import make_plan
-    from cst_bench.capabilities.likelihoods.selfcheck import check_tokens
+    from cst_bench.capabilities.likelihoods.selfcheck import check_work
 
     requests = sample.all_requests
     total = sum(sample.documents.values())
@@ -179,9 +179,11 @@ def _cost(model: CstHFLM, sample: _Sample, overhead: float, seconds: float) -> S
         for document in group.documents
     ]
     times = _measure_passes(packed, pieces, budget, seconds)
-    read = tokens + check_tokens(requests, model.max_length)
-    size = pass_bytes(model.model, min(budget, round(tokens)), share)
-    return ScoringCost(total, round(tokens), size, overhead + times.seconds(read, budget))
+    check = check_work(requests, model.max_length)
+    size = max(
+        pass_bytes(model.model, min(budget, round(tokens)), share), pass_bytes(model.model, check.largest_pass, 1.0)
+    )
+    return ScoringCost(total, round(tokens), size, overhead + times.seconds(tokens + check.tokens, budget))
 
 
 def packed_tokens(requests: Requests, max_length: int, weight: float) -> float:

@@ -83,12 +83,22 @@ def _choose(groups: list[Group], draw: random.Random) -> tuple[list[PlannedDocum
     return [documents[index] for index in sorted(chosen)], fillers
 
 
-def check_tokens(requests: Requests, max_length: int) -> int:
-    """Return the tokens that a model reads in the check on these requests, without repetitions in low precision."""
+@dataclass(frozen=True)
+class CheckWork:
+    """What the model reads in the check, without repetitions in low precision."""
+
+    tokens: int
+    largest_pass: int
+    """Tokens of the largest pass of stock, which has the logits of all of them."""
+
+
+def check_work(requests: Requests, max_length: int) -> CheckWork:
+    """Return the work of the check on these requests, where packed scoring agrees; arguments as for `make_probe`."""
     probe = make_probe(requests, max_length)
-    return 2 * plan_tokens(make_plan(probe.requests, max_length)) + sum(
-        sum(map(len, probe.requests[index])) - 1 for index in probe.compared
-    )
+    packed = plan_tokens(make_plan(probe.requests, max_length))
+    compared = [probe.requests[index] for index in probe.compared]
+    lengths = [min(len(context) + len(continuation) - 1, max_length) for context, continuation in compared]
+    return CheckWork(2 * packed + sum(lengths), min(_BATCH, len(lengths)) * max(lengths))
 
 
 def disagreement(scorer: Scorer, requests: Requests, stock: Stock) -> str | None:

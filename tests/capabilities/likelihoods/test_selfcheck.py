@@ -18,8 +18,8 @@ from cst_bench.capabilities.likelihoods.kernels import KernelName
 from cst_bench.capabilities.likelihoods.planning import Group, make_plan
 from cst_bench.capabilities.likelihoods.prefix_attention import ForestAttention, KeysValues
 from cst_bench.capabilities.likelihoods.prefix_packing import Cursor, PrefixPack, next_pack
-from cst_bench.capabilities.likelihoods.scorer import Scored, Scorer, UnsupportedModelError
-from cst_bench.capabilities.likelihoods.selfcheck import make_probe
+from cst_bench.capabilities.likelihoods.scorer import Requests, Scored, Scorer, UnsupportedModelError
+from cst_bench.capabilities.likelihoods.selfcheck import check_work, disagreement, make_probe
 from tests.capabilities.likelihoods.models import Request, make_requests, stock, tiny
 from tests.checkpoints import family_tokenizer
 
@@ -68,6 +68,32 @@ def test_a_fault_near_the_noise_of_bf16_is_seen_and_the_noise_is_not_taken_for_o
     assert packed(model, requests)[0].fallback_reason is None
     misplace(monkeypatch, lambda position, row: position + (position > 20))
     assert "differ by up to" in str(packed(model, requests)[0].fallback_reason)
+
+
+def test_the_work_of_the_check_is_what_the_model_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny("llama")
+    requests = [(context, continuation) for _, context, continuation in make_requests(seed=3, documents=40)]
+    lm = CstHFLM(model, tokenizer=family_tokenizer("llama"), max_length=100, batch_size=4)
+    scorer = lm.unchecked_scorer()
+    assert scorer is not None
+    by_stock: list[torch.Tensor] = []
+    call = lm._model_call
+
+    def recorded(inputs: torch.Tensor, **rest: Any) -> Any:
+        by_stock.append(inputs)
+        return call(inputs, **rest)
+
+    monkeypatch.setattr(lm, "_model_call", recorded)
+    asked: list[int] = []
+
+    def by_lm(part: Requests, batch: int) -> list[Scored]:
+        asked.extend(min(len(context) + len(continuation) - 1, 100) for context, continuation in part)
+        return lm.stock_pairs(part, batch)
+
+    assert disagreement(scorer, requests, by_lm) is None
+    work = check_work(requests, 100)
+    assert work.tokens == scorer.tokens + sum(asked)
+    assert work.largest_pass == max(inputs.numel() for inputs in by_stock)
 
 
 def test_greedy_flags_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
