@@ -151,9 +151,8 @@ class ConsoleProgress:
         """Print a line for each check."""
         self._console.print(f"Template gate of [bold]{plain(label)}[/bold]", soft_wrap=True)
         for check in checks:
-            fix = (
-                f" ({check.fix})" if check.fix and check.state == "warning" else ""
-            )  # the error has that of a failed one
+            # what to do about a failed check is in the error that follows
+            fix = f" ({check.fix})" if check.fix and check.state == "warning" else ""
             self._console.print(f"  {_SIGNS[check.state]} {check.name}: {plain(check.detail + fix)}", soft_wrap=True)
 
     def note(self, message: str) -> None:

@@ -130,7 +130,11 @@ def _note_estimate(folder: RunFolder, plan: Plan, model: EvaluatedModel, progres
     """Report what the run, or the rest of it, costs; not for a small one, of which measuring would be a large part."""
     if model.files is not None and rough_seconds(plan, model) < _WORTHWHILE:
         return
-    estimate = estimate_run(plan, model, folder)
+    try:
+        estimate = estimate_run(plan, model, folder)
+    except RuntimeError as error:  # a model that decodes otherwise, or memory that is short: the run may do without
+        progress.note(f"no estimate of time and memory ({type(error).__name__}: {str(error).partition(chr(10))[0]})")
+        return
     for line in estimate.lines:
         progress.note(line)
 
