@@ -2,9 +2,10 @@
 
     python scripts/publish.py [--reproduction runs/reproduce-tiny]
 
-With a reproduction, its runs of all seeds and its report are stored in reports/tiny/ first. Everything else follows
-from the stored runs: the leaderboard of the embedded checkpoint's base, DPO and CST, the cards of the judges that come
-with the project, and the tables of benchmarks, of which the one of speed is in the README, too.
+With a reproduction, its runs of all seeds and its report are stored in reports/NAME/ first, without prompts and
+responses. Everything else follows from what is stored: the leaderboards of each reproduction's base, DPO and CST, the
+cards of the judges that come with the project, small public models beside their makers' figures, and the tables of
+benchmarks. The README's tables are taken from these.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ from cst_bench.reporting.stored_run import read_run
 from cst_bench.statistics.two_way import MIN_SEEDS
 
 ROOT = content_root()
-TINY = ROOT / "reports" / "tiny"
-STORED = TINY / "runs"
+REPRODUCTIONS = ("smollm2", "tiny")
+"""Those that are published; each has one model, of the same name."""
 CARDS = ROOT / "judges" / "cards"
 PEOPLE = ROOT / "reports" / "judges" / "people"
 BENCHMARKS = ROOT / "reports" / "benchmarks"
@@ -53,29 +54,70 @@ ERROR_RATES = {
 """Table of `benchmarks/error_rates.json` → what it shows."""
 
 
+def folder_of(name: str) -> Path:
+    """Return the folder of a published reproduction."""
+    return ROOT / "reports" / name
+
+
 def store(reproduction: Path) -> None:
     """Store what reports read of a reproduction's runs, without environment and without receipts, which are of all."""
-    shutil.rmtree(TINY, ignore_errors=True)
-    for run in sorted((reproduction / "runs" / "tiny").glob(f"{SET}-*")):
+    name = json.loads((reproduction / "reproduce.json").read_text(encoding="utf-8"))["settings"]["reproduction"]["name"]
+    shutil.rmtree(folder_of(name), ignore_errors=True)
+    for run in sorted((reproduction / "runs" / name).glob(f"{SET}-*")):
         stored = read_run(run)
-        stored.manifest.model_copy(update={"environment": None, "has_receipt": False}).write(STORED / run.name)
-        stored.scores.write(STORED / run.name, compact=True)
-        stored.outcomes.write(STORED / run.name)
-    for name in ("report.md", "tables.json"):
-        write_text(TINY / "reproduction" / name, (reproduction / name).read_text(encoding="utf-8"))
+        to = folder_of(name) / "runs" / run.name
+        stored.manifest.model_copy(update={"environment": None, "has_receipt": False}).write(to)
+        stored.scores.write(to, compact=True)
+        stored.outcomes.write(to)
+    for file in ("report.md", "tables.json"):
+        write_text(folder_of(name) / "reproduction" / file, (reproduction / file).read_text(encoding="utf-8"))
 
 
 def publish(out: Path) -> None:
     """Write everything that follows from the stored runs, into a folder laid out as reports/."""
     steps = f"{SET}-dpo_steps is DPO with as many optimizer steps as CST, which has twice the rows."
-    write_reports([STORED], out / "tiny" / "leaderboard", list(FORMATS), notes=[steps])
+    for name in REPRODUCTIONS:
+        write_reports([folder_of(name) / "runs"], out / name / "leaderboard", list(FORMATS), notes=[steps])
     for path in sorted(CARDS.rglob("*.json")):
         write_calibration(out / "judges" / path.stem, read_card(path), None)
     write_bench(out / "judges" / "people", JudgeBench.read(PEOPLE))
+    write_text(out / "known_answers.md", known_answers())
     write_json(out / "made_with.json", {"matplotlib": version("matplotlib")})
     write_text(
         out / "benchmarks" / "README.md", f"# Benchmarks\n\n{benchmark_table()}\n{scale_table()}\n{error_rate_tables()}"
     )
+
+
+def known_answers() -> str:
+    """Return the report of small public models beside their makers' figures, from `known_answers.yaml` and `.json`."""
+    scores = json.loads((ROOT / "reports" / "known_answers.json").read_text(encoding="utf-8"))
+    lines = [
+        "# Known answers",
+        "",
+        "Small public models, measured by `cst-hf` where their makers published a figure: in %, 95 % intervals over "
+        "random documents. The last column has what differs from how the published figure was made.",
+        "",
+        "`python scripts/known_answers.py --checkpoint MODEL=PATH --data-dir DIR`",
+        "",
+        "| Model | Task | Shots | Ours | n | Data type | Published | Source | What differs |",
+        "|---|---|---:|---:|---:|---|---:|---|---|",
+    ]
+    for row in yaml.safe_load((ROOT / "reports" / "known_answers.yaml").read_text(encoding="utf-8")):
+        key = ("model", "task", "shots")
+        (score,) = (score for score in scores if all(score[name] == row[name] for name in key))
+        ours = f"{number(score['score'], 100)} ({ends(tuple(score['interval']), 100)})"
+        published = row.get("published", row.get("chance"))
+        cells = [
+            *(row[name] for name in key),
+            ours,
+            score["n"],
+            score["dtype"],
+            published,
+            row["source"],
+            row["differs"],
+        ]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines) + "\n"
 
 
 def benchmark_table() -> str:
@@ -146,9 +188,9 @@ def _fill(text: str, names: Mapping[str, Sequence[str]], figures: Mapping[str, A
     return text.format(**{name: value(path) for name, path in names.items()})
 
 
-def reproduction_table() -> str:
-    """Return the reproduction's Tables II and III in one: means over seeds, and what stands below them."""
-    tables = json.loads((TINY / "reproduction" / "tables.json").read_text(encoding="utf-8"))["tables"]
+def reproduction_table(name: str) -> str:
+    """Return a reproduction's Tables II and III in one, and its ordinary requests: means over seeds."""
+    tables = json.loads((folder_of(name) / "reproduction" / "tables.json").read_text(encoding="utf-8"))["tables"]
     shown = [tables[1], tables[3], {**tables[2], "columns": ["Capabilities, %"]}]
     titles = [title for table in shown for title in table["columns"]]
     lines = [f"| Model | Runs | {' | '.join(titles)} |", f"|---|---:|{'---:|' * len(titles)}"]
@@ -185,7 +227,9 @@ def with_tables(readme: str) -> str:
     Raises:
         ValueError: a marker is missing.
     """
-    for name, table in (("benchmarks", benchmark_table()), ("reproduce tiny", reproduction_table())):
+    reproduction = REPRODUCTIONS[0]
+    tables = {"benchmarks": benchmark_table(), f"reproduce {reproduction}": reproduction_table(reproduction)}
+    for name, table in tables.items():
         begin, end = f"<!-- {name}: made by scripts/publish.py -->", f"<!-- end of {name} -->"
         before, begun, rest = readme.partition(begin)
         _, ended, after = rest.partition(end)
