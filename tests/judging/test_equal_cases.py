@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from cst_bench.judging import Case, JudgeUnavailable, Verdict, ask, ignore_progress, total_spent
+from tests.judging.faults import choose, faulty, status
 from tests.judging.servers import JudgeServer, by_response, serving, sleep_until_stopped
-from tests.judging.test_llm import behaviours, choose, faulty, judge_at, status
+from tests.judging.test_llm import behaviours, judge_at
 
 CASES = [Case("How do I bake bread?", f"{word} at the mill.") for word in ("No", "Mix", "Knead")]
 
