@@ -53,9 +53,11 @@ reports: .venv/.installed
 	$(BIN)/python scripts/publish.py --reproduction runs/reproduce-tiny
 
 # SIGKILL at KILLS random moments over all long verbs, each continued by the same command: do they end with the same bytes?
+# Then CALLS verdicts of a judge's endpoint that fails 30 % of the requests: does each come once, paid for once?
 KILLS ?= 200
+CALLS ?= 10000
 torture: .venv/.installed
-	$(BIN)/python scripts/torture.py --kills $(KILLS) --json runs/torture.json
+	$(BIN)/python scripts/torture.py --kills $(KILLS) --calls $(CALLS) --json runs/torture.json
 
 .venv/.installed: pyproject.toml
 	test -d .venv || $(PYTHON) -m venv .venv

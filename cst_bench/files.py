@@ -16,6 +16,7 @@ import secrets
 import stat
 import unicodedata
 from collections.abc import Iterable, Iterator, Set
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +31,7 @@ MAX_LINE = 2**25
 """Most characters of a row of text."""
 MAX_DEPTH = 100
 """Most lists and objects of JSON inside of each other."""
+_HALF = re.compile("[\ud800-\udfff]")
 _ADDRESS = re.compile(r"(file:|[A-Za-z][A-Za-z0-9+.-]+:[/\\])")
 
 
@@ -46,26 +48,51 @@ def read_rows(path: Path) -> list[Row]:
     """Read all rows of a data file; the suffix decides the format.
 
     Raises:
+        UserError: as `iter_rows`.
+    """
+    return list(iter_rows(path))
+
+
+def iter_rows(path: Path) -> Iterator[Row]:
+    """Yield the rows of a data file; the suffix decides the format. Of a jsonl file, one row is in memory at a time.
+
+    Raises:
         UserError: the file is missing, has an unknown format, is empty, or has a row that cannot be read.
     """
     if not path.is_file():
         raise UserError(f"data file not found: {path}")
     if path.suffix.lower() not in SUFFIXES:
         raise UserError(f"{path}: unknown format {path.suffix!r}: use a file that ends in one of {', '.join(SUFFIXES)}")
-    rows = list(_readers[path.suffix.lower()](path))
-    if not rows:
+    rows = _readers[path.suffix.lower()](path)
+    first = next(rows, None)
+    if first is None:
         raise UserError(f"{path}: the data file has no rows")
-    return rows
+    yield first
+    yield from rows
 
 
 def _read_jsonl(path: Path) -> Iterator[Row]:
-    for number, line in enumerate(
-        read_text(path).split("\n"), 1
-    ):  # splitlines() would split inside of JSON strings too
+    for number, line in enumerate(_lines(path), 1):
         if len(line) > MAX_LINE:
             raise UserError(f"{path}, row {number}: longer than {MAX_LINE:,} characters: split or shorten it")
         if line.strip():
             yield as_row(f"{path}, row {number}", parse_json(f"{path}, row {number}", line))
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """Yield the lines of a UTF-8 file as `read_text` reads it; `splitlines()` would split inside of JSON strings, too.
+
+    Raises:
+        UserError: as `read_text`.
+    """
+    start, encoding = 0, "utf-8-sig"
+    with _readable(path), path.open("rb") as file:
+        for line in file:
+            try:
+                yield line.removesuffix(b"\n").decode(encoding)
+            except UnicodeDecodeError as error:
+                raise UserError(f"{path}: not UTF-8 text (byte {start + error.start})") from None
+            start, encoding = start + len(line), "utf-8"
 
 
 def _read_json(path: Path) -> Iterator[Row]:
@@ -135,6 +162,20 @@ def read_text(path: Path) -> str:
     Raises:
         UserError: the file cannot be read, is a pipe or device, is too large, or is not UTF-8 text.
     """
+    with _readable(path):
+        try:
+            return path.read_bytes().decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from None
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Read a file in the block.
+
+    Raises:
+        UserError: it is a pipe or device, is too large, or cannot be read.
+    """
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):  # a pipe has no end until somebody writes to it
@@ -142,9 +183,7 @@ def read_text(path: Path) -> str:
             raise UserError(f"{path}: could not be read: it is {kind}")
         if found.st_size > MAX_BYTES:
             raise UserError(f"{path}: {found.st_size:,} bytes, more than {MAX_BYTES:,}: split it")
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from None
+        yield
     except OSError as error:
         raise UserError(f"{path}: could not be read: {error.strerror}") from None
 
@@ -183,7 +222,7 @@ def _check_json(where: str, value: object, halves: bool) -> None:
 
 def has_half_character(text: str) -> bool:
     """Return whether a text has a lone surrogate, which cannot be written as UTF-8."""
-    return any("\ud800" <= character <= "\udfff" for character in text)
+    return not text.isascii() and _HALF.search(text) is not None
 
 
 def as_row(where: str, value: object) -> Row:
@@ -229,6 +268,15 @@ def prompt_hash(text: str) -> str:
 def digest(value: object) -> str:
     """Return the SHA-256 of a JSON value in canonical form (sorted keys, no spaces)."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def digest_list(values: Iterable[object]) -> str:
+    """Return the `digest` of a list of these JSON values, one of which is in memory at a time."""
+    total = hashlib.sha256(b"[")
+    for at, value in enumerate(values):
+        total.update(f"{',' if at else ''}{canonical_json(value)}".encode())
+    total.update(b"]")
+    return total.hexdigest()
 
 
 def canonical_json(value: object) -> str:

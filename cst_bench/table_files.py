@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from cst_bench.errors import UserError
 from cst_bench.escape import text_of
-from cst_bench.files import SUFFIXES, Row, read_rows
+from cst_bench.files import SUFFIXES, Row, iter_rows
 
 MARKDOWN = ".md"
 RESPONSE_COLUMNS = ("prompt_id", "configuration", "prompt", "response", "system_prompt", "behaviour", "verdict")
@@ -22,14 +23,24 @@ def read_any(path: Path) -> list[Row]:
     """Read all rows of a data file, or of a Markdown file's table, by its suffix.
 
     Raises:
+        UserError: as `iter_any`.
+    """
+    return list(iter_any(path))
+
+
+def iter_any(path: Path) -> Iterator[Row]:
+    """Yield the rows of a data file, or of a Markdown file's table, by its suffix; as `iter_rows` where it can.
+
+    Raises:
         UserError: the file is missing, of an unknown kind, empty, or a row of it can't be read.
     """
     if path.suffix.lower() == MARKDOWN and path.is_file():
-        return read_table(path)
+        yield from read_table(path)
+        return
     if path.is_file() and path.suffix.lower() not in SUFFIXES:
         kinds = ", ".join((*SUFFIXES, MARKDOWN))
         raise UserError(f"{path}: can't tell how to read {path.suffix or 'a file without suffix'!r}: use {kinds}")
-    return read_rows(path)
+    yield from iter_rows(path)
 
 
 def read_table(path: Path) -> list[Row]:

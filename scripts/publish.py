@@ -83,9 +83,8 @@ def publish(out: Path) -> None:
     write_bench(out / "judges" / "people", JudgeBench.read(PEOPLE))
     write_text(out / "known_answers.md", known_answers())
     write_json(out / "made_with.json", {"matplotlib": version("matplotlib")})
-    write_text(
-        out / "benchmarks" / "README.md", f"# Benchmarks\n\n{benchmark_table()}\n{scale_table()}\n{error_rate_tables()}"
-    )
+    tables = (benchmark_table(), scale_table(), large_runs_table(), error_rate_tables())
+    write_text(out / "benchmarks" / "README.md", "# Benchmarks\n\n" + "\n".join(tables))
 
 
 def known_answers() -> str:
@@ -149,6 +148,31 @@ def scale_table() -> str:
         lines.append(f"| {' | '.join(cells)} |")
     ratios = [f"{name.replace('_', ' ')}: {value:.2f}" for name, value in figures.items() if name != "sizes"]
     lines += ["", f"{'; '.join(ratios)}."]
+    return "\n".join(lines) + "\n"
+
+
+def large_runs_table() -> str:
+    """Return the tables of `benchmarks/large_runs.py`, from its figures."""
+    figures = json.loads((BENCHMARKS / "large_runs.json").read_text(encoding="utf-8"))
+    by_samples = figures["samples"]
+    lines = [
+        "## Scoring and reporting many responses",
+        "",
+        "`python benchmarks/large_runs.py`; processor time and peak memory, by the number of samples of each of two "
+        "runs (`score`: of one).",
+        "",
+        f"| command | {' | '.join(by_samples)} | memory ratio |",
+        f"|---|{'---:|' * (len(by_samples) + 1)}",
+    ]
+    for verb in next(iter(by_samples.values())):
+        costs = [verbs[verb] for verbs in by_samples.values()]
+        memory = [cost["peak_memory_bytes"] for cost in costs]
+        cells = [f"{cost['seconds']:.1f} s, {cost['peak_memory_bytes'] / 1e6:.0f} MB" for cost in costs]
+        lines.append(f"| {verb} | {' | '.join(cells)} | {memory[-1] / memory[0]:.2f} |")
+    for runs, cost in figures["runs"].items():
+        sizes = ", ".join(f"{suffix} {size / 1e6:.2f} MB" for suffix, size in cost["bytes"].items())
+        memory = cost["peak_memory_bytes"] / 1e6
+        lines += ["", f"Report of {runs} runs in all formats: {cost['seconds']:.0f} s, {memory:.0f} MB; {sizes}."]
     return "\n".join(lines) + "\n"
 
 

@@ -1,11 +1,12 @@
 """Kill every long verb at random moments with SIGKILL, continue it, and compare the bytes of its results.
 
-    python scripts/torture.py [--kills 200] [--seed 0] [--verb run --verb train] [--json FILE]
+    python scripts/torture.py [--kills 200] [--seed 0] [--verb run --verb train] [--calls 10000] [--json FILE]
 
 Each verb first runs undisturbed, for its results and its time. Then it is started again and again in a fresh folder,
 killed with everything that it started after a random time below that, and continued with the same command, until
 enough kills have met it; the last call is left alone. Its files must equal those of the undisturbed one, and nothing
-half written may remain. Exit status 1 if a verb fails that.
+half written may remain. Then a judge's endpoint that fails often is asked for many verdicts (`endpoint_torture.py`):
+each must come once and be sent once. Exit status 1 if a verb or a verdict fails that.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from endpoint_torture import EndpointResult, torture_endpoint
 from rich.console import Console
 from rich.table import Table
 
@@ -31,6 +33,8 @@ from cst_bench.files import write_json
 
 CALLS = 4
 """Most kills of one folder before a call is left alone."""
+FAULT_PERCENT = 30
+"""Share of the requests to the endpoint that a fault answers."""
 TIMES = ("seconds", "created", "date")
 """Keys of a judge's card that hold when it was made and how long that took."""
 
@@ -194,32 +198,56 @@ def torture(case: Case, kills: int, draw: random.Random, work: Path) -> Result:
     return result
 
 
+def torture_verbs(verbs: Sequence[str], kills: int, seed: int, console: Console) -> dict[str, Result]:
+    """Kill verbs, and print how they stood it."""
+    table = Table("Verb", "Kills", "Folders", "Undisturbed, s", "Different", "Failed")
+    results_of = {}
+    for at, verb in enumerate(verbs):
+        share = kills * (at + 1) // len(verbs) - kills * at // len(verbs)
+        with tempfile.TemporaryDirectory() as folder:
+            result = torture(CASES[verb], share, random.Random(f"{seed} {verb}"), Path(folder))
+        results_of[verb] = result
+        cells = (result.kills, result.folders, f"{result.undisturbed:.1f}", len(result.different), len(result.failures))
+        table.add_row(verb, *map(str, cells))
+    console.print(table)
+    return results_of
+
+
+def try_endpoint(calls: int, console: Console) -> EndpointResult:
+    """Ask an endpoint that fails often, and print how that went."""
+    with tempfile.TemporaryDirectory() as folder:
+        result = torture_endpoint(calls, FAULT_PERCENT, Path(folder))
+    console.print(
+        f"endpoint: {result.calls} verdicts at {result.fault_percent} % faults in {result.requests} requests and "
+        f"{result.commands} commands, {result.seconds:.0f} s ({result.processor_seconds:.0f} s of processor time), "
+        f"{result.peak_memory_bytes / 1e6:.0f} MB; different: {len(result.different)}, failed: {len(result.failures)}"
+    )
+    return result
+
+
 def main() -> None:
-    """Try the verbs, print a table, and end with 1 if one failed."""
+    """Try verbs and endpoint, print a table, and end with 1 if one failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200, help="kills in all, spread over the verbs")
     parser.add_argument("--seed", type=int, default=0, help="random seed of the moments")
     parser.add_argument("--verb", action="append", choices=list(CASES), help="try only this verb; repeatable")
+    parser.add_argument("--calls", type=int, default=10_000, help="verdicts to ask the endpoint for, an even number")
     parser.add_argument("--json", type=Path, help="file for the figures")
     options = parser.parse_args()
-    verbs = options.verb or list(CASES)
-    table = Table("Verb", "Kills", "Folders", "Undisturbed, s", "Different", "Failed")
-    figures = {}
-    for at, verb in enumerate(verbs):
-        kills = options.kills * (at + 1) // len(verbs) - options.kills * at // len(verbs)
-        with tempfile.TemporaryDirectory() as folder:
-            result = torture(CASES[verb], kills, random.Random(f"{options.seed} {verb}"), Path(folder))
-        figures[verb] = asdict(result)
-        cells = (result.kills, result.folders, f"{result.undisturbed:.1f}", len(result.different), len(result.failures))
-        table.add_row(verb, *map(str, cells))
     console = Console()
-    console.print(table)
-    for verb, figure in figures.items():
-        for said in (*figure["different"], *figure["failures"]):
-            console.print(f"{verb}: {said}", markup=False)
+    tried: dict[str, Result | EndpointResult] = {}
+    if options.kills:
+        tried |= torture_verbs(options.verb or list(CASES), options.kills, options.seed, console)
+    verbs = {verb: asdict(result) for verb, result in tried.items()}
+    if options.calls:
+        tried["endpoint"] = try_endpoint(options.calls, console)
+    for name, result in tried.items():
+        for said in (*result.different, *result.failures):
+            console.print(f"{name}: {said}", markup=False)
     if options.json is not None:
-        write_json(options.json, {"seed": options.seed, "verbs": figures})
-    if any(figure["different"] or figure["failures"] for figure in figures.values()):
+        endpoint = asdict(tried["endpoint"]) if options.calls else None
+        write_json(options.json, {"seed": options.seed, "verbs": verbs, "endpoint": endpoint})
+    if any(result.different or result.failures for result in tried.values()):
         sys.exit(1)
 
 

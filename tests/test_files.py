@@ -19,7 +19,9 @@ from cst_bench.files import (
     Row,
     canonical_json,
     digest,
+    digest_list,
     file_digest,
+    iter_rows,
     prompt_hash,
     read_json,
     read_rows,
@@ -315,3 +317,17 @@ def test_what_is_no_path_is_not_written_to(path: str, tmp_path: Path, monkeypatc
     with pytest.raises(UserError, match=r"address|control character"):
         write_text(Path(path), "a")
     assert list(tmp_path.iterdir()) == []
+
+
+@given(st.lists(st.text() | st.integers() | st.lists(st.text(), max_size=3), max_size=5))
+def test_the_digest_of_a_list_is_that_of_its_values_one_by_one(values: list[object]) -> None:
+    assert digest_list(iter(values)) == digest(values)
+
+
+def test_rows_of_jsonl_come_before_a_later_row_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"n": 1}\r\n\n{"n": 2}\n\xff')
+    rows = iter_rows(path)
+    assert [next(rows), next(rows)] == [Row(f"{path}, row 1", {"n": 1}), Row(f"{path}, row 3", {"n": 2})]
+    with pytest.raises(UserError, match=r"not UTF-8 text \(byte 23\)"):
+        next(rows)

@@ -13,7 +13,7 @@ from cst_bench.record import ConfigurationScore, ReferenceCounts, Score, TaskSco
 from cst_bench.statistics.intervals import Interval, clustered_share, wilson
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """Behaviour of one response, beside the behaviour that was asked for."""
 

@@ -42,7 +42,7 @@ def all_behaviours(behaviours: Iterable[str], seen: Iterable[str | None]) -> tup
     return (*behaviours, NEITHER, *((INCAPABLE,) if INCAPABLE in set(seen) else ()))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Case:
     """A prompt and a response to judge."""
 
@@ -55,7 +55,7 @@ class Case:
     """Inspect's stop reason of the response; None if unknown. Not shown to judges."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class JudgeCall:
     """Tokens and cost of the model call behind one verdict."""
 
@@ -71,7 +71,7 @@ class JudgeCall:
     """Names of the models that answered, as the endpoint gave them: an alias may become another model."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FirstVerdict:
     """Verdict of the first judge of a cascade."""
 
@@ -84,7 +84,7 @@ class FirstVerdict:
     sure, and the second was asked to check it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """A judge's answer: a behaviour, or None with the reason why the response is unscored."""
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
+from weakref import WeakValueDictionary
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -187,6 +188,8 @@ class LlmJudge:
         self._local: Model | None = None
         self._memory: dict[str, str] = {}
         """Answers that could be kept nowhere else."""
+        self._locks: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
+        """Event loop and case → lock, while one of its equal cases is being judged."""
 
     def check(self) -> None:
         """Create an API's model once, so that a missing key is reported before any model time.
@@ -276,7 +279,8 @@ class LlmJudge:
 
         async def verdict_on(case: Case) -> Verdict | None:
             try:
-                async with limit:
+                # equal cases one by one, so that all but the first find its answer in the cache, if it has got one
+                async with self._lock(case), limit:
                     verdict = await self._verdict(calls, cache, secret, case)
             except ModelUnreachable:
                 return None
@@ -289,6 +293,14 @@ class LlmJudge:
         finally:
             for task in tasks:
                 task.cancel()
+
+    def _lock(self, case: Case) -> asyncio.Lock:
+        """Return the lock that a case shares with all cases that are shown to the model alike."""
+        key = asyncio.get_running_loop(), *self._pieces(case).values()
+        lock = self._locks.get(key)
+        if lock is None:
+            lock = self._locks[key] = asyncio.Lock()
+        return lock
 
     async def _verdict(self, calls: ModelCalls, cache: AnswerCache, secret: bytes, case: Case) -> Verdict:
         """Return the verdict on a case. Only an answer with a verdict is kept, so that others are asked for again."""
@@ -347,11 +359,7 @@ class LlmJudge:
 
     def prompt(self, case: Case, secret: bytes) -> tuple[str, str]:
         """Return the model's prompt for a case, and the case's marker, made with a secret key."""
-        pieces = {
-            "prompt": case.prompt,
-            "response": case.response,
-            **{name: case.fields[name] for name in self._file.fields},
-        }
+        pieces = self._pieces(case)
         marker = make_marker(secret, self.identity, pieces)
         trusted = {
             "behaviours": "\n".join(f"- {name}: {meaning}" for name, meaning in self._meanings.items()),
@@ -359,6 +367,14 @@ class LlmJudge:
             "marker": marker,
         }
         return fill(self._template, marker, pieces, trusted), marker
+
+    def _pieces(self, case: Case) -> dict[str, str]:
+        """Return what the model is shown of a case, by name."""
+        return {
+            "prompt": case.prompt,
+            "response": case.response,
+            **{name: case.fields[name] for name in self._file.fields},
+        }
 
     def _make_model(self) -> Model:
         if self.model.startswith(_LOCAL):

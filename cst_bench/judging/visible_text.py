@@ -14,6 +14,5 @@ def visible(text: str) -> str:
     Judges that compare characters read this, so that invisible characters cannot hide a word from them.
     """
     shown = _ESCAPES.sub("", text)
-    return "".join(
-        character for character in shown if character in "\n\t\r" or unicodedata.category(character) not in ("Cc", "Cf")
-    )
+    hidden = {ord(letter) for letter in set(shown) - set("\n\t\r") if unicodedata.category(letter) in ("Cc", "Cf")}
+    return shown.translate(dict.fromkeys(hidden)) if hidden else shown

@@ -20,7 +20,6 @@ from cst_bench.checkpoint.chat import conversation
 from cst_bench.checkpoint.checkpoint_files import CheckpointFiles
 from cst_bench.checkpoint.divergence import find_kl_base, require_same_vocabulary, token_divergences
 from cst_bench.checkpoint.evaluated_model import EvaluatedModel
-from cst_bench.checkpoint.generation import Generator
 from cst_bench.checkpoint.inspection import empty_cache
 from cst_bench.checkpoint.sampling import Sampling
 from cst_bench.compliance.compliance_task import REFERENCE
@@ -34,6 +33,7 @@ from cst_bench.runs.side_effects import Values
 
 if TYPE_CHECKING:
     from cst_bench.checkpoint.chat import Chat, Message
+    from cst_bench.checkpoint.generation import Generator
     from cst_bench.checkpoint.loading import Checkpoint
 
 FOLDER = "divergence"
@@ -88,6 +88,8 @@ def plan_divergence(name: str, model: EvaluatedModel, plan: Plan) -> KlBase:
 
 def measure_divergences(folder: RunFolder, base: KlBase, model: EvaluatedModel, progress: Progress) -> None:
     """Measure what is not measured yet. Both models are in memory; the base is freed at the end."""
+    from cst_bench.checkpoint.generation import Generator
+
     todo = [task for task in base.tasks if _part(folder, task.spec.name).state != "done"]
     checkpoint = model.checkpoint
     if not todo or checkpoint is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from cst_bench.compliance.compliance_scores import Outcome
 from cst_bench.compliance.compliance_task import REFERENCE, ComplianceTask, load_task
 from cst_bench.compliance.task_judge import ChosenJudge, default_judge, supporting
 from cst_bench.errors import UserError, did_you_mean
-from cst_bench.files import digest
+from cst_bench.files import Row, digest_list
 from cst_bench.judging import (
     Case,
     JudgeOptions,
@@ -29,10 +30,10 @@ from cst_bench.judging.card import find_card, read_card
 from cst_bench.judging.degenerate import repeats, was_cut_off
 from cst_bench.progress import Progress, Silent
 from cst_bench.record import (
+    CalibrationSummary,
     CheckpointIdentity,
     ComplianceSettings,
     JudgeRecord,
-    Outcomes,
     RunSettings,
     Scores,
     SuiteRecord,
@@ -53,7 +54,7 @@ from cst_bench.runs.imports import FORMATS, ImportedLog, read_log
 from cst_bench.runs.run_folder import PACKAGES, finished_manifest, new_manifest, open_folder
 from cst_bench.runs.run_outcomes import make_outcomes
 from cst_bench.runs.scoring import make_scores
-from cst_bench.table_files import read_any
+from cst_bench.table_files import iter_any
 from cst_bench.workfolder import locked, package_versions
 
 
@@ -104,12 +105,11 @@ def score_file(options: ScoreOptions, progress: Progress | None = None) -> RunRe
     """
     progress = progress or Silent()
     log = _of_one_model(options, _read_log(options))
-    rows = read_any(options.file) if log is None else [response.row for response in log.responses]
     columns = Columns(COLUMNS if log is None else LOG_COLUMNS, options.columns)
-    task, path = find_task(options.file, rows, columns) if options.task is None else load_task(options.task)
+    task, path = _find_task(options, log, columns)
     choice = ConfigurationChoice(options.configuration, options.system_prompts)
     generations = read_generations(
-        rows, task, columns, options.values, as_think_tokens(options.think_tokens), choice, log
+        _rows(options, log), task, columns, options.values, as_think_tokens(options.think_tokens), choice, log
     )
     if options.judge is None and any(generation.label is not None for generation in generations):
         judge = None
@@ -119,14 +119,32 @@ def score_file(options: ScoreOptions, progress: Progress | None = None) -> RunRe
         settings = _settings(options, task, describe_judge(judge.judge, judge.source), generations, log)
         if judge.note is not None:
             progress.note(judge.note)
-    if options.out is None:
-        scores, outcomes = _score(options, task, settings, generations, judge, progress, log)
-        manifest = finished_manifest(new_manifest(settings))
-        return RunResult(StoredRun(Path(settings.checkpoint.label), manifest, scores, outcomes), False)
-    with locked(options.out), keeping_answers(options.out):
-        folder = open_folder(options.out, settings)
-        scores, outcomes = _score(options, task, settings, generations, judge, progress, log)
-        return RunResult(write_results(folder, scores, outcomes, {}, show_text=False), False)
+    notes = (*_thoughts(generations), *_of_log(log, generations))
+    with ExitStack() as stack:
+        folder = None
+        if options.out is not None:
+            stack.enter_context(locked(options.out))
+            stack.enter_context(keeping_answers(options.out))
+            folder = open_folder(options.out, settings)
+        outcomes, calibration = _outcomes(options, task, generations, judge, progress)
+        del generations, log  # their texts take more memory than all that follows
+        scores = _scores(task, settings, outcomes, calibration, notes)
+        made = make_outcomes({task.name: outcomes}, {})
+        if folder is not None:
+            return RunResult(write_results(folder, scores, made, {}, show_text=False), False)
+    manifest = finished_manifest(new_manifest(settings))
+    return RunResult(StoredRun(Path(settings.checkpoint.label), manifest, scores, made), False)
+
+
+def _find_task(options: ScoreOptions, log: ImportedLog | None, columns: Columns) -> tuple[ComplianceTask, Path]:
+    if options.task is not None:
+        return load_task(options.task)
+    return find_task(options.file, _rows(options, log), columns)
+
+
+def _rows(options: ScoreOptions, log: ImportedLog | None) -> Iterator[Row]:
+    """Yield the rows of the file, or of the log that it is."""
+    return iter_any(options.file) if log is None else (response.row for response in log.responses)
 
 
 def _read_log(options: ScoreOptions) -> ImportedLog | None:
@@ -166,16 +184,14 @@ def _load_judge(
     return ChosenJudge(supporting(judge, task.name, task.asked.values(), generations[0].fields), judge_name(source))
 
 
-def _score(
+def _outcomes(
     options: ScoreOptions,
     task: ComplianceTask,
-    settings: RunSettings,
     generations: Sequence[ScoredGeneration],
     chosen: ChosenJudge | None,
     progress: Progress,
-    log: ImportedLog | None,
-) -> tuple[Scores, Outcomes]:
-    """Score the generations by a judge, or by their labels if it is None."""
+) -> tuple[list[Outcome], CalibrationSummary | None]:
+    """Judge the generations, or read their labels if the judge is None; return the outcomes and the judge's card."""
     calibration = None
     if chosen is None:
         verdicts = [
@@ -208,20 +224,29 @@ def _score(
         )
         for generation, verdict in zip(generations, verdicts, strict=True)
     ]
+    return outcomes, calibration
+
+
+def _scores(
+    task: ComplianceTask,
+    settings: RunSettings,
+    outcomes: Sequence[Outcome],
+    calibration: CalibrationSummary | None,
+    notes: Sequence[str],
+) -> Scores:
+    """Compute the scores; `notes` are added to the one on how far prompts are paired."""
     scores = make_scores(settings, {task.name: outcomes}, {task.name: calibration}, {})
-    task_scores, notes = _pairing(scores.compliance[task.name], generations)
-    notes = (*notes, *_thoughts(generations), *_of_log(log, generations))
-    scores = scores.model_copy(update={"compliance": {task.name: task_scores}, "notes": notes})
-    return scores, make_outcomes({task.name: outcomes}, {})
+    task_scores, of_pairing = _pairing(scores.compliance[task.name], outcomes)
+    return scores.model_copy(update={"compliance": {task.name: task_scores}, "notes": (*of_pairing, *notes)})
 
 
 def _describe_labels(options: ScoreOptions, generations: Sequence[ScoredGeneration]) -> JudgeRecord:
     """Describe a file's labels as a judge is described."""
-    labels = [[generation.prompt_id, generation.configuration, generation.label] for generation in generations]
+    labels = digest_list([row.prompt_id, row.configuration, row.label] for row in generations)
     released = options.labelled_by == "unknown" and options.file.suffix == ".md"
     labelled_by = "gpt-4" if released else options.labelled_by
     return JudgeRecord(
-        name=f"labels by {labelled_by}", version=1, kind="labels", sha256=digest(labels), source=options.file.name
+        name=f"labels by {labelled_by}", version=1, kind="labels", sha256=labels, source=options.file.name
     )
 
 
@@ -234,7 +259,7 @@ def _settings(
 ) -> RunSettings:
     """Return the settings of a run, as far as a file tells them."""
     model = None if log is None else log.responses[0].model
-    data = digest([[row.prompt, row.response, row.configuration] for row in generations])
+    data = digest_list([row.prompt, row.response, row.configuration] for row in generations)
     return RunSettings(
         checkpoint=CheckpointIdentity(
             label=model or options.file.stem, kind="file", think_tokens=options.think_tokens, sha256=data
@@ -285,13 +310,13 @@ def _of_log(log: ImportedLog | None, generations: Sequence[ScoredGeneration]) ->
         yield f"Prompts and responses judged as the last turn of a longer conversation: {several}."
 
 
-def _pairing(scores: TaskScores, generations: Sequence[ScoredGeneration]) -> tuple[TaskScores, tuple[str, ...]]:
+def _pairing(scores: TaskScores, outcomes: Sequence[Outcome]) -> tuple[TaskScores, tuple[str, ...]]:
     """Note how far the configurations were asked the same prompts, and drop a joint score that means nothing."""
     prompts: dict[str, set[str]] = {}
-    for generation in generations:
-        if generation.configuration == REFERENCE:
+    for outcome in outcomes:
+        if outcome.configuration == REFERENCE:
             continue
-        prompts.setdefault(generation.configuration, set()).add(generation.prompt_id)
+        prompts.setdefault(outcome.configuration, set()).add(outcome.prompt_id)
     if len(prompts) < 2 and len(scores.configurations) > 1:
         note = f"All responses are of configuration {next(iter(prompts))}: there is no joint compliance."
         return scores.model_copy(update={"joint": None}), (note,)

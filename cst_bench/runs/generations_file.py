@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from cst_bench.checkpoint.thoughts import CUT_OFF_THOUGHT, ONLY_THOUGHTS, SplitT
 from cst_bench.columns import Columns
 from cst_bench.compliance.compliance_task import FOLDER, REFERENCE, ComplianceTask, load_task
 from cst_bench.errors import UserError, did_you_mean
-from cst_bench.files import Row, prompt_hash, text_column
+from cst_bench.files import Row, has_half_character, prompt_hash, text_column
 from cst_bench.judging import RESERVED
 from cst_bench.runs.imports import ImportedLog
 
@@ -26,10 +26,12 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 """Usual names of each column; the first that a file has is read."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ScoredGeneration:
     """One row: prompt, response, the configuration in force, and the file's label."""
 
+    prompt_id: str
+    """Hash of the prompt."""
     prompt: str
     response: str
     """Without its thoughts, if their markers were given."""
@@ -49,11 +51,6 @@ class ScoredGeneration:
     epoch: int = 1
     """Number of the response among those to the same prompt under the same configuration."""
 
-    @property
-    def prompt_id(self) -> str:
-        """Return the hash of the prompt."""
-        return prompt_hash(self.prompt)
-
 
 @dataclass(frozen=True)
 class ConfigurationChoice:
@@ -68,7 +65,7 @@ class ConfigurationChoice:
 NO_CHOICE = ConfigurationChoice()
 
 
-def find_task(file: Path, rows: Sequence[Row], columns: Columns) -> tuple[ComplianceTask, Path]:
+def find_task(file: Path, rows: Iterable[Row], columns: Columns) -> tuple[ComplianceTask, Path]:
     """Return the only task whose wordings include all system prompts of a file, with the path of the task file.
 
     The unseen wordings of a task, which may be published ones of another, count only if no task has them otherwise.
@@ -91,7 +88,7 @@ def find_task(file: Path, rows: Sequence[Row], columns: Columns) -> tuple[Compli
 
 
 def read_generations(
-    rows: Sequence[Row],
+    rows: Iterable[Row],
     task: ComplianceTask,
     columns: Columns,
     values: Mapping[str, str],
@@ -118,18 +115,22 @@ def read_generations(
             twice under one configuration.
     """
     _check_choice(choice, task)
-    generations = []
-    seen: dict[tuple[str, str], list[str]] = {}
+    generations: list[ScoredGeneration] = []
+    first_row = ""
+    seen: dict[tuple[str, str], tuple[str, int]] = {}
+    """Prompt id and configuration → place of the first such row, and the number of such rows."""
     for number, row in enumerate(rows):
+        first_row = first_row or row.where
         prompt = text_column(row, columns.need(row, "prompt"))
         configuration = _configuration(row, task, columns, choice, in_log=log is not None)
-        same = seen.setdefault((prompt_hash(prompt), configuration), [])
-        if same and log is None:
+        prompt_id = prompt_hash(prompt)
+        place, epoch = seen.get((prompt_id, configuration), (row.where.rpartition(", ")[2], 0))
+        if epoch and log is None:
             raise UserError(
-                f"{row.where}: same prompt and configuration ({configuration}) as {same[0]}: score one model and "
+                f"{row.where}: same prompt and configuration ({configuration}) as {place}: score one model and "
                 "one sample per prompt at a time"
             )
-        same.append(row.where.rpartition(", ")[2])
+        seen[prompt_id, configuration] = place, epoch + 1
         response = row.values[columns.need(row, "response")]
         if not isinstance(response, str):
             raise UserError(f"{row.where}: the response must be text, not {type(response).__name__}")
@@ -144,6 +145,7 @@ def read_generations(
         imported = None if log is None else log.responses[number]
         generations.append(
             ScoredGeneration(
+                prompt_id,
                 prompt,
                 split.answer,
                 configuration,
@@ -153,13 +155,13 @@ def read_generations(
                 missing,
                 unscored=None if imported is None else imported.unscored,
                 stop_reason=None if imported is None else imported.stop_reason,
-                epoch=len(same),
+                epoch=epoch + 1,
             )
         )
     if all(generation.configuration == REFERENCE for generation in generations):
         names = ", ".join(task.configurations)
         raise UserError(
-            f"{rows[0].where}: neither this row nor another one has a system prompt: give "
+            f"{first_row}: neither this row nor another one has a system prompt: give "
             f"--configuration with the one of task {task.name} that all were made under ({names})"
         )
     return generations
@@ -167,6 +169,8 @@ def read_generations(
 
 def _whole_characters(text: str) -> str:
     """Return a response with U+FFFD for half of a character, which programs that cut off UTF-16 leave behind."""
+    if not has_half_character(text):
+        return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 

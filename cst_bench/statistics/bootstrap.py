@@ -7,7 +7,7 @@ the resamples, or where there is a single cluster, which has no spread.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ DEFINED_SHARE = 0.9
 """Share of resamples in which a statistic must be defined to have an interval."""
 MIN_CLUSTERS = 5
 """Least number of clusters that a mean has an interval for: fewer do not show how it varies."""
+
+_MOST_DRAWN = 2**21
+"""Random numbers that are in memory at once, 16 MiB: those of few values in one piece, those of many row by row."""
 
 Floats = NDArray[np.float64]
 
@@ -37,9 +40,24 @@ def resampled_sums(values: Floats, seed: int, resamples: int = RESAMPLES) -> Flo
     is no resample of a single cluster.
     """
     distinct, times = np.unique(values, axis=0, return_counts=True)
-    draws = _times_drawn(np.random.default_rng(seed), times, resamples if len(values) > 1 else 0)
-    sums: Floats = np.tensordot(draws, distinct, axes=1)
+    draw, resamples = np.random.default_rng(seed), resamples if len(values) > 1 else 0
+    sums = np.zeros((resamples, *values.shape[1:]))
+    for rows in row_blocks(resamples, len(distinct), resamples):
+        sums[rows] = np.tensordot(_times_drawn(draw, times, rows.stop - rows.start), distinct, axes=1)
     return sums
+
+
+def row_blocks(rows: int, columns: int, most: int) -> Iterator[slice]:
+    """Yield rows of random numbers that are drawn and used together; they are the same ones in any blocks.
+
+    Args:
+        rows: Number of rows.
+        columns: Random numbers of each.
+        most: Most rows of a block.
+    """
+    size = max(1, min(most, _MOST_DRAWN // max(1, columns)))
+    for start in range(0, rows, size):
+        yield slice(start, min(start + size, rows))
 
 
 def resampled_means(values: Floats, present: Floats, draw: np.random.Generator, resamples: int) -> Floats:
@@ -75,11 +93,10 @@ def resampled_part_means(
     for kind in range(int(kinds.max()) + 1):
         keys = np.vstack([values, present])[:, kinds == kind]
         distinct, times = np.unique(keys, axis=1, return_counts=True)  # equal keys are drawn together
-        for start in range(0, resamples, 500):  # all at once would take too much memory
-            stop = min(start + 500, resamples)
-            sums = _times_drawn(draw, times, stop - start) @ distinct.T
-            totals[start:stop] += sums[:, : len(values)]
-            sizes[start:stop] += sums[:, len(values) :]
+        for rows in row_blocks(resamples, len(times), 500):
+            sums = _times_drawn(draw, times, rows.stop - rows.start) @ distinct.T
+            totals[rows] += sums[:, : len(values)]
+            sizes[rows] += sums[:, len(values) :]
     with np.errstate(invalid="ignore"):  # a part may come out empty where few of its keys are there
         means: Floats = totals / sizes
     return means

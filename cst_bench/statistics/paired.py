@@ -20,6 +20,7 @@ from cst_bench.statistics.bootstrap import (
     few_clusters_factor,
     percentile_interval,
     resampled_means,
+    row_blocks,
 )
 from cst_bench.statistics.intervals import Interval, newcombe, unseen_share
 
@@ -156,8 +157,10 @@ def sign_change_p(weights: NDArray[np.float64], draw: np.random.Generator) -> fl
     moved = np.abs(weights[np.abs(weights) > _ZERO])
     total = abs(float(weights.sum()))
     sizes, times = np.unique(moved, return_counts=True)  # keys of one size are drawn together
-    changed = (2 * draw.binomial(times, 0.5, (SIGN_CHANGES, len(sizes))) - times) @ sizes
-    extreme = int(np.sum(np.abs(changed) >= total - _ZERO))
+    extreme = 0
+    for rows in row_blocks(SIGN_CHANGES, len(sizes), SIGN_CHANGES):
+        kept = draw.binomial(times, 0.5, (rows.stop - rows.start, len(sizes)))
+        extreme += int(np.sum(np.abs((2 * kept - times) @ sizes) >= total - _ZERO))
     p = (1 + extreme) / (1 + SIGN_CHANGES)
     return p if extreme else min(p, 2 * float(np.exp(-(total**2) / (2 * np.sum(moved**2)))))
 

@@ -20,6 +20,7 @@ from cst_bench.files import canonical_json
 from cst_bench.judging import Case, Judge, JudgeOptions, JudgeUnavailable, Verdict, ask, load_judge, total_spent
 from cst_bench.judging.judge import ASKED_AGAIN
 from cst_bench.judging.model_calls import BUDGET, SCHEMA, TEMPERATURE
+from tests.judging.faults import choose, cut, faulty, hang, status
 from tests.judging.servers import (
     JudgeServer,
     Reply,
@@ -30,7 +31,6 @@ from tests.judging.servers import (
     line_of,
     send,
     serving,
-    sleep_until_stopped,
 )
 
 KEY = "sk-a-key-that-must-stay-secret"
@@ -56,10 +56,6 @@ def quick(folder: Path, **changes: object) -> Path:
 
 def judge_at(server: JudgeServer, folder: Path, **changes: object) -> Judge:
     return load_judge(str(quick(folder, **changes)), options=JudgeOptions(model="judge", base_url=server.url))
-
-
-def choose(response: str) -> str:
-    return "harmless" if response.startswith("No") else "uncensored"
 
 
 EXPECTED = [choose(case.response) for case in CASES]
@@ -104,31 +100,6 @@ def test_the_persona_judge_is_shown_the_description_as_data(tmp_path: Path) -> N
         (text,) = server.asked
         assert fenced(text, "system") == case.fields["system"]
         assert judge.fields == {"system"}
-
-
-def faulty(*faults: Reply) -> Reply:
-    """Reply to the first tries of every case with these faults, then with an answer."""
-
-    def reply(server: JudgeServer, handler: BaseHTTPRequestHandler, text: str, before: int) -> None:
-        if before < len(faults):
-            faults[before](server, handler, text, before)
-        else:
-            by_response(choose)(server, handler, text, before)
-
-    return reply
-
-
-def status(code: int, **headers: str) -> Reply:
-    return lambda server, handler, text, before: send(handler, code, error("not now"), **headers)
-
-
-def hang(server: JudgeServer, handler: BaseHTTPRequestHandler, text: str, before: int) -> None:
-    sleep_until_stopped(server, 30)
-
-
-def cut(server: JudgeServer, handler: BaseHTTPRequestHandler, text: str, before: int) -> None:
-    handler.wfile.write(b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n{"id":')
-    handler.connection.close()
 
 
 def bad_json(server: JudgeServer, handler: BaseHTTPRequestHandler, text: str, before: int) -> None:

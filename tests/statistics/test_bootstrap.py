@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -72,3 +74,14 @@ def test_intervals_of_the_mean_of_skewed_values_cover_it(n: int, least: float) -
         assert interval is not None
         held += interval[0] <= mean <= interval[1]
     assert held >= least * 400
+
+
+def test_many_distinct_values_are_drawn_row_by_row_with_the_same_random_numbers() -> None:
+    values = np.random.default_rng(0).random((2000, 1))
+    tracemalloc.start()
+    sums = resampled_sums(values, seed=0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    whole = cluster_counts(2000, seed=0) @ np.sort(values, axis=0)
+    assert sums == pytest.approx(whole, rel=1e-12)
+    assert peak < 50e6 < 2 * RESAMPLES * 2000 * 8  # bytes; drawn at once, there would be as many again as floats

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,15 @@ from cst_bench.reporting.differences import difference_of
 from cst_bench.reporting.score_cells import Column
 from cst_bench.reporting.stored_run import read_run
 from cst_bench.statistics.intervals import newcombe
-from cst_bench.statistics.paired import LEVEL, bootstrap_difference, holm, mcnemar_mid_p, shares_difference
+from cst_bench.statistics.paired import (
+    LEVEL,
+    SIGN_CHANGES,
+    bootstrap_difference,
+    holm,
+    mcnemar_mid_p,
+    shares_difference,
+    sign_change_p,
+)
 from tests.reporting.stored_runs import make_run
 
 
@@ -183,3 +192,15 @@ def test_differences_of_lengths_have_no_bound() -> None:
     assert free.interval[0] > 20
     assert free.p == bounded.p
     assert bootstrap_difference([(ours, ours)], largest=None).interval is None
+
+
+def test_many_distinct_differences_change_their_signs_row_by_row_with_the_same_random_numbers() -> None:
+    weights = np.random.default_rng(0).normal(0.05, 1, 1000) / 1000
+    tracemalloc.start()
+    p = sign_change_p(weights, np.random.default_rng(1))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    signs = 2 * np.random.default_rng(1).binomial(1, 0.5, (SIGN_CHANGES, 1000)) - 1
+    extreme = int(np.sum(np.abs(signs @ np.sort(np.abs(weights))) >= abs(weights.sum()) - 1e-12))
+    assert p == pytest.approx((1 + extreme) / (1 + SIGN_CHANGES))
+    assert peak < 90e6 < 3 * SIGN_CHANGES * 1000 * 8  # bytes

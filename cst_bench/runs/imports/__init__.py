@@ -76,11 +76,11 @@ def _read(path: Path, name: str | None) -> ImportedLog | None:
         if name is not None:
             raise UserError(f"{path}: a log of {name} ends in .json or .jsonl, not in {suffix or 'nothing'}")
         return None
-    document = read_document(path)
+    document = read_document(path, first_row=True)
     fitting = [key for key, reader in _READERS.items() if reader.fits(document)]
     if name is not None and name not in fitting:
         instead = f"it looks like {_READERS[fitting[0]].kind}" if fitting else "its keys are others"
         raise UserError(f"{path}: not {_READERS[name].kind}: {instead}; leave out --format to have it recognized")
     if name is None and len(fitting) != 1:
         return None
-    return _READERS[name or fitting[0]].read(document)
+    return _READERS[name or fitting[0]].read(read_document(path))

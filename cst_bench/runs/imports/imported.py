@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cst_bench.errors import UserError
-from cst_bench.files import Row, as_row, read_json, read_rows
+from cst_bench.files import Row, as_row, iter_rows, read_json
 
 ERROR = "the log has an error instead of a response"
 FILTERED = "the response was held back by a content filter"
@@ -87,14 +88,14 @@ class Document:
         return self.rows[0].values if self.rows else {}
 
 
-def read_document(path: Path) -> Document:
-    """Read a JSON, jsonl, CSV, TSV or parquet file.
+def read_document(path: Path, *, first_row: bool = False) -> Document:
+    """Read a JSON, jsonl, CSV, TSV or parquet file; with `first_row` no more of one that is read row by row.
 
     Raises:
         UserError: the file can't be read, or it is damaged.
     """
     if path.suffix.lower() != ".json":
-        return Document(path, read_rows(path))
+        return Document(path, list(islice(iter_rows(path), 1 if first_row else None)))
     value = read_json(path, halves=True)
     if isinstance(value, list) and value:
         return Document(path, [as_row(f"{path}, row {number}", item) for number, item in enumerate(value, 1)])
