@@ -5,8 +5,9 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -15,9 +16,10 @@ from cst_bench.checkpoint.decoding import DecodeBatch, decode_static
 from cst_bench.checkpoint.decoding_check import checked_mode, length_limit, note_long_rows
 from cst_bench.checkpoint.inspection import empty_cache, free_memory, out_of_memory
 from cst_bench.checkpoint.loading import Checkpoint
-from cst_bench.checkpoint.sampling import Sampling, SamplingRow
+from cst_bench.checkpoint.sampling import Sampling, SamplingRow, choose
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel
 
 StopReason = Literal["stop", "max_tokens", "model_length"]
@@ -26,6 +28,9 @@ _ROWS = {"cpu": 64, "cuda": 256}
 """Default number of rows decoded together; fewer when memory is short."""
 _MEMORY_SHARE = 0.5
 """Largest share of the free memory for the key-value cache."""
+
+may_begin: ContextVar[Callable[[], bool]] = ContextVar("may_begin", default=lambda: True)
+"""Called by the worker when it takes a request from the queue; a request for which it is false is never answered."""
 
 
 def default_rows(checkpoint: Checkpoint) -> int:
@@ -50,6 +55,7 @@ class GeneratedTokens:
 class _Job:
     row: SamplingRow
     future: Future[GeneratedTokens]
+    may_begin: Callable[[], bool]
 
 
 class Generator:
@@ -96,7 +102,7 @@ class Generator:
         with self._closing:
             if self._closed:
                 raise RuntimeError("the generator is closed")
-            self._queue.put(_Job(row, future))
+            self._queue.put(_Job(row, future, may_begin.get()))
         return future
 
     def generate(self, prompts: Iterable[list[int]], sampling: Sampling) -> list[GeneratedTokens]:
@@ -151,21 +157,27 @@ class Generator:
             note_long_rows(self._checkpoint)
             for row in ended:
                 _reset_rope(model)
-                decode_static(model, [row], stop_ids, "alone")
+                decode_static(model, [row], stop_ids, "alone", self._choose)
         if not together:
             return ended
         mode = checked_mode(self._checkpoint, together, self._tokens) if self.rows > 1 else "alone"
         if mode == "compact":
             return [*ended, *batch.add(together)]
-        decode_static(model, together, stop_ids, mode)
+        decode_static(model, together, stop_ids, mode, self._choose)
         return [*ended, *together]
+
+    def _choose(self, logits: Tensor, rows: Sequence[SamplingRow]) -> list[int]:
+        """Choose the next tokens in a static batch, which ends in no other way when the generator is closed."""
+        if self._closed:
+            raise RuntimeError("the generator is closed")
+        return choose(logits, rows)
 
     def _admit(self, batch: DecodeBatch, free: int) -> list[SamplingRow]:
         """Return the waiting rows that fit, in order, by places and by the tokens that the cache can hold."""
         rows: list[SamplingRow] = []
         width = max([batch.width(), *(_final_length(row) for row in batch.rows)])
         while self._waiting and len(rows) < free:
-            if self._waiting[0].future.cancelled():
+            if self._waiting[0].future.cancelled() or not self._waiting[0].may_begin():
                 self._waiting.popleft()
                 continue
             row = self._waiting[0].row

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from typing import ClassVar
@@ -17,6 +18,7 @@ from cst_bench import __version__
 from cst_bench.cli.verbs import Verbs
 from cst_bench.errors import CstBenchError, UserError
 from cst_bench.files import DISK_FULL, has_half_character
+from cst_bench.interruption import announce, sigterm_as_sigint
 from cst_bench.secrets import redact
 
 EPILOG = """\b
@@ -69,7 +71,16 @@ _FILE_ERRNOS = {errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTEMPTY, e
 
 
 def main() -> None:
-    """Run the command line and exit with 0 (done), 1 (a --fail-if gate holds), 2 (wrong input) or 3 (interrupted)."""
+    """Run the command line and exit with 0 (done), 1 (a --fail-if gate holds), 2 (wrong input) or 3 (interrupted).
+
+    SIGTERM interrupts as SIGINT does.
+    """
+    announce.set(_print_line)
+    with sigterm_as_sigint():
+        _main()
+
+
+def _main() -> None:
     try:
         for argument in sys.argv[1:]:
             if has_half_character(argument):
@@ -85,7 +96,7 @@ def main() -> None:
         _print_error(str(error))
         sys.exit(error.exit_status)
     except (click.Abort, KeyboardInterrupt):
-        _print_error("interrupted; the same command continues the run")
+        _print_error(f"interrupted; the same command continues: {_command_to_resume()}")
         sys.exit(3)
     except BrokenPipeError:  # who read the output, such as `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left cannot be written at the end
@@ -100,12 +111,23 @@ def main() -> None:
     sys.exit(status if isinstance(status, int) else 0)
 
 
+def _command_to_resume() -> str:
+    """Return the command line of this process, without what would begin the work again."""
+    return shlex.join(["cst-bench", *(part for part in sys.argv[1:] if part != "--restart")])
+
+
 def disk_full(error: OSError) -> str | None:
     """Return the message for an error about a full disk; None for any other error."""
     if error.errno not in DISK_FULL:
         return None
     path = f" for {error.filename}" if error.filename else ""
     return f"no space left on the disk{path}: make room and run the same command again; finished parts are kept"
+
+
+def _print_line(message: str) -> None:
+    from cst_bench.cli.console import print_line
+
+    print_line(message, stderr=True)
 
 
 def _print_error(message: str) -> None:

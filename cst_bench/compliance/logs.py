@@ -16,6 +16,7 @@ from cst_bench.compliance.call_failures import CallFailures, call_failures
 from cst_bench.compliance.stored_samples import explained_log, read_samples
 from cst_bench.errors import Interrupted, UserError
 from cst_bench.files import DISK_FULL, read_text
+from cst_bench.interruption import finishing_first
 from cst_bench.record import Usage
 from cst_bench.secrets import redact
 
@@ -36,40 +37,46 @@ def generate(task: Task, model: Model, folder: Path, count: Callable[[int], None
 
     Samples that an earlier, killed call finished are kept; `count` gets their number first, then each new one.
 
+    At the first signal to stop, the responses in flight are finished and logged, at the second they are not.
+
     Raises:
         Interrupted: some samples failed (the API was down, say); the same call retries them.
+        KeyboardInterrupt: a signal came; the same call generates the rest.
         OSError: the disk is full.
     """
     from inspect_ai import eval_set
 
     from cst_bench.checkpoint.provider import CstModelAPI
+    from cst_bench.compliance import sample_hooks  # noqa: F401  (Inspect calls it)
     from cst_bench.compliance.inspect_task import on_sample
 
     count(finished_responses(folder))
     folder = folder.absolute()
     connections = model.api.max_connections()
+    in_process = isinstance(model.api, CstModelAPI)
     failures = CallFailures()
     token, failures_token = on_sample.set(count), call_failures.set(failures)
     try:
-        success, logs = eval_set(
-            task,
-            log_dir=str(folder),
-            model=model,
-            score=False,
-            display="none",
-            log_level="error",
-            log_format="eval",
-            retry_attempts=0,
-            retry_immediate=False,
-            continue_on_fail=True,
-            log_buffer=_flush_after(len(task.dataset) * (task.epochs or 1)),
-            log_realtime=False,
-            log_model_api=False,
-            max_retries=5,
-            # a request to our own provider waits for its place in a batch, and to send it again only adds work
-            attempt_timeout=None if isinstance(model.api, CstModelAPI) else _ATTEMPT_TIMEOUT,
-            max_samples=2 * connections,
-        )
+        with finishing_first("responses", queued=in_process):
+            success, logs = eval_set(
+                task,
+                log_dir=str(folder),
+                model=model,
+                score=False,
+                display="none",
+                log_level="error",
+                log_format="eval",
+                retry_attempts=0,
+                retry_immediate=False,
+                continue_on_fail=True,
+                log_buffer=_flush_after(len(task.dataset) * (task.epochs or 1)),
+                log_realtime=False,
+                log_model_api=False,
+                max_retries=5,
+                # a request to our own provider waits for its place in a batch, and to send it again only adds work
+                attempt_timeout=None if in_process else _ATTEMPT_TIMEOUT,
+                max_samples=2 * connections,
+            )
     finally:
         on_sample.reset(token)
         call_failures.reset(failures_token)

@@ -20,6 +20,7 @@ from pydantic import Field, JsonValue, model_validator
 from cst_bench.content import Content
 from cst_bench.errors import Interrupted, UserError
 from cst_bench.event_loop import run_to_end
+from cst_bench.interruption import finishing_first
 from cst_bench.judging import degenerate
 from cst_bench.judging.budget import Budget
 from cst_bench.judging.incapability import INCAPABLE_REASON, says_incapable
@@ -292,15 +293,18 @@ def ask(
 ) -> list[Verdict]:
     """Return the verdicts to a caller that is not asynchronous; works inside a running event loop (a notebook).
 
-    With `check` they are those of `judge_cases`; without, the judge's own on every case.
+    With `check` they are those of `judge_cases`; without, the judge's own on every case. At the first signal to stop,
+    the calls of a model that are in flight are finished, and their answers cached, at the second they are not.
 
     Raises:
         JudgeUnavailable: as `Judge.judge`.
+        KeyboardInterrupt: a signal came.
         UserError: as `Judge.judge`.
     """
 
     counter = count or ignore_progress
-    return run_to_end(lambda: judge_cases(judge, cases, counter) if check else judge.judge(cases, counter))
+    with finishing_first("judge calls"):
+        return run_to_end(lambda: judge_cases(judge, cases, counter) if check else judge.judge(cases, counter))
 
 
 def describe_judge(judge: Judge, source: str) -> JudgeRecord:

@@ -21,6 +21,7 @@ from pydantic import Field, JsonValue, model_validator
 from cst_bench.checkpoint.api import api_model
 from cst_bench.errors import UserError
 from cst_bench.files import digest, user_cache_folder
+from cst_bench.interruption import end_call
 from cst_bench.judging.cache import Answer, AnswerCache
 from cst_bench.judging.fence import fill, make_marker, placeholders
 from cst_bench.judging.judge import (
@@ -284,6 +285,8 @@ class LlmJudge:
                     verdict = await self._verdict(calls, cache, secret, case)
             except ModelUnreachable:
                 return None
+            finally:
+                end_call()
             count(1)
             return verdict
 

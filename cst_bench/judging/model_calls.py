@@ -22,6 +22,7 @@ from cst_bench.checkpoint.call_errors import (
 )
 from cst_bench.checkpoint.thoughts import KNOWN_THINK_TOKENS, split_thoughts
 from cst_bench.errors import UserError
+from cst_bench.interruption import begin_call, end_call
 from cst_bench.judging.budget import Budget, BudgetSpent
 from cst_bench.judging.cache import Answer
 from cst_bench.judging.question import Question
@@ -109,6 +110,8 @@ class ModelCalls:
     async def answer(self, question: Question) -> Answer:
         """Return the answer to a question. What the endpoint rejects of a request is left out of it, and noted.
 
+        The call stays in flight (`end_call` ends it), so that the answer can be stored before a signal stops the rest.
+
         Raises:
             CaseRejected: the endpoint rejected this question.
             ModelUnreachable: no answer after all retries, or too many other calls failed before.
@@ -171,12 +174,14 @@ class ModelCalls:
         waited = 0.0
         while True:
             await self._wait()
+            await begin_call()
             try:
                 output = await self._model.generate(list(messages), config=self._config(question, without))
                 if not output.choices:
                     raise NoChoices
                 break
             except Exception as error:
+                end_call()
                 cause = cause_of(error)
                 seconds = asked_to_wait(cause)
                 if not is_transient(self._model, cause):

@@ -72,6 +72,7 @@ def reproduce(options: ReproduceOptions, progress: Progress | None = None) -> Re
         UserError: an option is wrong, or the folder holds a reproduction with other settings.
         StepFailed: a step failed with an error of its own.
         Interrupted: a step was interrupted; the same call continues.
+        KeyboardInterrupt: a signal came, and has stopped the steps; the same call continues.
     """
     progress = progress or Silent()
     plan = load_reproduction(options.name, options.models)

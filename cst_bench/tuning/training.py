@@ -20,6 +20,7 @@ from cst_bench.checkpoint.inspection import out_of_memory
 from cst_bench.checkpoint.loading import dtype_hint, load_config, placement
 from cst_bench.errors import UserError
 from cst_bench.files import DISK_FULL, digest, user_cache_folder
+from cst_bench.interruption import on_signals
 from cst_bench.tuning.dataset import TokenizedRows, TrainingData, read_data, tokenize
 from cst_bench.tuning.recipe import Recipe, load_recipe
 from cst_bench.tuning.saving import write_result
@@ -65,9 +66,11 @@ class _Plan:
 def train(options: TrainOptions, progress: TrainingProgress | None = None) -> TrainResult:
     """Train a checkpoint into a folder; the same call continues a training that was interrupted.
 
-    Also works in each process of `accelerate launch`.
+    Also works in each process of `accelerate launch`. At the first signal to stop, a single process finishes the
+    optimizer step and saves a checkpoint, at the second it does not.
 
     Raises:
+        KeyboardInterrupt: a signal came; the same call continues.
         UserError: the recipe, the data or an option is wrong, the folder holds something else, or memory ran out.
         GateError: the base's chat template would make training and evaluation differ.
     """
@@ -145,8 +148,10 @@ def _train(
         progress.note(f"continued from step {checkpoint.name.rpartition('-')[2]}")
     reporter = Reporter(progress, seconds)
     trainer.add_callback(reporter)
+    alone = _processes() == 1  # of several processes, some would wait for ever for one that stops
     try:
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        with on_signals(reporter.react) if alone else nullcontext():
+            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     except ValueError as error:
         if trainer.state.global_step:
             raise

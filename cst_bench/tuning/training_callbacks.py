@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from transformers import TrainerCallback
 
 from cst_bench.files import write_json
+from cst_bench.interruption import AGAIN, announce
 from cst_bench.progress import Progress, Silent
 
 if TYPE_CHECKING:
@@ -56,7 +57,10 @@ class Quiet(Silent):
 
 
 class Reporter(TrainerCallback):  # type: ignore[misc]
-    """Reports steps, adds up the seconds of all processes that worked on a training, and flags complete checkpoints."""
+    """Reports steps, adds up the seconds of all processes that worked on a training, and flags complete checkpoints.
+
+    After a first signal (`react`) it makes the trainer save a checkpoint at the end of the step, and interrupts.
+    """
 
     def __init__(self, progress: TrainingProgress, seconds: float) -> None:
         """Report to `progress`; `seconds` is the training time of earlier processes."""
@@ -66,6 +70,9 @@ class Reporter(TrainerCallback):  # type: ignore[misc]
         self._first_step = 0
         self._context: AbstractContextManager[Steps | None] = nullcontext()
         self._steps: Steps = Quiet()
+        self._announce = announce.get()
+        self._in_step = False
+        self._stop_requested = False
         self.diverged: int | None = None
         """Step at which the reward margin was not finite any more."""
 
@@ -73,6 +80,14 @@ class Reporter(TrainerCallback):  # type: ignore[misc]
     def seconds(self) -> float:
         """Return the seconds of training so far."""
         return self._earlier + time.monotonic() - self._started
+
+    def react(self, requests: int) -> bool:
+        """React to a signal, as `cst_bench.interruption.on_signals` asks for it: let an optimizer step end."""
+        if requests > 1 or not self._in_step:
+            return False
+        self._stop_requested = True
+        self._announce(f"interrupted: finishing the step and saving a checkpoint; {AGAIN}")
+        return True
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
@@ -93,9 +108,15 @@ class Reporter(TrainerCallback):  # type: ignore[misc]
         context, self._context = self._context, nullcontext()
         context.__exit__(None, None, None)
 
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        """Let signals wait for the step, from now on."""
+        self._in_step = True
+
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
-        """Report a step."""
+        """Report a step, and save a checkpoint after it if a signal came."""
         self._steps.step(state.global_step)
+        if self._stop_requested:
+            control.should_save = True
 
     def on_log(
         self,
@@ -117,7 +138,13 @@ class Reporter(TrainerCallback):  # type: ignore[misc]
         self._steps.metrics(state.global_step, metrics, pace * (state.max_steps - state.global_step))
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
-        """Flag the trainer's checkpoint as complete."""
+        """Flag the trainer's checkpoint as complete.
+
+        Raises:
+            KeyboardInterrupt: a signal came.
+        """
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             write_json(folder / COMPLETE, {"seconds": self.seconds})
+        if self._stop_requested:
+            raise KeyboardInterrupt

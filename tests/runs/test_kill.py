@@ -81,29 +81,6 @@ def test_killed_runs_end_as_one_that_never_was(tmp_path: Path) -> None:
         assert (killed / name).read_bytes() == (whole / name).read_bytes()
 
 
-@pytest.mark.slow
-def test_interrupting_exits_3_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    process = subprocess.Popen(
-        command(*ARGS, "--out", str(out)),
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A shell starts background jobs with SIGINT ignored, which every child inherits: tests may run in such a job.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    while not list(out.glob("compliance/tiny_sealed/*.eval")):
-        assert process.poll() is None
-        time.sleep(0.02)
-    time.sleep(2)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 3, said
-    assert "the same command continues" in said
-    assert in_process(*ARGS, "--out", str(out), cwd=tmp_path).status == 0
-
-
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own with 1 MB of room; only root can make one."""
