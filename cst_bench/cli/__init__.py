@@ -75,9 +75,12 @@ def main() -> None:
 
     SIGTERM interrupts as SIGINT does.
     """
-    announce.set(_print_line)
-    with sigterm_as_sigint():
-        _main()
+    token = announce.set(_print_line)
+    try:
+        with sigterm_as_sigint():
+            _main()
+    finally:
+        announce.reset(token)
 
 
 def _main() -> None:

@@ -3,7 +3,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
+from time import sleep
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from cst_bench.checkpoint import Checkpoint, CheckpointOptions, load_checkpoint
 from cst_bench.checkpoint.chat import conversation
 from cst_bench.checkpoint.decoding import DecodeBatch, can_compact
-from cst_bench.checkpoint.generation import GeneratedTokens, Generator
+from cst_bench.checkpoint.generation import GeneratedTokens, Generator, may_begin
 from cst_bench.checkpoint.sampling import Sampling, SamplingRow, choose
 from cst_bench.errors import UserError
 from tests.checkpoints import PROMPTS, make_checkpoint
@@ -525,3 +526,52 @@ def test_rows_with_and_without_cuts_are_sampled_side_by_side() -> None:
 def test_senseless_settings_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
         Sampling(**{"max_tokens": 1, **wrong})  # type: ignore[arg-type]
+
+
+def test_closing_ends_a_static_batch_within_a_step(
+    llama: Checkpoint, model_calls: list[Callable[[], None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(llama.model, "_is_stateful", True, raising=False)
+    reached, go_on = Event(), Event()
+
+    def wait() -> None:
+        reached.set()
+        go_on.wait(60)
+
+    generator = Generator(llama)
+    asked = prompts(llama)[:1]
+    generator.generate(asked, GREEDY)  # with the check of how it is to be decoded
+    model_calls.extend([wait, *[nothing] * 24])
+    future = generator.submit(asked[0], GREEDY)
+    assert reached.wait(60)
+    closing = Thread(target=generator.close)
+    closing.start()
+    while not _is_closed(generator, asked[0]):
+        sleep(0.01)
+    go_on.set()
+    closing.join(60)
+    assert len(model_calls) == 24
+    with pytest.raises(RuntimeError, match="closed"):
+        future.result(0)
+
+
+def _is_closed(generator: Generator, prompt: list[int]) -> bool:
+    try:
+        generator.submit(prompt, GREEDY)
+    except RuntimeError:
+        return True
+    return False
+
+
+@pytest.mark.usefixtures("rows_of_3")
+def test_a_request_that_may_not_begin_is_left_and_the_others_are_answered(llama: Checkpoint) -> None:
+    asked = prompts(llama)
+    with Generator(llama) as generator:
+        expected = generator.generate(asked, GREEDY)
+        refused = []
+        for prompt in asked[:4]:
+            token = may_begin.set(lambda: False)
+            refused.append(generator.submit(prompt, GREEDY))
+            may_begin.reset(token)
+        assert generator.generate(asked, GREEDY) == expected
+        assert not any(future.done() for future in refused)

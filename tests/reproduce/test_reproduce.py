@@ -9,11 +9,15 @@ import shutil
 import signal
 import statistics
 import subprocess
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 from rich.console import Console
@@ -22,6 +26,7 @@ from cst_bench.checkpoint.options import embedded_folder
 from cst_bench.content import content_root
 from cst_bench.errors import UserError
 from cst_bench.files import prompt_hash
+from cst_bench.interruption import announce
 from cst_bench.reporting import StoredRun, read_run
 from cst_bench.reporting.score_cells import Cell, ScoreTable
 from cst_bench.reporting.terminal import score_tables
@@ -32,8 +37,10 @@ from cst_bench.reproduce.paper_tables import flags_in, make_tables
 from cst_bench.reproduce.steps import Step, steps
 from cst_bench.reproduce.workers import StepFailed, run_steps
 from cst_bench.table_files import read_any
+from tests.calibration.labelled import rows, write_rows
+from tests.cli.interrupted import running
 from tests.cli.invoke import command, invoke
-from tests.judging.servers import by_response, serving
+from tests.judging.servers import JudgeServer, by_response, serving
 from tests.mirrors import MIRRORS
 from tests.reporting.stored_runs import make_run
 from tests.test_published_data import DATA
@@ -402,6 +409,79 @@ def test_a_killed_chain_ends_as_one_that_never_was(tmp_path: Path, monkeypatch: 
     assert done.returncode == 0, done.stderr
     assert "pairs tiny tiny_sealed:" not in done.stderr  # not made again
     assert left(out) == left(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_an_interrupted_chain_leaves_no_step_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CST_BENCH_CACHE", str(tmp_path / "cache"))
+    out = tmp_path / "out"
+    args = ("reproduce", str(write_small(tmp_path)), "--out", str(out), "--workers", "2")
+    for number, twice in ((signal.SIGTERM, False), (signal.SIGINT, True)):
+        with running(*args, cwd=tmp_path) as process:
+            process.wait_until(lambda: (out / "runs/tiny/one-base/run.json").is_file())
+            steps_running = psutil.Process(process.process.pid).children()
+            assert len(steps_running) == 2
+            process.interrupt(number, twice=twice)
+            assert process.status() == 3, process.said
+        assert not [step for step in steps_running if step.is_running()]
+        assert "interrupted: finishing what is in flight in " in process.said
+        assert f"the same command continues: cst-bench reproduce {tmp_path}" in process.said
+    assert not (out / "report.md").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("twice", [False, True])
+def test_a_signal_is_passed_on_to_the_steps_once(twice: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The steps wait for a judge's endpoint, and are in sessions of their own, so that no Ctrl-C reaches them."""
+    monkeypatch.setenv("CST_BENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    labels = write_rows(tmp_path / "labels.jsonl", rows())
+    logs, said = tmp_path / "logs", list[str]()
+    released = threading.Event()
+
+    def reply(server: JudgeServer, handler: BaseHTTPRequestHandler, text: str, before: int) -> None:
+        while not released.is_set() and not server.stopping.wait(0.02):
+            pass
+        by_response(choose)(server, handler, text, before)
+
+    def interrupt(server: JudgeServer) -> None:
+        wait_until(lambda: sum(server.asked.values()) == 16)
+        os.kill(os.getpid(), signal.SIGINT)
+        wait_until(lambda: all("judge calls in flight (8)" in path.read_text() for path in logs.iterdir()))
+        if twice:
+            os.kill(os.getpid(), signal.SIGINT)
+        else:
+            released.set()
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    token = announce.set(said.append)
+    try:
+        with serving(reply) as server, ThreadPoolExecutor(1) as thread:
+            verb = ("judge", "calibrate", "harmlessness", "--labels", str(labels))
+            verb = (*verb, "--judge-model", "judge", "--judge-base-url", server.url)
+            outs = {name: tmp_path / name for name in ("1", "2")}
+            steps = [Step(name, (*verb, "--out", str(out)), out / "report.md") for name, out in outs.items()]
+            interrupting = thread.submit(interrupt, server)
+            with pytest.raises(KeyboardInterrupt):
+                run_steps(steps, logs, workers=2, done=lambda step, seconds: None)
+            interrupting.result()
+            assert not psutil.Process().children()
+            assert said == ["interrupted: finishing what is in flight in 1, 2; again to stop at once"]
+            assert sum(server.asked.values()) == 16
+    finally:
+        announce.reset(token)
+        signal.signal(signal.SIGINT, before)
+    for path in logs.iterdir():
+        assert path.read_text().count("interrupted: finishing") == 1
+        assert "interrupted; the same command continues" in path.read_text()
+
+
+def wait_until(ready: Callable[[], bool]) -> None:
+    for _ in range(6000):
+        if ready():
+            return
+        time.sleep(0.05)
+    raise AssertionError("waited too long")
 
 
 def _wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:

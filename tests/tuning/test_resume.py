@@ -1,4 +1,5 @@
-"""A training that is killed and continued by the same command has the weights of an undisturbed one, bit for bit."""
+"""A training that is killed or interrupted and continued by the same command has the weights of an undisturbed one, bit
+for bit."""
 
 from __future__ import annotations
 
@@ -8,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,9 @@ import pytest
 
 from cst_bench.errors import UserError
 from cst_bench.tuning import TrainOptions, train
-from tests.tuning.conftest import write_recipe, write_rows
+from cst_bench.tuning.training_callbacks import Quiet, Steps
+from tests.cli.interrupted import running
+from tests.tuning.conftest import cst_rows, write_recipe, write_rows
 
 pytestmark = pytest.mark.slow
 _RUN = "from cst_bench.cli.train import command; command()"
@@ -69,6 +74,80 @@ def test_killed_and_continued_is_bit_for_bit_the_same(tmp_path: Path, llama: Pat
     assert steps == [entry["step"] for entry in left_alone.training["metrics"]]
     losses = [[entry.get("loss") for entry in result.training["metrics"][:-1]] for result in (continued, left_alone)]
     assert losses[0] == losses[1]
+
+
+class Interrupting(Quiet):
+    """Sends SIGINT to this process after steps."""
+
+    def __init__(self, after: Sequence[int]) -> None:
+        self._after = after
+
+    @contextmanager
+    def training(self, total: int, done: int) -> Iterator[Steps]:
+        yield self
+
+    def step(self, done: int) -> None:
+        for _ in range(self._after.count(done)):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.fixture
+def _as_in_a_terminal() -> Iterator[None]:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_as_in_a_terminal")
+@pytest.mark.parametrize("lora", [True, False])
+def test_interrupted_at_any_step_it_continues_from_there(tmp_path: Path, llama: Path, lora: bool) -> None:
+    recipe, _ = settings(tmp_path, llama, lora)
+    data = write_rows(tmp_path / "rows.jsonl", cst_rows(9))  # three steps an epoch
+    changes = ("trl.num_train_epochs=5", "trl.save_steps=100")
+    left_alone = train(TrainOptions(recipe, data=data, out=tmp_path / "whole", changes=changes))
+    options = TrainOptions(recipe, data=data, out=tmp_path / "out", changes=changes)
+    checkpoints = tmp_path / ".out.partial" / "checkpoints"
+    for step in (4, 5, 9, 15):  # within epochs, at the end of one, and at the end of all
+        with pytest.raises(KeyboardInterrupt):
+            train(options, Interrupting([step]))
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert (checkpoints / f"checkpoint-{step}" / "complete.json").is_file()
+    continued = train(options)
+    assert continued.training["weights_sha256"] == left_alone.training["weights_sha256"]
+    assert continued.training["steps"] == 15
+
+
+@pytest.mark.usefixtures("_as_in_a_terminal")
+def test_interrupted_twice_it_stops_without_another_checkpoint(tmp_path: Path, llama: Path) -> None:
+    recipe, data = settings(tmp_path, llama, True)
+    options = TrainOptions(recipe, data=data, out=tmp_path / "out", changes=("trl.num_train_epochs=10",))
+    with pytest.raises(KeyboardInterrupt):
+        train(options, Interrupting([11, 11]))
+    checkpoints = tmp_path / ".out.partial" / "checkpoints"
+    assert [path.name for path in checkpoints.glob("checkpoint-*")] == ["checkpoint-8"]
+    assert train(options).training["steps"] == 20
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_command_saves_a_checkpoint_and_says_how_to_continue(
+    tmp_path: Path, llama: Path, number: signal.Signals
+) -> None:
+    recipe, data = settings(tmp_path, llama, True)
+    checkpoints = tmp_path / ".out.partial" / "checkpoints"
+    args = ("train", recipe, "--data", str(data), "--restart", "--set", "trl.save_steps=1000", "--out", "out")
+    epochs = ("--set", "trl.num_train_epochs=2000")
+    with running(*args, *epochs, cwd=tmp_path) as process:
+        process.wait_until(lambda: "step 3/" in process.said)
+        process.interrupt(number)
+        assert process.status() == 3, process.said
+    (saved,) = checkpoints.glob("checkpoint-*/complete.json")
+    assert "interrupted: finishing the step and saving a checkpoint; again to stop at once" in process.said
+    resume = process.said.strip().splitlines()[-1]
+    assert resume.startswith("cst-bench: interrupted; the same command continues: cst-bench train ")
+    assert "--restart" not in resume
+    step = int(saved.parent.name.removeprefix("checkpoint-"))
+    with running(*(part for part in (*args, *epochs) if part != "--restart"), cwd=tmp_path) as process:
+        process.wait_until(lambda: f"continued from step {step}" in process.said)
 
 
 def test_restart_begins_again_with_other_settings(tmp_path: Path, llama: Path) -> None:
