@@ -457,8 +457,8 @@ def test_a_signal_is_passed_on_to_the_steps_once(twice: bool, tmp_path: Path, mo
     token = announce.set(said.append)
     try:
         with serving(reply) as server, ThreadPoolExecutor(1) as thread:
-            verb = ("judge", "calibrate", "harmlessness", "--labels", str(labels))
-            verb = (*verb, "--judge-model", "judge", "--judge-base-url", server.url)
+            asked = ("--judge-model", "judge", "--judge-base-url", server.url)
+            verb = ("judge", "calibrate", "harmlessness", "--labels", str(labels), *asked)
             outs = {name: tmp_path / name for name in ("1", "2")}
             steps = [Step(name, (*verb, "--out", str(out)), out / "report.md") for name, out in outs.items()]
             interrupting = thread.submit(interrupt, server)

@@ -20,7 +20,7 @@ from tests.runs.test_kill import FILES, finished_samples
 
 pytestmark = pytest.mark.slow
 RUN = ("run", "--task", "tiny_sealed", "--limit", "20", "--seed", "7", "--batch-size", "4")
-CRITIQUE = ("data", "critique", "--task", "tiny_sealed", "--critique", "tiny_harmless", "--limit", "24")
+CRITIQUE = ("data", "critique", "--task", "tiny_sealed", "--critique", "tiny_harmless", "--limit", "12")
 
 
 def in_flight(said: str) -> int:
@@ -119,7 +119,7 @@ def test_calls_of_a_judge_in_flight_are_finished_and_paid_for_once(verb: str, tw
     judge = SlowJudge()
     with serving(judge) as server:
         asked = ("--judge-model", "judge", "--judge-base-url", server.url)
-        args = ("judge", "calibrate", "harmlessness", "--labels", "labels.jsonl", *asked)
+        args: tuple[str, ...] = ("judge", "calibrate", "harmlessness", "--labels", "labels.jsonl", *asked)
         if verb == "judge RUN":
             run(RunOptions(tasks=("tiny_sealed",), judges=("refusal_rules",), limit=8, out=tmp_path / "run"))
             args = ("judge", "run", "--judge", "harmlessness", *asked)
@@ -156,8 +156,8 @@ def test_responses_of_an_api_in_flight_are_finished(tmp_path: Path, monkeypatch:
     with serving(talk) as server:
         monkeypatch.setenv("LOCAL_BASE_URL", server.url)
         monkeypatch.setenv("LOCAL_API_KEY", "none")
-        args = ("run", "openai-api/local/model", "--task", "tiny_sealed", "--limit", "20", "--out", "run")
-        args = (*args, "--judge", "refusal_rules")
+        chosen = ("--task", "tiny_sealed", "--judge", "refusal_rules", "--limit", "20")
+        args = ("run", "openai-api/local/model", *chosen, "--out", "run")
         with running(*args, cwd=tmp_path) as process:
             process.wait_until(lambda: has_samples(tmp_path / "run", 4) and len(server.asked) > 4)
             process.interrupt()
