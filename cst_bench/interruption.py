@@ -24,8 +24,15 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 AGAIN = "again to stop at once"
 """End of every message about a first signal."""
 
-announce: ContextVar[Callable[[str], None]] = ContextVar("announce", default=lambda message: None)
-"""Receives a line about what a first signal lets end. The command line prints it; a library caller may stay silent."""
+
+def _warn(message: str) -> None:
+    import logging
+
+    logging.getLogger(__name__).warning(message)
+
+
+announce: ContextVar[Callable[[str], None]] = ContextVar("announce", default=_warn)
+"""Receives a line about what a first signal lets end. The command line prints it, a library caller's log gets it."""
 
 
 @contextmanager
