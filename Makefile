@@ -13,7 +13,7 @@ real: .venv/.installed
 	$(BIN)/cst-bench run $$($(BIN)/python scripts/fetch_smollm2.py runs/smollm2) --suite paper --limit $(LIMIT) \
 	  $(if $(DATA),--data-dir $(DATA)) --judge local --judge identity_rules --out runs/real
 
-# The paper's experiment on that model: DPO and CST of a part of the released pairs, two seeds, Tables I to III (about two
+# The paper's experiment on that model: DPO and CST of a part of the released pairs, two seeds, Tables II and III (about two
 # hours on two cores, continued if it was cut off). DATA holds the released pairs, too.
 smollm2: .venv/.installed
 	test -d runs/smollm2-135m || $(BIN)/cst-bench convert $$($(BIN)/python scripts/fetch_smollm2.py runs/smollm2) runs/smollm2-135m

@@ -453,6 +453,7 @@ def test_a_signal_is_passed_on_to_the_steps_once(twice: bool, tmp_path: Path, mo
         else:
             released.set()
 
+    others = set(psutil.Process().children())  # the process that renders chat templates
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     token = announce.set(said.append)
     try:
@@ -465,7 +466,7 @@ def test_a_signal_is_passed_on_to_the_steps_once(twice: bool, tmp_path: Path, mo
             with pytest.raises(KeyboardInterrupt):
                 run_steps(steps, logs, workers=2, done=lambda step, seconds: None)
             interrupting.result()
-            assert not psutil.Process().children()
+            assert set(psutil.Process().children()) <= others
             assert said == ["interrupted: finishing what is in flight in 1, 2; again to stop at once"]
             assert sum(server.asked.values()) == 16
     finally:
