@@ -4,8 +4,7 @@
 
 With a reproduction, its runs of all seeds and its report are stored in reports/NAME/ first, without prompts and
 responses. Everything else follows from what is stored: the leaderboards of each reproduction's base, DPO and CST, the
-cards of the judges that come with the project, small public models beside their makers' figures, and the tables of
-benchmarks. The README's tables are taken from these.
+cards of the judges that come with the project, and the tables of benchmarks. The README's tables are taken from these.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from cst_bench.reporting.stored_run import read_run
 from cst_bench.statistics.two_way import MIN_SEEDS
 
 ROOT = content_root()
-REPRODUCTIONS = ("smollm2", "tiny")
+REPRODUCTIONS = ("tiny",)
 """Those that are published; each has one model, of the same name."""
 CARDS = ROOT / "judges" / "cards"
 PEOPLE = ROOT / "reports" / "judges" / "people"
@@ -81,42 +80,9 @@ def publish(out: Path) -> None:
     for path in sorted(CARDS.rglob("*.json")):
         write_calibration(out / "judges" / path.stem, read_card(path), None)
     write_bench(out / "judges" / "people", JudgeBench.read(PEOPLE))
-    write_text(out / "known_answers.md", known_answers())
     write_json(out / "made_with.json", {"matplotlib": version("matplotlib")})
     tables = (benchmark_table(), scale_table(), large_runs_table(), error_rate_tables())
     write_text(out / "benchmarks" / "README.md", "# Benchmarks\n\n" + "\n".join(tables))
-
-
-def known_answers() -> str:
-    """Return the report of small public models beside their makers' figures, from `known_answers.yaml` and `.json`."""
-    scores = json.loads((ROOT / "reports" / "known_answers.json").read_text(encoding="utf-8"))
-    lines = [
-        "# Known answers",
-        "",
-        "Small public models, measured by `cst-hf` where their makers published a figure: in %, 95 % intervals over "
-        "random documents. The last column has what differs from how the published figure was made.",
-        "",
-        "`python scripts/known_answers.py --checkpoint MODEL=PATH --data-dir DIR`",
-        "",
-        "| Model | Task | Shots | Ours | n | Data type | Published | Source | What differs |",
-        "|---|---|---:|---:|---:|---|---:|---|---|",
-    ]
-    for row in yaml.safe_load((ROOT / "reports" / "known_answers.yaml").read_text(encoding="utf-8")):
-        key = ("model", "task", "shots")
-        (score,) = (score for score in scores if all(score[name] == row[name] for name in key))
-        ours = f"{number(score['score'], 100)} ({ends(tuple(score['interval']), 100)})"
-        published = row.get("published", row.get("chance"))
-        cells = [
-            *(row[name] for name in key),
-            ours,
-            score["n"],
-            score["dtype"],
-            published,
-            row["source"],
-            row["differs"],
-        ]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines) + "\n"
 
 
 def benchmark_table() -> str:
