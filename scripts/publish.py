@@ -31,8 +31,8 @@ from cst_bench.reporting.stored_run import read_run
 from cst_bench.statistics.two_way import MIN_SEEDS
 
 ROOT = content_root()
-REPRODUCTIONS = ("tiny",)
-"""Those that are published; each has one model, of the same name."""
+REPRODUCTIONS = ("tiny", "smollm2")
+"""Those that are published, each of one model of the same name; the first is in the README."""
 CARDS = ROOT / "judges" / "cards"
 PEOPLE = ROOT / "reports" / "judges" / "people"
 BENCHMARKS = ROOT / "reports" / "benchmarks"

@@ -39,7 +39,7 @@ def test_making_them_again_gives_the_same_bytes(make: ModuleType, tmp_path: Path
             assert (REPORTS / name).is_file()
             continue
         assert (REPORTS / name).read_bytes() == (tmp_path / name).read_bytes(), name
-    for folder in ("tiny/leaderboard", "judges"):
+    for folder in ("tiny/leaderboard", "smollm2/leaderboard", "judges"):
         kept = {path.relative_to(REPORTS) for path in (REPORTS / folder).rglob("*") if path.is_file()}
         assert kept <= made  # nothing is left over from before
 
@@ -49,8 +49,9 @@ def test_the_readme_has_the_same_numbers(make: ModuleType) -> None:
     assert make.with_tables(readme) == readme
 
 
-def test_stored_runs_tell_nothing_of_the_machine() -> None:
-    runs, _ = read_runs([REPORTS / "tiny" / "runs"])
+@pytest.mark.parametrize("name", ["tiny", "smollm2"])
+def test_stored_runs_tell_nothing_of_the_machine(name: str) -> None:
+    runs, _ = read_runs([REPORTS / name / "runs"])
     assert {run.method for run in runs} == {None, "DPO", "CST"}
     for run in runs:
         assert run.manifest.environment is None
