@@ -64,7 +64,8 @@ def _part(arguments: argparse.Namespace) -> dict[str, Any]:
     from cst_bench.checkpoint.evaluated_model import EvaluatedModel
     from cst_bench.cli.console import quiet_libraries
     from cst_bench.progress import Silent
-    from cst_bench.runs import RunOptions, estimate_run, make_plan, run
+    from cst_bench.runs import RunOptions, make_plan, run
+    from cst_bench.runs.estimate import estimate_run
 
     clock = time.monotonic if arguments.wall else time.process_time
     for name in CLOCKED:

@@ -49,7 +49,7 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Decoding:
-    """What decoding responses amounts to, as the generator does it."""
+    """Work of decoding responses, as the generator does it."""
 
     prompt_tokens: int = 0
     steps: int = 0

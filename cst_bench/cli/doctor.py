@@ -61,7 +61,8 @@ def command(
     from cst_bench.checkpoint.evaluated_model import EvaluatedModel
     from cst_bench.cli.console import ConsoleProgress, make_console, print_line, quiet_libraries
     from cst_bench.errors import UserError
-    from cst_bench.runs import RunOptions, estimate_run, make_plan
+    from cst_bench.runs import RunOptions, make_plan
+    from cst_bench.runs.estimate import estimate_run
     from cst_bench.runs.run_folder import PACKAGES
 
     quiet_libraries()

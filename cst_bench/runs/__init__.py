@@ -1,6 +1,5 @@
 """A run: one checkpoint on one suite, in a folder that the same call continues and nothing else is mixed into."""
 
-from cst_bench.runs.estimate import RunEstimate, TaskEstimate, estimate_run
 from cst_bench.runs.evaluate import RunResult, run
 from cst_bench.runs.external import ScoreOptions, score_file
 from cst_bench.runs.judge_again import JudgeRunOptions, judge_run
@@ -9,12 +8,9 @@ from cst_bench.runs.run_plan import Plan, RunOptions, make_plan
 __all__ = [
     "JudgeRunOptions",
     "Plan",
-    "RunEstimate",
     "RunOptions",
     "RunResult",
     "ScoreOptions",
-    "TaskEstimate",
-    "estimate_run",
     "judge_run",
     "make_plan",
     "run",

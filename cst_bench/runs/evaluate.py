@@ -16,7 +16,6 @@ from cst_bench.progress import Progress, Silent
 from cst_bench.record import CapabilityPart, Manifest, Scores
 from cst_bench.reporting import StoredRun, read_run
 from cst_bench.runs.divergence import KlBase, measure_divergences, plan_divergence
-from cst_bench.runs.estimate import estimate_run, response_settings, rough_seconds
 from cst_bench.runs.finishing import attach_cards, finish, judge_all
 from cst_bench.runs.run_folder import RunFolder, open_folder
 from cst_bench.runs.run_plan import Plan, PlannedCapability, PlannedCompliance, RunOptions, make_plan
@@ -128,6 +127,8 @@ def _fill(
 
 def _note_estimate(folder: RunFolder, plan: Plan, model: EvaluatedModel, progress: Progress) -> None:
     """Report what the run, or the rest of it, costs; not for a small one, of which measuring would be a large part."""
+    from cst_bench.runs.estimate import estimate_run, rough_seconds  # not where `runs` is imported: it loads torch
+
     if model.files is not None and rough_seconds(plan, model) < _WORTHWHILE:
         return
     try:
@@ -146,6 +147,7 @@ def _generate(folder: RunFolder, task: PlannedCompliance, model: EvaluatedModel,
         return
     from cst_bench.compliance.inspect_task import build_task
     from cst_bench.compliance.logs import generate, usage
+    from cst_bench.runs.estimate import response_settings
 
     settings = response_settings(task, folder.settings.seed or 0, model)
     built = build_task(task.spec, task.prompts, task.judge.judge, settings)

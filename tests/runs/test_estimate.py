@@ -22,8 +22,8 @@ from cst_bench.compliance.overhead import ResponseOverhead
 from cst_bench.judging import JudgeOptions
 from cst_bench.progress import Silent
 from cst_bench.record import Manifest
-from cst_bench.runs import RunEstimate, RunOptions, TaskEstimate, estimate_run, make_plan, run
-from cst_bench.runs.estimate import duration, rough_seconds
+from cst_bench.runs import RunOptions, make_plan, run
+from cst_bench.runs.estimate import RunEstimate, TaskEstimate, duration, estimate_run, rough_seconds
 from cst_bench.runs.run_folder import read_folder
 
 TASKS = ("tiny_sealed", "tiny_truthfulqa")
@@ -131,7 +131,7 @@ def test_a_small_run_and_one_that_nobody_watches_are_not_measured(
     def measured(*_: object) -> RunEstimate:
         raise AssertionError("measured")
 
-    monkeypatch.setattr("cst_bench.runs.evaluate.estimate_run", measured)
+    monkeypatch.setattr("cst_bench.runs.estimate.estimate_run", measured)
     run(options(llama, tmp_path / "small", tasks=("tiny_truthfulqa",)), ConsoleProgress(make_console()))
     monkeypatch.setattr("cst_bench.runs.evaluate._WORTHWHILE", 0.0)
     run(options(llama, tmp_path / "unwatched", tasks=("tiny_truthfulqa",)))

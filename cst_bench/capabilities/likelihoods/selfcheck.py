@@ -85,7 +85,7 @@ def _choose(groups: list[Group], draw: random.Random) -> tuple[list[PlannedDocum
 
 @dataclass(frozen=True)
 class CheckWork:
-    """What the model reads in the check, without repetitions in low precision."""
+    """Tokens that the model reads in the check, without repetitions in low precision."""
 
     tokens: int
     largest_pass: int
