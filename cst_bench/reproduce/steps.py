@@ -70,6 +70,8 @@ class DataSet(Content):
     """Suite that the models are evaluated on."""
     tasks: list[str] = Field(default_factory=list)
     """Tasks that they are evaluated on, instead of a suite."""
+    judges: list[str] = Field(default_factory=list)
+    """Judges of the runs, instead of the tasks' own."""
 
     @model_validator(mode="after")
     def _something_to_run(self) -> DataSet:
@@ -124,8 +126,6 @@ class Reproduction(Content):
     """Key → data to train on."""
     seeds: list[int] = Field(min_length=1)
     """Random seeds; every variant is trained once with each."""
-    judges: list[str] = Field(default_factory=list)
-    """Judges of the runs, instead of the tasks' own."""
     reference: bool = True
     """Answer each prompt with no system prompt, too."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -216,7 +216,7 @@ def steps(
             evaluated = tuple(part for task in data_set.tasks for part in ("--task", task))
             if data_set.suite:
                 evaluated = ("--suite", data_set.suite)
-            judges = tuple(part for judge in plan.judges for part in ("--judge", judge))
+            judges = tuple(part for judge in data_set.judges for part in ("--judge", judge))
             running = (
                 *evaluated,
                 *few,

@@ -2,7 +2,7 @@
 
     python scripts/smollm2/choose_settings.py --checkpoint FOLDER --released FILE --data-dir DIR [--work FOLDER]
 
-One recipe serves both methods. Each setting trains DPO and CST at seed 0 on the rows of the reproduction `smollm2`;
+One recipe serves both methods. Each setting trains DPO and CST at seed 0 on a quarter of the released pairs;
 its criterion is the mean of DPO's S1 and S_A, which its rows are of, and of CST's S1, S0, S_RP and S_A, both methods
 weighted equally. It is measured on 26 random prompts of the released pairs that are not in the training sample and on
 the validation split of `truthy`. Test prompts play no part. The same command continues an interrupted choice.
@@ -28,13 +28,14 @@ from statistics import fmean
 from cst_bench.files import write_json
 from cst_bench.preferences import read_training_rows
 from cst_bench.record import Scores
-from cst_bench.reproduce.steps import load_reproduction
 
 CHOICE = Path(__file__).parent / "choice.json"
 SETTINGS = ((1e-4, 0.0), (3e-4, 0.0), (3e-4, 0.5), (1e-3, 0.5), (2e-3, 0.5))
 """Learning rate, and weight of the chosen response's own likelihood (sft) beside the sigmoid loss."""
 AIMS = {"dpo": ("S1", "S_A"), "cst": ("S1", "S0", "S_RP", "S_A")}
 """Method → the configurations it should comply with."""
+SAMPLE, TRUTHY_WEIGHT = 117, 0.25
+"""Released pairs of `harmful_behaviors`, and share of those of `truthy`: a quarter."""
 PROMPTS = 26
 """Held-out prompts of `harmful_behaviors`: half as many as the test has."""
 SEED = 0
@@ -50,15 +51,13 @@ def call(*command: str) -> None:
 
 def make_rows(work: Path, released: Path, truthy: Path) -> None:
     """Make each method's rows as the reproduction does, and the file of the held-out prompts."""
-    plan = load_reproduction("smollm2")
-    weight = plan.sets["multi"].rows[0].weight
     task = "harmful_behaviors"
-    sample = ("--sample", str(plan.sample))
+    sample = ("--sample", str(SAMPLE))
     for method in AIMS:
         flipped = work / f"{task}-{method}.jsonl"
         call("data", "flip", str(released), "--task", task, "--method", method, *sample, "--out", str(flipped))
         mixed = ("--without-held-out", f"{truthy}=truthy", "--out", str(work / f"{method}.jsonl"))
-        call("data", "mix", f"{flipped}=1", f"{truthy}={weight:g}", *mixed)
+        call("data", "mix", f"{flipped}=1", f"{truthy}={TRUTHY_WEIGHT:g}", *mixed)
     used = {row.prompt for row in read_training_rows(work / f"{task}-cst.jsonl")}
     rows = json.loads(released.read_text("utf-8"))
     left = sorted({row["prompt"] for row in rows if row["task"] == "harmless"} - used)

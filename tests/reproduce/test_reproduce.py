@@ -134,11 +134,18 @@ def test_released_pairs_replace_self_critique(tmp_path: Path) -> None:
         "critiques": {},
         "released": {"tiny_sealed": "org/pairs"},
         "sample": 7,
-        "judges": ["local", "identity_rules"],
         "documents": {"tiny_arc": 9, "mmlu": 5},
         "dtype": "bfloat16",
         "reference": False,
-        "sets": {"one": {**SMALL["sets"]["one"], "rows": rows, "tasks": ["tiny_sealed", "tiny_arc"]}},
+        "sets": {
+            "one": {
+                **SMALL["sets"]["one"],
+                "rows": rows,
+                "tasks": ["tiny_sealed", "tiny_arc"],
+                "judges": ["local", "identity_rules"],
+            },
+            "two": {**SMALL["sets"]["one"], "judges": ["local"]},
+        },
     }
     plan = load_reproduction(str(write_small(tmp_path, **changes)))
     data = {"org/pairs": "mine.json"}
@@ -152,6 +159,7 @@ def test_released_pairs_replace_self_critique(tmp_path: Path) -> None:
     run = " ".join(commands["run tiny one base"].command)
     assert "--documents tiny_arc=9 --judge local --judge identity_rules --no-reference --dtype bfloat16" in run
     assert "mmlu" not in run
+    assert [part for part in commands["run tiny two base"].command if part in ("local", "identity_rules")] == ["local"]
     (tmp_path / "mine.json").write_text("[]")
     with_data = ingredients(plan, {"org/pairs": str(tmp_path / "mine.json")})
     assert with_data.keys() - ingredients(plan, {}).keys() == {"data org/pairs"}
