@@ -7,8 +7,9 @@ row is removed, and so are columns that are padding for every remaining row.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from inspect import signature
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from cst_bench.checkpoint.decoding_modes import StaticMode
 from cst_bench.checkpoint.inspection import has_prompt_learning, plain_attention_only
@@ -45,6 +46,13 @@ def can_compact(model: PreTrainedModel) -> bool:
     return plain_attention_only(config) and not stateful and not shared and not has_prompt_learning(model)
 
 
+def cache_argument(model: PreTrainedModel) -> str:
+    """Return the name by which a model's forward pass takes keys and values: `cache` since transformers 5.24."""
+    whole = cast("Any", model)
+    forward = (whole.get_base_model() if hasattr(whole, "get_base_model") else whole).forward
+    return "cache" if "cache" in signature(forward).parameters else "past_key_values"
+
+
 class DecodeBatch:
     """Rows that are decoded together. `add` prefills new ones, `step` decodes one more token for each row."""
 
@@ -54,6 +62,7 @@ class DecodeBatch:
 
         self.rows: list[SamplingRow] = []
         self._model = model
+        self._cache_argument = cache_argument(model)
         self._stop_ids = stop_ids
         self._choose = choose
         self._cache: Cache | None = None
@@ -129,9 +138,9 @@ class DecodeBatch:
                 input_ids=ids,
                 attention_mask=mask,
                 position_ids=positions,
-                past_key_values=cache,
                 use_cache=True,
                 logits_to_keep=1,
+                **{self._cache_argument: cache},
             )
         logits: Tensor = output.logits[:, -1]
         return logits

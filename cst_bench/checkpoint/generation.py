@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from cst_bench.checkpoint.attention_kernels import many_lengths
-from cst_bench.checkpoint.decoding import DecodeBatch, decode_static
+from cst_bench.checkpoint.decoding import DecodeBatch, cache_argument, decode_static
 from cst_bench.checkpoint.decoding_check import checked_mode, length_limit, note_long_rows
 from cst_bench.checkpoint.inspection import empty_cache, free_memory, out_of_memory
 from cst_bench.checkpoint.loading import Checkpoint
@@ -256,6 +256,7 @@ def cache_bytes(checkpoint: Checkpoint) -> int:
 
     with torch.inference_mode():
         output = checkpoint.model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=checkpoint.device))
-    layers = getattr(getattr(output, "past_key_values", None), "layers", [])
+    cache = getattr(output, cache_argument(checkpoint.model), None)
+    layers = getattr(cache, "layers", [])
     states = [getattr(layer, name, None) for layer in layers for name in ("keys", "values")]
     return sum(state.nbytes // state.shape[-2] for state in states if state is not None and state.numel())

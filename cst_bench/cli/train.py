@@ -84,10 +84,11 @@ def command(
     Rows longer than the recipe's max_length are refused, unless --truncate or --drop-long is given.
     """
     from cst_bench.cli.console import print_file, print_line, quiet_libraries
-    from cst_bench.cli.heap import keep_freed_memory, release_at
+    from cst_bench.cli.heap import ask_for_large_pages, keep_freed_memory, release_at
     from cst_bench.cli.training_console import TrainingConsole
     from cst_bench.errors import UserError
 
+    ask_for_large_pages()
     kept = keep_freed_memory()
     quiet_libraries()
     from cst_bench.checkpoint.checkpoint_files import TRAINING

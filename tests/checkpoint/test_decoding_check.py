@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from transformers import PreTrainedModel
+from transformers import CONFIG_MAPPING, PreTrainedModel
 
 from cst_bench.checkpoint import Checkpoint, CheckpointOptions
 from cst_bench.checkpoint.chat import Chat
@@ -49,14 +49,16 @@ LONG = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [3.0]
 BESIDE_OTHERS: dict[str, tuple[Mode, str, dict[str, Any]]] = {
     "rwkv": ("alone", "differ by", {"attention_hidden_size": 32}),
     "glm_moe_dsa": ("equal", "differ by", {**INDEXED, "mlp_layer_types": ["dense", "sparse"]}),
-    "dory": (
-        "padded",
-        "differ by",
-        {"n_input_layers": 1, "n_output_layers": 1, "num_hidden_layers": 4, "head_dim": 8, "num_key_value_heads": 2},
-    ),
     "cpmant": ("padded", "fails with", {"dim_head": 8, "dim_ff": 64, "prompt_types": 4, "prompt_length": 4}),
 }
 """Architecture → how it is decoded, a part of the reason, its config over `make_model`'s."""
+DORY = {
+    "n_input_layers": 1,
+    "n_output_layers": 1,
+    "num_hidden_layers": 4,
+    "head_dim": 8,
+    "num_key_value_heads": 2,
+}
 BY_LENGTH: dict[str, dict[str, Any]] = {
     "llama": {"rope_parameters": {"rope_type": "dynamic", **ROPE}, "max_position_embeddings": 64},
     "phi3": {
@@ -81,6 +83,16 @@ def prompts(lengths: tuple[int, ...] = (12, 3, 45, 20, 2, 70, 5, 31)) -> list[li
 
 def ids(responses: list[GeneratedTokens]) -> list[list[int]]:
     return [response.ids for response in responses]
+
+
+def test_a_model_that_takes_its_cache_by_the_new_name_only_is_decoded_in_a_running_batch() -> None:
+    if "dory" not in CONFIG_MAPPING:
+        pytest.skip("the installed transformers has no dory")
+    checkpoint = checkpoint_of(make_model("dory", **{"pad_token_id": 0, **DORY}))
+    expected = [by_transformers(checkpoint, prompt, TOKENS) for prompt in prompts()]
+    with Generator(checkpoint) as generator:
+        assert ids(generator.generate(prompts(), Sampling(TOKENS))) == expected
+    assert checkpoint.modes.fallback is None
 
 
 @pytest.mark.parametrize("architecture", BESIDE_OTHERS)

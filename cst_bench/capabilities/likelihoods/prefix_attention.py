@@ -23,6 +23,7 @@ KeysValues = tuple[torch.Tensor, torch.Tensor]
 """Keys and values of one layer, each [1, key heads, keys, size]."""
 
 _HARMLESS = {
+    "cache",
     "cache_position",
     "cu_seq_lens_k",
     "cu_seq_lens_q",

@@ -19,6 +19,7 @@ NAME = "cst_pairs"
 """Name of this attention among transformers' attention functions."""
 
 _IGNORED = {
+    "cache",
     "cache_position",
     "is_causal",
     "output_attentions",
