@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import random
 from typing import Any
@@ -15,7 +16,7 @@ from transformers import CONFIG_MAPPING, PreTrainedModel
 
 from cst_bench.checkpoint import Checkpoint, CheckpointOptions
 from cst_bench.checkpoint.chat import Chat
-from cst_bench.checkpoint.decoding import DecodeBatch
+from cst_bench.checkpoint.decoding import DecodeBatch, cache_argument
 from cst_bench.checkpoint.decoding_check import checked_mode
 from cst_bench.checkpoint.decoding_modes import CheckedModes, Mode
 from cst_bench.checkpoint.generation import GeneratedTokens, Generator
@@ -52,7 +53,7 @@ BESIDE_OTHERS: dict[str, tuple[Mode, str, dict[str, Any]]] = {
     "cpmant": ("padded", "fails with", {"dim_head": 8, "dim_ff": 64, "prompt_types": 4, "prompt_length": 4}),
 }
 """Architecture → how it is decoded, a part of the reason, its config over `make_model`'s."""
-DORY = {
+DORY: dict[str, Any] = {
     "n_input_layers": 1,
     "n_output_layers": 1,
     "num_hidden_layers": 4,
@@ -152,9 +153,10 @@ def test_no_pass_holds_a_row_beyond_the_original_length_and_another(monkeypatch:
     passes: list[tuple[int, int]] = []
     forward = model.forward
 
+    @functools.wraps(forward)
     def seen(**inputs: Any) -> object:
-        if inputs.get("attention_mask") is not None:
-            passes.append(tuple(inputs["attention_mask"].shape))
+        (rows, tokens), cache = inputs["input_ids"].shape, inputs.get(cache_argument(model))
+        passes.append((rows, tokens + (0 if cache is None else cache.get_seq_length())))
         return forward(**inputs)
 
     monkeypatch.setattr(model, "forward", seen)
@@ -194,6 +196,7 @@ def test_a_check_is_kept_with_the_checkpoint_and_repeated_only_for_longer_rows(
     calls = 0
     forward = model.forward
 
+    @functools.wraps(forward)
     def counted(**inputs: Any) -> object:
         nonlocal calls
         calls += 1
@@ -260,6 +263,7 @@ def test_running_out_of_memory_in_the_check_is_no_verdict(monkeypatch: pytest.Mo
     expected = [by_transformers(checkpoint, prompt, TOKENS) for prompt in prompts()]
     forward, left = model.forward, [None, None, None, torch.OutOfMemoryError("CUDA out of memory")]
 
+    @functools.wraps(forward)
     def faulty(**inputs: Any) -> object:
         if left and (error := left.pop(0)) is not None:
             raise error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from concurrent.futures import Future
 from dataclasses import replace
 from threading import Event
@@ -56,6 +57,7 @@ def test_the_simulation_counts_what_the_generator_does(
     forward, begun, go_on = llama.model.forward, Event(), Event()
     passes: list[tuple[torch.Tensor, torch.Tensor]] = []
 
+    @functools.wraps(forward)
     def recorded(**inputs: torch.Tensor) -> object:
         if begun.is_set():
             passes.append((inputs["input_ids"], inputs["attention_mask"]))
@@ -132,10 +134,11 @@ def test_the_check_of_decoding_is_counted(llama: Checkpoint, monkeypatch: pytest
     rows, forward = rows_of(llama), llama.model.forward
     reading, steps = 0, 0
 
+    @functools.wraps(forward)
     def recorded(**inputs: torch.Tensor) -> object:
         nonlocal reading, steps
-        mask, width = inputs["attention_mask"], inputs["input_ids"].shape[1]
-        reading += int(mask.sum()) if width > 1 else 0
+        mask, width = inputs.get("attention_mask"), inputs["input_ids"].shape[1]
+        reading += int(inputs["input_ids"].numel() if mask is None else mask.sum()) if width > 1 else 0
         steps += width == 1
         return forward(**inputs)
 

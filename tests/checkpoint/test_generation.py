@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
@@ -58,6 +59,7 @@ def model_calls(llama: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     faults: list[Callable[[], None]] = []
     forward = llama.model.forward
 
+    @functools.wraps(forward)
     def faulty(*args: object, **kwargs: object) -> object:
         if faults:
             faults.pop(0)()
@@ -356,6 +358,7 @@ def test_short_memory_means_fewer_rows_and_the_same_tokens(llama: Checkpoint, mo
     widths: list[int] = []
     forward = llama.model.forward
 
+    @functools.wraps(forward)
     def counted(**inputs: torch.Tensor) -> object:
         widths.append(len(inputs["input_ids"]))
         return forward(**inputs)
