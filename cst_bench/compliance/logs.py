@@ -50,7 +50,7 @@ def generate(task: Task, model: Model, folder: Path, count: Callable[[int], None
     from cst_bench.compliance import sample_hooks  # noqa: F401  (Inspect calls it)
     from cst_bench.compliance.inspect_task import on_sample
 
-    count(finished_responses(folder))
+    count(_keep_fullest(folder))
     folder = folder.absolute()
     connections = model.api.max_connections()
     in_process = isinstance(model.api, CstModelAPI)
@@ -101,22 +101,43 @@ def _flush_after(samples: int) -> int:
 
 
 def finished_responses(folder: Path) -> int:
-    """Count the finished samples in the newest log of a folder, as a killed call left it."""
-    from inspect_ai.log import list_eval_logs, read_eval_log, read_eval_log_sample_summaries
+    """Count the finished samples in the fullest log of a folder, as killed calls left it."""
+    return max(_finished_by_log(folder).values(), default=0)
+
+
+def _keep_fullest(folder: Path) -> int:
+    """Remove all logs but the one with the most finished samples, and return their number.
+
+    A call that continues copies the samples of the log before it, and takes that with the newest time stamp for it: if
+    the clock went back between two killed calls, that would be the log of the earlier one.
+    """
+    logs = _finished_by_log(folder)
+    fullest = max(logs, key=lambda path: logs[path], default=None)
+    for path in logs.keys() - {fullest}:
+        path.unlink()
+    return 0 if fullest is None else logs[fullest]
+
+
+def _finished_by_log(folder: Path) -> dict[Path, int]:
+    """Return the number of finished samples of each log in a folder, the newest first.
+
+    Raises:
+        UserError: a log is damaged.
+    """
+    from inspect_ai.log import read_eval_log, read_eval_log_sample_summaries
 
     name = folder / _EVAL_SET
     try:
         _ = read_text(name) if name.is_file() else ""
     except UserError as error:
         raise UserError(f"{error}: delete it and repeat the command, which makes it again") from None
-    for path in sorted(folder.glob("*.eval")):
+    finished = {}
+    for path in sorted(folder.glob("*.eval"), key=lambda path: path.stat().st_mtime, reverse=True):
         with explained_log(path):
             read_eval_log(str(path), header_only=True)
-            read_eval_log_sample_summaries(str(path))
-    logs = list_eval_logs(str(folder.absolute())) if folder.is_dir() else []
-    if not logs:
-        return 0
-    return sum(summary.completed and not summary.error for summary in read_eval_log_sample_summaries(logs[0]))
+            summaries = read_eval_log_sample_summaries(str(path))
+        finished[path] = sum(summary.completed and not summary.error for summary in summaries)
+    return finished
 
 
 def require_log_path(folder: Path) -> None:

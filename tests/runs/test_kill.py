@@ -81,6 +81,21 @@ def test_killed_runs_end_as_one_that_never_was(tmp_path: Path) -> None:
         assert (killed / name).read_bytes() == (whole / name).read_bytes()
 
 
+@pytest.mark.slow
+def test_a_clock_that_goes_back_between_kills_loses_no_response(tmp_path: Path) -> None:
+    killed = tmp_path / "killed"
+    safe: dict[str, str] = {}
+    ahead = time.time() + 3600
+    for wait in (2.0, 4.0, 4.0):
+        kill_when("compliance/tiny_sealed/*.eval", killed, tmp_path, wait)
+        now = finished_samples(killed)
+        assert {name: now.get(name) for name in safe} == safe, "a finished response was generated again"
+        safe = now
+        for number, log in enumerate(sorted(killed.glob("compliance/*/*.eval"))):  # the later, the earlier by the clock
+            os.utime(log, (ahead - 60 * number, ahead - 60 * number))
+    assert safe
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own with 1 MB of room; only root can make one."""
