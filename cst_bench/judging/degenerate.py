@@ -119,7 +119,7 @@ def _tokens(text: str) -> list[str]:
 # Encoding
 
 _BROKEN_SHARE = 0.05
-"""Of the characters; natural text has none, or one where it was cut off within a character."""
+"""Share of the characters; natural text has none, or one where it was cut off within a character."""
 
 
 def _is_encoding_noise(text: str) -> bool:
@@ -256,7 +256,7 @@ _GLUED = re.compile(
 _ADDRESS = re.compile(r"\S*(?:\w@\w|://|\]\(|www\.)\S*")
 _CAPITAL_WITHIN = re.compile(r"[^\W\d_A-Z][A-Z]")
 _GLUED_SHARE = 1 / 8
-"""Of the words outside code, where natural text has hardly any."""
+"""Share of the words outside code, where natural text has hardly any."""
 _MIN_CHUNKS = 8
 
 

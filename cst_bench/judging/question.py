@@ -19,7 +19,7 @@ class Question:
     messages: Sequence[ChatMessage]
     as_json: Sequence[ChatMessage] | None = None
     schema: ResponseSchema | None = None
-    """Of the answer in JSON."""
+    """Schema of the answer in JSON."""
 
 
 def text_question(prompt: str) -> Question:

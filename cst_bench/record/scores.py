@@ -137,7 +137,7 @@ class AverageScore(Record):
     interval: Interval | None
     """95 % interval."""
     stderr: float | None = None
-    """Of capabilities only."""
+    """Standard error, for capabilities only."""
     over: tuple[str, ...]
     """Configurations, or capability tasks."""
 

@@ -19,7 +19,7 @@ class Usage(Record):
     thoughts: int | None = None
     """Responses with a thought, which was split off; None if there are none."""
     thought_tokens: int | None = None
-    """Of the output tokens, those of the thoughts; None if that is not known."""
+    """Output tokens that are part of thoughts; None if that is not known."""
     without_answer: int | None = None
     """Responses with a thought and no answer."""
 

@@ -26,7 +26,7 @@ from cst_bench.statistics.intervals import Interval, newcombe, unseen_share
 
 MCNEMAR, PERMUTATION = "mid-p McNemar", "permutation"
 SIGN_CHANGES = 9999
-"""Of the permutation test."""
+"""Number of random sign changes in the permutation test."""
 LEVEL = 0.05
 """Holm-corrected p value below which a difference is significant."""
 

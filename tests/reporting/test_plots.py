@@ -55,7 +55,7 @@ JUDGES = [
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Leaderboard:
-    """Of two bases, each with a DPO and a CST model."""
+    """Return the report of two bases, each with a DPO and a CST model."""
     folder, runs = tmp_path_factory.mktemp("runs"), []
     for at in range(2):
         base, asked = f"org/base-{at}", {"S1": 0.6 + 0.05 * at, "S0": 0.8 - 0.1 * at, "S_RP": 0.8, "S_A": 0.9}

@@ -177,7 +177,7 @@ def test_repeated_prompts_never_narrow_an_interval_and_every_interval_holds_its_
 @pytest.mark.parametrize("share", [0.5, 0.15])
 @pytest.mark.parametrize(("accuracy", "n"), [(0.8, 20), (0.98, 20), (0.95, 50), (0.9, 100)])
 def test_intervals_cover_at_small_n(accuracy: float, n: int, share: float) -> None:
-    """Of 400 data sets; benchmarks/coverage.py has more of everything."""
+    """Count on 400 data sets; benchmarks/coverage.py has more of everything."""
     draw = np.random.default_rng(2)
     truth = np.array(
         [[share * accuracy, share * (1 - accuracy)], [(1 - share) * (1 - accuracy), (1 - share) * accuracy]]
