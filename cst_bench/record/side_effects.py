@@ -8,9 +8,9 @@ from cst_bench.record.record_file import Record
 from cst_bench.statistics.intervals import Interval
 
 SideEffectName = Literal["tokens", "words", "cut_off", "repeated", "degenerate", "kl_first_token", "kl_per_token"]
-"""Values of a response: tokens without thoughts; words between white space; whether it ended at the token limit; whether it
-or its second half repeats itself; whether the check for degenerate responses found it to show no behaviour. Values of
-the greedy response: KL divergence from the base in nats, at its first token, and averaged over its tokens."""
+"""Values of a response: tokens without thoughts; words between white space; whether it ended at the token limit;
+whether it or its second half repeats itself; whether the check for degenerate responses found it to show no behaviour.
+Values of the greedy response: KL divergence from the base in nats, at its first token, and averaged over its tokens."""
 SHARES: tuple[SideEffectName, ...] = ("cut_off", "repeated", "degenerate")
 """Those that are true or false of a response, so that their mean is a share."""
 
