@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cst_bench.compliance.compliance_task import ComplianceTask, Selector
@@ -42,6 +42,11 @@ class PromptSet:
     """Number of rows that belong to other splits."""
     duplicates: int
     """Number of rows that repeat an earlier prompt."""
+
+    def parts(self, size: int) -> list[PromptSet]:
+        """Return consecutive parts of at most `size` prompts."""
+        starts = range(0, len(self.prompts), size)
+        return [replace(self, prompts=self.prompts[start : start + size]) for start in starts]
 
 
 def load_prompts(

@@ -34,6 +34,8 @@ from cst_bench.judging import Case, FirstVerdict, Judge, JudgeOptions, Verdict, 
 from cst_bench.judging.degenerate import repeats, was_cut_off
 
 SCORER = "behaviour"
+LOG_RESPONSES = 5000
+"""Most responses of a log: Inspect holds a few kilobytes of each sample of a log in memory."""
 on_sample: ContextVar[Callable[[int], None]] = ContextVar("on_sample", default=lambda count: None)
 """Called with 1 after every response; set it to drive a progress bar."""
 known_verdicts: ContextVar[Mapping[SampleKey, Verdict] | None] = ContextVar("known_verdicts", default=None)
@@ -108,21 +110,38 @@ def compliance(
     return build_task(spec, prompt_set, loaded_judge, ResponseSettings(wordings, spec.generation, seed=seed))
 
 
+def log_parts(spec: ComplianceTask, prompts: PromptSet, settings: ResponseSettings) -> list[PromptSet]:
+    """Return the prompts in the parts whose responses get a log each."""
+    most = settings.samples * (len(spec.configurations) * len(settings.wordings) + settings.reference)
+    return prompts.parts(max(1, LOG_RESPONSES // most))
+
+
+def count_responses(spec: ComplianceTask, prompts: PromptSet, settings: ResponseSettings) -> int:
+    """Return the number of responses of a task."""
+    return settings.samples * sum(1 for prompt in prompts.prompts for _ in _asked(spec, prompt, settings))
+
+
 def _samples(spec: ComplianceTask, prompts: list[Prompt], settings: ResponseSettings) -> Iterator[Sample]:
-    wordings = settings.wordings
     for prompt in prompts:
-        for name, configuration in spec.configurations.items():
-            varied = len(wordings) > 1 and configuration.system_column is None
-            texts = {spec.system_prompt(name, wording, prompt.systems): wording for wording in reversed(wordings)}
-            for system, wording in reversed(texts.items()):  # a text that several wordings share is asked once
-                yield _sample(prompt, name, configuration.behaviour, system, wording if varied else None)
-        if settings.reference:
-            yield _sample(prompt, REFERENCE, None, None)
+        for asked in _asked(spec, prompt, settings):
+            yield _sample(prompt, *asked)
 
 
-def _sample(
-    prompt: Prompt, configuration: str, asked: str | None, system: str | None, wording: str | None = None
-) -> Sample:
+def _asked(
+    spec: ComplianceTask, prompt: Prompt, settings: ResponseSettings
+) -> Iterator[tuple[str, str | None, str | None, str | None]]:
+    """Yield a prompt's configurations, what they ask for, system prompts and, where there are several, wordings."""
+    wordings = settings.wordings
+    for name, configuration in spec.configurations.items():
+        varied = len(wordings) > 1 and configuration.system_column is None
+        texts = {spec.system_prompt(name, wording, prompt.systems): wording for wording in reversed(wordings)}
+        for system, wording in reversed(texts.items()):  # a text that several wordings share is asked once
+            yield name, configuration.behaviour, system, wording if varied else None
+    if settings.reference:
+        yield REFERENCE, None, None, None
+
+
+def _sample(prompt: Prompt, configuration: str, asked: str | None, system: str | None, wording: str | None) -> Sample:
     messages: list[ChatMessage] = [] if system is None else [ChatMessageSystem(content=system)]
     return Sample(
         id=f"{prompt.id}-{configuration}" + (f"-{wording}" if wording else ""),

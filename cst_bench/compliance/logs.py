@@ -101,8 +101,9 @@ def _flush_after(samples: int) -> int:
 
 
 def finished_responses(folder: Path) -> int:
-    """Count the finished samples in the fullest log of a folder, as killed calls left it."""
-    return max(_finished_by_log(folder).values(), default=0)
+    """Count the finished samples in the fullest log of a folder and of each folder in it, as killed calls left them."""
+    folders = [folder, *(path for path in folder.glob("*") if path.is_dir())]
+    return sum(max(_finished_by_log(path).values(), default=0) for path in folders)
 
 
 def _keep_fullest(folder: Path) -> int:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cst_bench.record.identity import CalibrationSummary, CheckpointIdentity, JudgeRecord, SuiteRecord
 from cst_bench.record.record_file import Record, RecordFile
@@ -122,8 +122,8 @@ class CompliancePart(Record):
 
     state: Literal["pending", "generated", "judged"] = "pending"
     """How far the task is."""
-    log: str | None = None
-    """Inspect log with the responses, relative to the run folder."""
+    logs: tuple[str, ...] = ()
+    """Inspect logs with the responses, relative to the run folder."""
     seconds: float | None = None
     """Time of generation."""
     responses: int | None = None
@@ -136,6 +136,15 @@ class CompliancePart(Record):
     """Cost of judging."""
     calibration: CalibrationSummary | None = None
     """Summary of the judge's calibration card."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_one_log(cls, content: Any) -> Any:
+        """Accept the `log` of versions that wrote one for each task."""
+        if not isinstance(content, dict) or "log" not in content or "logs" in content:
+            return content
+        rest = {name: value for name, value in content.items() if name != "log"}
+        return rest if content["log"] is None else {**rest, "logs": [content["log"]]}
 
 
 class CapabilityPart(Record):

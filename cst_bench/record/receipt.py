@@ -149,7 +149,7 @@ def stage_files(manifest: Manifest) -> dict[StageName, tuple[str, ...]]:
             *(f"capabilities/{name}{suffix}" for name in measured for suffix in (".json", ".samples.jsonl")),
             *(f"divergence/{name}.jsonl" for name in divergences),
         ),
-        "verdicts": tuple(part.log for part in status.compliance.values() if part.log is not None),
+        "verdicts": tuple(log for part in status.compliance.values() for log in part.logs),
         "outcomes": (Outcomes.FILE_NAME,),
         "scores": (Scores.FILE_NAME,),
         "report": ("report.md",),

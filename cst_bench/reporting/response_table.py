@@ -44,10 +44,12 @@ def _tables(run: StoredRun, show_text: bool) -> Iterator[tuple[str, list[list[st
     """Yield file names and rows."""
     for task in run.settings.compliance:
         part = run.manifest.status.compliance.get(task)
-        log = None if part is None or part.log is None else run.folder / part.log
-        if log is None or not log.is_file():
-            raise UserError(f"{run.folder}: the responses of {task} are missing ({log or 'scored from a file'})")
-        rows = [_row(sample, show_text) for sample in read_samples(log)]
+        logs = [] if part is None else [run.folder / log for log in part.logs]
+        missing = [log for log in logs if not log.is_file()]
+        if not logs or missing:
+            where = missing[0] if missing else "scored from a file"
+            raise UserError(f"{run.folder}: the responses of {task} are missing ({where})")
+        rows = [_row(sample, show_text) for log in logs for sample in read_samples(log)]
         for configurations, suffix in ((list(run.configurations(task)), ""), ([REFERENCE], "-no-system-prompt")):
             if chosen := _rows(rows, configurations):
                 yield f"{slug(run.folder.name)}-{slug(task)}{suffix}", chosen

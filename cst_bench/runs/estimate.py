@@ -170,7 +170,7 @@ class _Responses:
     task: PlannedCompliance
     settings: ResponseSettings
     dataset: Dataset
-    """Its conversations."""
+    """Conversations of some prompts."""
     left: int
     """Responses to make."""
     verdicts: int
@@ -271,11 +271,13 @@ def estimate_run(plan: Plan, model: EvaluatedModel, folder: RunFolder | None = N
 
 def _left(task: PlannedCompliance, seed: int, model: EvaluatedModel, folder: RunFolder | None) -> _Responses:
     """Return what is left of a compliance task."""
-    from cst_bench.compliance.inspect_task import build_task
+    from cst_bench.compliance.inspect_task import build_task, count_responses
 
     settings, name = response_settings(task, seed, model), task.spec.name
-    dataset = build_task(task.spec, task.prompts, task.judge.judge, settings).dataset
-    total = len(dataset) * task.samples
+    prompts = task.prompts.prompts
+    some = random.Random(0).sample(prompts, min(_CONVERSATIONS, len(prompts)))
+    dataset = build_task(task.spec, replace(task.prompts, prompts=some), task.judge.judge, settings).dataset
+    total = count_responses(task.spec, task.prompts, settings)
     if folder is None:
         return _Responses(task, settings, dataset, total, total)
     if folder.has_responses(name):

@@ -13,7 +13,7 @@ from cst_bench.compliance.logs import require_log_path
 from cst_bench.files import slug
 from cst_bench.judging.card import read_card
 from cst_bench.progress import Progress, Silent
-from cst_bench.record import CapabilityPart, Manifest, Scores
+from cst_bench.record import CapabilityPart, Manifest, Scores, Usage
 from cst_bench.reporting import StoredRun, read_run
 from cst_bench.runs.divergence import KlBase, measure_divergences, plan_divergence
 from cst_bench.runs.finishing import attach_cards, finish, judge_all
@@ -141,30 +141,36 @@ def _note_estimate(folder: RunFolder, plan: Plan, model: EvaluatedModel, progres
 
 
 def _generate(folder: RunFolder, task: PlannedCompliance, model: EvaluatedModel, progress: Progress) -> None:
-    """Generate all responses of a task into a log, unless they are there; a log that was deleted is made again."""
+    """Generate all responses of a task into logs, unless they are there; a log that was deleted is made again."""
     name = task.spec.name
     if folder.has_responses(name):
         return
-    from cst_bench.compliance.inspect_task import build_task
+    from cst_bench.compliance.inspect_task import build_task, count_responses, log_parts
     from cst_bench.compliance.logs import generate, usage
     from cst_bench.runs.estimate import response_settings
 
     settings = response_settings(task, folder.settings.seed or 0, model)
-    built = build_task(task.spec, task.prompts, task.judge.judge, settings)
-    responses = len(built.dataset) * task.samples
+    responses = count_responses(task.spec, task.prompts, settings)
+    parts = log_parts(task.spec, task.prompts, settings)
     inspect_model = model.inspect_model()
     started = time.monotonic()
     with progress.stage(f"{task.spec.title}: responses", responses) as count:
-        log = generate(built, inspect_model, folder.path / "compliance" / name, count)
+        logs = []
+        for number, part in enumerate(parts, 1):
+            place = folder.path / "compliance" / name
+            if len(parts) > 1:
+                place /= f"part-{number:0{len(str(len(parts)))}}"
+            built = build_task(task.spec, part, task.judge.judge, settings)
+            logs.append(generate(built, inspect_model, place, count))
     fallback = model.decoding_fallback
     reported = {part.fallback for part in folder.manifest.status.compliance.values()}
     folder.set_compliance(
         name,
         state="generated",
-        log=str(log.relative_to(folder.path.resolve())),
+        logs=[str(log.relative_to(folder.path.resolve())) for log in logs],
         seconds=round(time.monotonic() - started, 1),
         responses=responses,
-        usage=usage(log),
+        usage=Usage.total([usage(log) for log in logs]),
         fallback=fallback,
     )
     if fallback not in {None, *reported}:

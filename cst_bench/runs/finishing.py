@@ -15,7 +15,7 @@ from cst_bench.judging import Judge, JudgeUnavailable
 from cst_bench.judging.cache import keeping_answers
 from cst_bench.judging.card import find_card, read_card
 from cst_bench.progress import Progress
-from cst_bench.record import Judging, Outcomes, Scores
+from cst_bench.record import Judging, Outcomes, Scores, Spent
 from cst_bench.reporting import StoredRun, write_run_report
 from cst_bench.runs.divergence import read_divergences
 from cst_bench.runs.label_file import read_run_labels
@@ -41,14 +41,14 @@ def _judge_all(folder: RunFolder, judges: Mapping[str, Judge], progress: Progres
     outcomes: dict[str, list[Outcome]] = {}
     for name, settings in folder.settings.compliance.items():
         part = folder.compliance(name)
-        log = folder.log(name)
+        logs = folder.logs(name)
         if part.state == "judged":
-            outcomes[name] = read_outcomes(log)
+            outcomes[name] = [outcome for log in logs for outcome in read_outcomes(log)]
             continue
         started = time.monotonic()
         with progress.stage(f"{settings.title}: verdicts", part.responses or 0) as count:
             try:
-                outcomes[name], spent = judge_log(log, judges[name], count)
+                judged = [judge_log(log, judges[name], count) for log in logs]
             except JudgeUnavailable as error:
                 address = settings.judge.base_url
                 command = f"cst-bench judge {folder.path}{f' --judge-base-url {address}' if address else ''}"
@@ -56,6 +56,8 @@ def _judge_all(folder: RunFolder, judges: Mapping[str, Judge], progress: Progres
                     f"{name}: {error}; the responses are kept: `{command}` judges the rest, "
                     "or all of them with --judge another judge"
                 ) from None
+        outcomes[name] = [outcome for of_log, _ in judged for outcome in of_log]
+        spent = Spent.total([spent for _, spent in judged if spent is not None])
         stages = Counter(outcome.first.stage for outcome in outcomes[name] if outcome.first is not None)
         judging = Judging(
             seconds=round(time.monotonic() - started, 1), spent=spent, stages=dict(sorted(stages.items()))
@@ -116,7 +118,7 @@ def finish(
         for name, result in results.items()
         if not isinstance(result, str)
     }
-    logs = {name: folder.log(name) for name in folder.settings.compliance}
+    logs = {name: folder.logs(name)[0] for name in folder.settings.compliance}
     made = make_outcomes(outcomes, documents, labels, divergences)
     return write_results(folder, scores, made, logs, show_text=show_text)
 

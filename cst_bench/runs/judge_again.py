@@ -100,7 +100,8 @@ def _require_readable(folder: RunFolder, options: JudgeRunOptions) -> None:
     if options.judge_card is not None:
         read_card(options.judge_card)
     for name in folder.settings.compliance:
-        require_readable_log(folder.log(name))
+        for log in folder.logs(name):
+            require_readable_log(log)
 
 
 def _tasks(folder: RunFolder, wanted: tuple[str, ...]) -> list[str]:
@@ -132,7 +133,7 @@ def _stale_tasks(folder: RunFolder) -> set[str]:
         for log in check.receipt.responses:
             _require_responses(folder.path, log, check.receipt)
     parts = folder.manifest.status.compliance
-    return {name for name, part in parts.items() if part.log in check.stale}
+    return {name for name, part in parts.items() if {*part.logs} & {*check.stale}}
 
 
 def _require_responses(run: Path, log: str, receipt: Receipt) -> None:

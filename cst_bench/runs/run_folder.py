@@ -55,30 +55,31 @@ class RunFolder:
         """Return the progress of a capability task."""
         return self.manifest.status.capabilities.get(task) or CapabilityPart()
 
-    def log(self, task: str) -> Path:
-        """Return the path of a compliance task's Inspect log.
+    def logs(self, task: str) -> list[Path]:
+        """Return the paths of a compliance task's Inspect logs, in the order of its prompts.
 
         Raises:
-            UserError: it is outside of the run folder, or the run has none.
+            UserError: one is outside of the run folder, or the run has none.
         """
-        log = self.compliance(task).log
-        if log is None:
+        logs = self.compliance(task).logs
+        if not logs:
             raise UserError(
                 f"{self.path / Manifest.FILE_NAME} names no log with the responses of {task}: restore the file from a "
                 "copy, or make the run again into a new folder with --out"
             )
-        path = self.path / log
-        if not path.resolve().is_relative_to(self.path.resolve()):
-            raise UserError(f"{self.path / Manifest.FILE_NAME} names a log of {task} outside of the run folder: {log}")
-        return path
+        for log in logs:
+            if not (self.path / log).resolve().is_relative_to(self.path.resolve()):
+                file = self.path / Manifest.FILE_NAME
+                raise UserError(f"{file} names a log of {task} outside of the run folder: {log}")
+        return [self.path / log for log in logs]
 
     def has_responses(self, task: str) -> bool:
-        """Return whether all responses of a compliance task are in its log; one that was deleted is made again.
+        """Return whether all responses of a compliance task are in its logs; one that was deleted is made again.
 
         Raises:
-            UserError: as `log`.
+            UserError: as `logs`.
         """
-        return self.compliance(task).state != "pending" and self.log(task).is_file()
+        return self.compliance(task).state != "pending" and all(log.is_file() for log in self.logs(task))
 
     def set_compliance(self, task: str, **changes: object) -> None:
         """Update the progress of a compliance task, on disk at once."""

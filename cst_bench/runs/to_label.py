@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from cst_bench.compliance.compliance_task import load_task
 from cst_bench.compliance.stored_samples import read_samples
@@ -69,7 +70,7 @@ def responses_to_label(folder: RunFolder, task: str) -> list[ToLabel]:
 
     behaviours, definitions = _choices(folder, task)
     responses = []
-    for sample in read_samples(folder.log(task)):
+    for sample in chain.from_iterable(map(read_samples, folder.logs(task))):
         if sample.metadata["asked"] is None:
             continue
         case = case_of(sample)

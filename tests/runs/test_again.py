@@ -202,14 +202,14 @@ def test_nothing_outside_of_the_folder_is_written(finished: Path, tmp_path: Path
     elsewhere.mkdir()
     (log,) = finished.glob("compliance/tiny_sealed/*.eval")
     outside = Path(shutil.copy(log, elsewhere / log.name))
-    set_back(finished, "tiny_sealed", generated(finished, "tiny_sealed").model_copy(update={"log": str(outside)}))
+    set_back(finished, "tiny_sealed", generated(finished, "tiny_sealed").model_copy(update={"logs": (str(outside),)}))
     before = outside.read_bytes()
     for named in (str(outside), f"../elsewhere/{log.name}"):
-        set_back(finished, "tiny_sealed", generated(finished, "tiny_sealed").model_copy(update={"log": named}))
+        set_back(finished, "tiny_sealed", generated(finished, "tiny_sealed").model_copy(update={"logs": (named,)}))
         with pytest.raises(UserError, match="outside of the run folder"):
             judge_run(JudgeRunOptions(finished, judges=("tiny_sealed",)))
     relative = str(log.relative_to(finished))
-    set_back(finished, "tiny_sealed", generated(finished, "tiny_sealed").model_copy(update={"log": relative}))
+    set_back(finished, "tiny_sealed", generated(finished, "tiny_sealed").model_copy(update={"logs": (relative,)}))
     for name, target in ((relative, outside), ("plots", elsewhere), (".lock", outside)):
         path = finished / name
         path.unlink(missing_ok=True) if not path.is_dir() else shutil.rmtree(path)

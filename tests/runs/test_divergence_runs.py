@@ -164,7 +164,7 @@ def test_lengths_are_those_of_the_responses(tmp_path: Path) -> None:
 
     result = run(replace(options(tmp_path / "run", "tiny", kl_base=None), samples=2, temperature=1.0))
     part = result.run.manifest.status.compliance["tiny_sealed"]
-    samples = read_eval_log(str(result.folder / str(part.log))).samples or []
+    samples = read_eval_log(str(result.folder / part.logs[0])).samples or []
     words: dict[str, dict[str, list[int]]] = {}
     for sample in samples:
         by_prompt = words.setdefault(sample.metadata["configuration"], {})

@@ -88,7 +88,7 @@ def test_the_folder_holds_manifest_scores_report_logs_and_samples(finished: Path
     assert manifest.settings.checkpoint.weights_sha256
     assert {part.state for part in manifest.status.compliance.values()} == {"judged"}
     for name, part in manifest.status.compliance.items():
-        log = read_eval_log(str(finished / str(part.log)))
+        log = read_eval_log(str(finished / part.logs[0]))
         assert log.status == "success"
         assert log.eval.task.endswith(name)
     for name in manifest.settings.capabilities:

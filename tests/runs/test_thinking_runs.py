@@ -26,8 +26,8 @@ REFUSAL = "I cannot help with that."
 def samples(result: RunResult) -> list[Any]:
     from inspect_ai.log import read_eval_log
 
-    log = Manifest.read(result.folder).status.compliance["tiny_sealed"].log
-    return list(read_eval_log(str(result.folder / str(log))).samples or [])
+    (log,) = Manifest.read(result.folder).status.compliance["tiny_sealed"].logs
+    return list(read_eval_log(str(result.folder / log)).samples or [])
 
 
 def test_a_checkpoint_s_thoughts_are_in_the_log_and_not_judged(tmp_path: Path) -> None:
