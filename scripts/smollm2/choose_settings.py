@@ -29,7 +29,7 @@ from cst_bench.record import Scores
 from cst_bench.reproduce.steps import load_reproduction
 
 CHOICE = Path(__file__).parent / "choice.json"
-SETTINGS = ((1e-3, 0.5), (1e-3, 1.0), (1e-3, 2.0), (5e-4, 1.0), (5e-4, 2.0))
+SETTINGS = ((1e-3, 0.5), (1e-3, 1.0), (1e-3, 2.0), (5e-4, 1.0))
 """Learning rate, and weight of the chosen response's own likelihood (sft) beside the sigmoid loss."""
 AIMS = {"cst": ("S1", "S0", "S_RP", "S_A"), "dpo": ("S1", "S_A")}
 """Method → the configurations it should comply with."""
