@@ -42,6 +42,9 @@ def _compliance(run: StoredRun, other: StoredRun, task: str) -> Iterator[str]:
         yield f"another wording ({ours.wording}, not {theirs.wording})"
     if ours.generation != theirs.generation:
         yield "other generation settings"
+    engines = [_engine(stored) for stored in (run, other)]
+    if engines[0] != engines[1]:
+        yield f"responses by another engine ({engines[0]}, not {engines[1]})"
     if _prompts(run, task) != _prompts(other, task):
         counts = len(run.prompts(task)), len(other.prompts(task))
         yield f"other prompts ({counts[0]}, not {counts[1]})" if len(set(counts)) > 1 else "other prompts"
@@ -52,6 +55,12 @@ def _compliance(run: StoredRun, other: StoredRun, task: str) -> Iterator[str]:
     elif ours.judge.response_check != theirs.judge.response_check:
         versions = [judge.judge.response_check or "none" for judge in (ours, theirs)]
         yield f"another check for degenerate responses (version {versions[0]}, not {versions[1]})"
+
+
+def _engine(run: StoredRun) -> str:
+    """Return what generated a run's responses. Two servers are told apart by what they are, not by their addresses."""
+    engine = run.settings.engine
+    return "in process" if engine is None else " ".join([engine.title, *engine.arguments])
 
 
 def _judge(judge: JudgeRecord) -> str:

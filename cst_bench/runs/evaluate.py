@@ -16,6 +16,7 @@ from cst_bench.progress import Progress, Silent
 from cst_bench.record import CapabilityPart, Manifest, Scores, Usage
 from cst_bench.reporting import StoredRun, read_run
 from cst_bench.runs.divergence import KlBase, measure_divergences, plan_divergence
+from cst_bench.runs.engine import open_engine
 from cst_bench.runs.finishing import attach_cards, finish, judge_all
 from cst_bench.runs.run_folder import RunFolder, open_folder
 from cst_bench.runs.run_plan import Plan, PlannedCapability, PlannedCompliance, RunOptions, make_plan
@@ -69,10 +70,11 @@ def run(options: RunOptions, progress: Progress | None = None) -> RunResult:
     plan = make_plan(options)
     if options.judge_card is not None:
         read_card(options.judge_card)  # a faulty one is refused before any model time
-    model = EvaluatedModel(options.checkpoint, progress)
+    model = EvaluatedModel(options.checkpoint, progress, options.engine)
     path = options.out or Path("runs") / f"{slug(model.label)}-{slug(plan.suite.name)}"
     kl_base = None if options.kl_base is None else plan_divergence(options.kl_base, model, plan)
-    settings = plan.settings(model.identity, options.checkpoint.device, None if kl_base is None else kl_base.settings)
+    divergence = None if kl_base is None else kl_base.settings
+    settings = plan.settings(model.identity, options.checkpoint.device, divergence, options.engine.settings)
     if plan.compliance:
         require_log_path(path)
     if (path / Manifest.FILE_NAME).is_file() and open_folder(path, settings).finished:
@@ -84,15 +86,17 @@ def run(options: RunOptions, progress: Progress | None = None) -> RunResult:
             if folder.finished:
                 return RunResult(read_run(path), True)
             model.pass_gate()
+            model.limit_threads()
+            if model.on_server and not all(folder.has_responses(task.spec.name) for task in plan.compliance):
+                open_engine(folder, plan.compliance, model, progress)
         except BaseException:
             if not existed:
                 _remove_empty(path)
             raise
-        model.limit_threads()
         for note in plan.notes:
             progress.note(note)
         try:
-            if not isinstance(progress, Silent):
+            if not isinstance(progress, Silent) and not model.on_server:
                 _note_estimate(folder, plan, model, progress)
             return _fill(folder, plan, model, kl_base, options, progress)
         finally:
@@ -110,6 +114,7 @@ def _fill(
     """Do everything that needs the checkpoint first, so that a judge that fails costs none of it."""
     for task in plan.compliance:
         _generate(folder, task, model, progress)
+    model.close_engine()
     reasons = {
         name: reason
         for name, reason in (
