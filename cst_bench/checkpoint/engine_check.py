@@ -49,9 +49,15 @@ def check_engine(
         How far they agree; None without references.
 
     Raises:
-        UserError: the server does not take the prompts as they are, returns no token ids, or has another model.
+        UserError: the server does not take the prompts as they are, returns no token ids, has too short a context, or
+            another model.
     """
     sampling = Sampling(TOKENS)
+    if engine.context_length < max(map(len, prompts)) + TOKENS:
+        raise UserError(
+            f"the server at {engine.client.address} takes {engine.context_length} tokens of prompt and response, too "
+            "few for this run: start it with a longer context (--max-model-len)"
+        )
     if references is None:
         _ask(engine, prompts[0], sampling)
         return None

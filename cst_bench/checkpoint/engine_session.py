@@ -12,7 +12,7 @@ from cst_bench.checkpoint.checkpoint_files import CheckpointFiles, read_json
 from cst_bench.checkpoint.completions import CompletionsClient
 from cst_bench.checkpoint.conversion import save_whole
 from cst_bench.checkpoint.engine import GeneratedTokens
-from cst_bench.checkpoint.engine_check import check_engine, reference_responses
+from cst_bench.checkpoint.engine_check import TOKENS, check_engine, reference_responses
 from cst_bench.checkpoint.inspection import context_length
 from cst_bench.checkpoint.loading import Checkpoint, load_config, placement
 from cst_bench.checkpoint.local_server import SERVED, LocalServer, ServedFiles, find_engine
@@ -70,6 +70,12 @@ class EngineSession:
         self._server: LocalServer | None = None
         self._merged: TemporaryDirectory[str] | None = None
         self._engine: ServerEngine | None = None
+        prompts = [prompt for prompt in prompts if len(prompt) + TOKENS <= self._length]
+        if not prompts:
+            raise UserError(
+                f"none of the prompts that were looked at leaves room for {TOKENS} tokens in the {self._length} of "
+                f"{files.label}, so that no server can be compared with it"
+            )
         try:
             if options.generate_with is not None:
                 require_startable(options.generate_with, files)
@@ -118,7 +124,8 @@ class EngineSession:
         """Return what a server is started with; an adapter is merged as it is in process, or stays apart as there."""
         files = self._files
         _, dtype = placement(files.options)
-        name = str(load_config(files).dtype if dtype == "auto" else dtype).removeprefix("torch.")
+        own = load_config(files).dtype or "auto"
+        name = str(own if dtype == "auto" else dtype).removeprefix("torch.")
         adapter, folder = files.adapter, files.folder
         if files.identity.merged is not None:
             self._merged = TemporaryDirectory(prefix="cst-bench-merged-")

@@ -13,8 +13,9 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -37,6 +38,14 @@ _START_SECONDS = 3600.0
 _STOP_SECONDS = 30.0
 """Most seconds until a server has stopped by itself."""
 _POLL_SECONDS = 0.5
+_INSTALL: Mapping[EngineName, str] = {
+    "vllm": "pip install 'cst-bench[vllm]', or put the bin folder of an environment that has vLLM on PATH",
+    "sglang": (
+        "install SGLang into an environment of its own, since it needs other versions of packages than cst-bench, and "
+        "put the bin folder of that on PATH"
+    ),
+}
+"""Engine → what to do if it is not found."""
 _SHOWN = 600
 """Most characters of a server's output in a message."""
 
@@ -61,12 +70,9 @@ def find_engine(engine: EngineName) -> str:
     Raises:
         UserError: it is not installed.
     """
-    program = shutil.which(engine)
+    program = shutil.which(engine) or shutil.which(engine, path=str(Path(sys.executable).parent))
     if program is None:
-        raise UserError(
-            f"--generate-with {engine}: there is no program `{engine}`: pip install 'cst-bench[{engine}]', or install "
-            "it into an environment of its own whose bin folder is on PATH"
-        )
+        raise UserError(f"--generate-with {engine}: there is no program `{engine}`: {_INSTALL[engine]}")
     return program
 
 
@@ -90,7 +96,7 @@ class LocalServer:
         self.url = f"http://127.0.0.1:{port}/v1"
         self._folder = TemporaryDirectory(prefix="cst-bench-server-")
         self._log = Path(self._folder.name) / "server.log"
-        command = [find_engine(engine), *_arguments(engine, files, port), *shlex.split(arguments)]
+        command = [find_engine(engine), *server_arguments(engine, files, port), *shlex.split(arguments)]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603  (the engine that the user named, no shell)
                 command,
@@ -152,7 +158,7 @@ class LocalServer:
         return line[-_SHOWN:] or "it printed nothing"
 
 
-def _arguments(engine: EngineName, files: ServedFiles, port: int) -> Iterator[str]:
+def server_arguments(engine: EngineName, files: ServedFiles, port: int) -> Iterator[str]:
     """Yield the arguments of an engine's program.
 
     Raises:

@@ -16,6 +16,8 @@ from cst_bench.record import EngineSettings
 EMBEDDED = "tiny"
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 SystemAs = Literal["system", "user-prefix"]
+_SECRET_ARGUMENTS = ("--api-key", "--api_key", "--admin-api-key", "--hf-token", "--hf_token")
+"""Arguments of servers that hold secrets."""
 EngineName = Literal["vllm", "sglang"]
 ENGINES = get_args(EngineName)
 """Engines that can be started."""
@@ -91,6 +93,15 @@ class EngineOptions:
             raise UserError("--generate-model is a model's name on a server: it needs --generate-url")
         if self.generate_args and self.generate_with is None:
             raise UserError("--generate-args are those of a server that is started: they need --generate-with")
+        try:
+            shlex.split(self.generate_args)
+        except ValueError as error:
+            raise UserError(f"--generate-args: {error}: {self.generate_args}") from None
+        if any(word.startswith(_SECRET_ARGUMENTS) for word in shlex.split(self.generate_args)):
+            raise UserError(
+                "--generate-args are stored in the run, so keys must not be among them: a server that is started here "
+                "needs none, and a token for the Hub is read from HF_TOKEN"
+            )
         if not self.generate_check and not self.on_server:
             raise UserError("--no-generate-check is about a server: it needs --generate-with or --generate-url")
 

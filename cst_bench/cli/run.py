@@ -37,6 +37,7 @@ Examples:
   cst-bench run hf/google/gemma-2-2b-it --system-as user-prefix --task harmful_behaviors
   cst-bench run ./my-model --suite paper --samples 5 --temperature 0.7 --wordings all
   cst-bench run ./model.gguf --suite paper --data-dir ./data
+  cst-bench run ./my-model --suite paper --generate-with vllm
   cst-bench run ./my-model --suite paper --generate-url http://localhost:8000/v1
   cst-bench run openai/gpt-4o --task truthy --data truthy=truthy-dpo.parquet
   cst-bench run ./my-model --suite paper --judge-model openai/llama3 --judge-base-url http://localhost:11434/v1

@@ -49,7 +49,7 @@ def engine_notes(manifest: Manifest) -> Iterator[str]:
     if part.check is None:
         yield f"{made}, and not compared with the checkpoint's own: that it has these weights is taken on trust."
     else:
-        yield f"{made}. {_agreement(part.check)}"
+        yield f"{made}. {describe_check(part.check)}"
     if part.context_length is not None:
         yield (
             f"The server takes {part.context_length:,} tokens of prompt and response, less than the checkpoint: longer "
@@ -57,7 +57,8 @@ def engine_notes(manifest: Manifest) -> Iterator[str]:
         )
 
 
-def _agreement(check: EngineCheck) -> str:
+def describe_check(check: EngineCheck) -> str:
+    """Return how far a server's greedy responses agree with those in process."""
     different = check.prompts - check.equal
     if not different:
         return f"Greedy responses to {check.prompts} prompts were equal to those in process ({check.tokens} tokens)."

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from cst_bench import capabilities
 from cst_bench.checkpoint.evaluated_model import EvaluatedModel
 from cst_bench.compliance.logs import require_log_path
+from cst_bench.errors import UserError
 from cst_bench.files import slug
 from cst_bench.judging.card import read_card
 from cst_bench.progress import Progress, Silent
@@ -70,6 +71,8 @@ def run(options: RunOptions, progress: Progress | None = None) -> RunResult:
     plan = make_plan(options)
     if options.judge_card is not None:
         read_card(options.judge_card)  # a faulty one is refused before any model time
+    if options.engine.on_server and not plan.compliance:
+        raise UserError("--generate-with and --generate-url generate responses, which no task of this run asks for")
     model = EvaluatedModel(options.checkpoint, progress, options.engine)
     path = options.out or Path("runs") / f"{slug(model.label)}-{slug(plan.suite.name)}"
     kl_base = None if options.kl_base is None else plan_divergence(options.kl_base, model, plan)
