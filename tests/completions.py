@@ -51,6 +51,8 @@ class CompletionsServer(ThreadingHTTPServer):
         import torch
         from transformers import GenerationConfig
 
+        if request.get("echo"):
+            return self.score(request)
         prompt = request["prompt"]
         sampled = request["temperature"] > 0
         config = GenerationConfig(
@@ -83,6 +85,32 @@ class CompletionsServer(ThreadingHTTPServer):
             "choices": [choice],
             "usage": usage,
         }
+
+    def score(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Answer with `echo` and `logprobs`: of each token its own log-probability and that of the likeliest one."""
+        import torch
+
+        (prompt,) = request["prompt"]
+        assert request["max_tokens"] == request["logprobs"] == 1
+        with torch.inference_mode():
+            likely = self.model(torch.tensor([prompt])).logits[0].float().log_softmax(-1)  # [tokens, vocabulary]
+        ids = [*prompt, int(likely[-1].argmax())]
+        values = [None, *(float(row[token]) for row, token in zip(likely, ids[1:]))]
+        best = [None, *({f"token_id:{int(row.argmax())}": float(row.max())} for row in likely)]
+        choice = {
+            "index": 0,
+            "text": self.tokenizer.decode(ids),
+            "finish_reason": "length",
+            "logprobs": {
+                "tokens": [f"token_id:{token}" for token in ids],
+                "token_logprobs": values,
+                "top_logprobs": [
+                    None if top is None else {**top, f"token_id:{token}": value}
+                    for top, token, value in zip(best, ids, values)
+                ],
+            },
+        }
+        return {"object": "text_completion", "model": request["model"], "choices": [choice]}
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -7,6 +7,7 @@ parameter is sent, since servers take what a request leaves out from the checkpo
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -86,7 +87,8 @@ class CompletionsClient:
             UserError: there is none, or several; or the server could not be asked.
         """
         try:
-            reply = await self._client.get("/models", cast_to=object)
+            async with asyncio.timeout(_TIMEOUT):
+                reply = await self._client.get("/models", cast_to=object)
         except Exception as error:  # noqa: BLE001  (whatever it is, the server is not usable)
             raise self.unusable(error) from None
         models = {model.name: model for model in _models(reply)}
@@ -105,7 +107,7 @@ class CompletionsClient:
         """Generate one response, up to the limit of a row that is not begun.
 
         Raises:
-            openai.APIError: the server did not answer.
+            openai.APIError, TimeoutError: as `post`.
             UnreadableReply: its answer has no token ids.
         """
         sampling = row.sampling
@@ -125,7 +127,17 @@ class CompletionsClient:
             "skip_special_tokens": False,
             "return_token_ids": True,
         }
-        return _completed(await self._client.post("/completions", body=body, cast_to=object))
+        return _completed(await self.post(body))
+
+    async def post(self, body: object) -> Any:
+        """Send a request to the completions endpoint, and return its reply, whose choices are objects with a text.
+
+        Raises:
+            openai.APIError: the server did not answer.
+            TimeoutError: its answer took too long, even if it kept coming.
+        """
+        async with asyncio.timeout(_TIMEOUT):
+            return await self._client.post("/completions", body=body, cast_to=object)
 
     def unusable(self, error: Exception) -> UserError:
         """Return the message about a server that cannot be used."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from cst_bench.checkpoint.checkpoint_files import CheckpointFiles
     from cst_bench.checkpoint.engine_session import EngineSession
     from cst_bench.checkpoint.loading import Checkpoint
+    from cst_bench.checkpoint.server_engine import ServerEngine
 
 _ONE_THREAD = 20_000_000
 """Number of parameters below which a second CPU thread gains nothing, and loses much on a busy machine."""
@@ -156,10 +157,7 @@ class EvaluatedModel:
         Raises:
             UserError: the server cannot be used, or has another model.
         """
-        from cst_bench.checkpoint.engine_session import (
-            EngineSession,
-            LocalWeights,
-        )  # its client takes a while to import
+        from cst_bench.checkpoint.engine_session import EngineSession, LocalWeights
         from cst_bench.checkpoint.provider import responder_model
 
         assert self._files is not None
@@ -170,6 +168,11 @@ class EvaluatedModel:
         budget = think_budget(self._options, self.chat)
         self._model = responder_model(self.label, Responder(self.chat, self._session.engine, budget))
         return self._session.part
+
+    @property
+    def engine(self) -> ServerEngine | None:
+        """Return the engine that asks the server; None if none is open."""
+        return None if self._session is None else self._session.engine
 
     def close_engine(self) -> None:
         """Disconnect the server, which generates nothing more, and stop it if it was started here."""

@@ -83,6 +83,8 @@ class EngineOptions:
     """More arguments of the engine that is started, as in a shell."""
     generate_check: bool = True
     """Compare the server's greedy responses with those in process first, for which the weights must fit here."""
+    capabilities_on_server: bool = False
+    """Score the capabilities on the server, too, with lm-eval's `local-completions`; in process otherwise."""
 
     def __post_init__(self) -> None:
         if self.generate_with is not None and self.generate_with not in ENGINES:
@@ -104,6 +106,8 @@ class EngineOptions:
             )
         if not self.generate_check and not self.on_server:
             raise UserError("--no-generate-check is about a server: it needs --generate-with or --generate-url")
+        if self.capabilities_on_server and not self.on_server:
+            raise UserError("--capabilities-on-server needs a server: --generate-with or --generate-url")
 
     @property
     def on_server(self) -> bool:
@@ -123,6 +127,7 @@ class EngineOptions:
             model=self.generate_model,
             arguments=tuple(shlex.split(self.generate_args)),
             checked=self.generate_check,
+            capabilities=self.capabilities_on_server,
         )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, TypeVar
 
 from cst_bench.checkpoint.call_errors import is_transient
@@ -40,7 +41,8 @@ class ServerEngine:
         self.context_length = context_length
         self.chat = chat
         self.client = client
-        self._model = ""
+        self.model = ""
+        """Name of the checkpoint on the server, once that is connected."""
         self._closed = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="cst-bench-server-engine", daemon=True)
@@ -53,7 +55,7 @@ class ServerEngine:
             UserError: the server or the model cannot be used.
         """
         model = self._run(self.client.find_model(name))
-        self._model = model.name
+        self.model = model.name
         self.context_length = min(self.context_length, model.context_length or self.context_length)
         return model
 
@@ -75,6 +77,14 @@ class ServerEngine:
             future.set_result(GeneratedTokens([], "model_length", len(prompt), 0))
             return future
         return asyncio.run_coroutine_threadsafe(self._answer(row, may_begin.get()), self._loop)
+
+    def post_all(self, bodies: Sequence[object]) -> list[Any]:
+        """Send requests to the completions endpoint together, and return the replies in order.
+
+        Raises:
+            openai.APIError: the server did not answer one of them, after all retries.
+        """
+        return self._run(self._post_all(bodies))
 
     def close(self) -> None:
         """Cancel the requests and stop the thread."""
@@ -98,11 +108,17 @@ class ServerEngine:
         return as_generated(row, await self._complete(row), self.chat.stop_ids)
 
     async def _complete(self, row: SamplingRow) -> CompletedTokens:
-        """Ask for a response, again if that may help."""
+        return await self._retried(lambda: self.client.complete(self.model, row, self.chat.stop_ids))
+
+    async def _post_all(self, bodies: Sequence[object]) -> list[Any]:
+        return await asyncio.gather(*(self._retried(partial(self.client.post, body)) for body in bodies))
+
+    async def _retried(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Make a call, again if that may help."""
         retries = 0
         while True:
             try:
-                return await self.client.complete(self._model, row, self.chat.stop_ids)
+                return await call()
             except Exception as error:
                 if retries == _RETRIES or not is_transient(error):
                     raise

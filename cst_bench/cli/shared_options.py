@@ -353,6 +353,7 @@ def generate_options(verb: Verb) -> Verb:
         generate_model: str | None,
         generate_args: str,
         generate_check: bool,
+        capabilities_on_server: bool,
         **others: object,
     ) -> int | None:
         from cst_bench.checkpoint import EngineOptions
@@ -363,6 +364,7 @@ def generate_options(verb: Verb) -> Verb:
             generate_model=generate_model,
             generate_args=generate_args,
             generate_check=generate_check,
+            capabilities_on_server=capabilities_on_server,
         )
         return verb(engine=options, **others)
 
@@ -403,6 +405,12 @@ def generate_options(verb: Verb) -> Verb:
             show_default=False,
             help="Do not compare the server's greedy responses with those in process, for a model that does not fit "
             "here; the report says so.",
+        ),
+        click.option(
+            "--capabilities-on-server",
+            is_flag=True,
+            help="Score the capabilities on the server, too, with lm-eval's local-completions, for a model that does "
+            "not fit here.",
         ),
     )
 

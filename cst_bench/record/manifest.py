@@ -99,6 +99,8 @@ class EngineSettings(Record):
     """More arguments of the engine."""
     checked: bool = True
     """Whether greedy responses are compared with those in process first."""
+    capabilities: bool = False
+    """Whether the capabilities are scored there, too."""
 
     @property
     def title(self) -> str:

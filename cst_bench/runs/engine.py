@@ -50,6 +50,11 @@ def engine_notes(manifest: Manifest) -> Iterator[str]:
         yield f"{made}, and not compared with the checkpoint's own: that it has these weights is taken on trust."
     else:
         yield f"{made}. {describe_check(part.check)}"
+    if settings.capabilities:
+        yield (
+            f"Capabilities were scored by {settings.title} with lm-eval's local-completions, in the server's own "
+            "precision, and not with cst-hf."
+        )
     if part.context_length is not None:
         yield (
             f"The server takes {part.context_length:,} tokens of prompt and response, less than the checkpoint: longer "

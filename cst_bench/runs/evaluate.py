@@ -90,9 +90,10 @@ def run(options: RunOptions, progress: Progress | None = None) -> RunResult:
                 return RunResult(read_run(path), True)
             model.pass_gate()
             model.limit_threads()
-            if model.on_server and not all(folder.has_responses(task.spec.name) for task in plan.compliance):
+            if _needs_server(folder, plan):
                 open_engine(folder, plan.compliance, model, progress)
         except BaseException:
+            model.close()
             if not existed:
                 _remove_empty(path)
             raise
@@ -117,7 +118,8 @@ def _fill(
     """Do everything that needs the checkpoint first, so that a judge that fails costs none of it."""
     for task in plan.compliance:
         _generate(folder, task, model, progress)
-    model.close_engine()
+    if not _scores_on_server(folder):
+        model.close_engine()
     reasons = {
         name: reason
         for name, reason in (
@@ -125,12 +127,29 @@ def _fill(
         )
         if reason is not None
     }
+    model.close_engine()
     if kl_base is not None:
         measure_divergences(folder, kl_base, model, progress)
     judges = {task.spec.name: task.judge.judge for task in plan.compliance}
     outcomes = judge_all(folder, judges, progress)
     attach_cards(folder, options.judge_card, progress)
     return RunResult(finish(folder, outcomes, show_text=options.show_text, reasons=reasons), False)
+
+
+def _scores_on_server(folder: RunFolder) -> bool:
+    """Return whether a server scores the capabilities of a run."""
+    engine = folder.settings.engine
+    return engine is not None and engine.capabilities
+
+
+def _needs_server(folder: RunFolder, plan: Plan) -> bool:
+    """Return whether a server has something left to do."""
+    if folder.settings.engine is None:
+        return False
+    scored = (capabilities.load(folder.path / "capabilities", task.spec.name) for task in plan.capabilities)
+    return not all(folder.has_responses(task.spec.name) for task in plan.compliance) or (
+        _scores_on_server(folder) and any(result is None for result in scored)
+    )
 
 
 def _note_estimate(folder: RunFolder, plan: Plan, model: EvaluatedModel, progress: Progress) -> None:
@@ -193,7 +212,8 @@ def _capability(
     name = task.spec.name
     if capabilities.load(target, name) is not None:
         return None
-    if model.checkpoint is None:
+    scorer = model.engine if _scores_on_server(folder) else model.checkpoint
+    if scorer is None:
         folder.set_capability(name, CapabilityPart(state="unavailable", reason=NO_LIKELIHOODS))
         return NO_LIKELIHOODS
     started = time.monotonic()
@@ -207,7 +227,7 @@ def _capability(
             done = now
 
         result = capabilities.evaluate_capability(
-            model.checkpoint,
+            scorer,
             task.spec,
             task.path,
             data=task.data,

@@ -172,6 +172,10 @@ class Plan:
         engine: EngineSettings | None = None,
     ) -> RunSettings:
         """Return everything that decides the results of this plan with a checkpoint."""
+        capabilities = {task.spec.name: task.settings for task in self.capabilities}
+        if engine is not None and engine.capabilities:  # whose softmax is the server's
+            unknown = {"softmax_dtype": None}
+            capabilities = {name: task.model_copy(update=unknown) for name, task in capabilities.items()}
         return RunSettings(
             checkpoint=checkpoint,
             device=device,
@@ -179,7 +183,7 @@ class Plan:
             suite=SuiteRecord(name=self.suite.name, version=self.suite.version, title=self.suite.title),
             average=tuple(self.suite.average),
             compliance={task.spec.name: task.settings for task in self.compliance},
-            capabilities={task.spec.name: task.settings for task in self.capabilities},
+            capabilities=capabilities,
             divergence=divergence,
             split=self.split,
             limit=self.limit,

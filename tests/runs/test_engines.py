@@ -13,11 +13,13 @@ import pytest
 
 from cst_bench.checkpoint import CheckpointOptions, EngineOptions
 from cst_bench.checkpoint.local_server import LocalServer, ServedFiles, server_arguments
+from cst_bench.checkpoint.options import EngineName
 from cst_bench.errors import UserError
 from cst_bench.record import EngineCheck, EngineSettings, Manifest, Scores
+from cst_bench.reporting import compare
 from cst_bench.runs import RunOptions, run
 from tests.checkpoints import make_adapter, make_checkpoint
-from tests.completions import serving
+from tests.completions import CompletionsServer, serving
 
 CONTEXT = 150
 """Tokens that fit into a server with a short context."""
@@ -69,6 +71,47 @@ def test_a_server_gives_what_generation_in_process_gives(llama: Path, tmp_path: 
         run(options(llama, tmp_path / "here", EngineOptions(generate_url=server.url)))
 
 
+def documents(folder: Path, task: str) -> dict[int, list[float]]:
+    """Document → log-likelihood of each answer."""
+    lines = (folder / "capabilities" / f"{task}.samples.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    return {row["doc_id"]: [float(response[0]) for response in row["filtered_resps"]] for row in rows}
+
+
+def test_capabilities_on_a_server_have_the_scores_of_cst_hf(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = ("tiny_sealed", "tiny_arc", "tiny_truthfulqa")
+    run(options(llama, tmp_path / "here", tasks=tasks, limit=4))
+    with serving(llama) as server:
+        engine = EngineOptions(generate_url=server.url, capabilities_on_server=True)
+        run(options(llama, tmp_path / "there", engine, tasks=tasks, limit=4))
+    here, there = (Scores.read(tmp_path / name) for name in ("here", "there"))
+    assert here.capabilities == there.capabilities
+    for task in tasks[1:]:
+        ours, theirs = (documents(tmp_path / name, task) for name in ("here", "there"))
+        assert ours.keys() == theirs.keys()
+        for document, values in ours.items():
+            assert theirs[document] == pytest.approx(values, abs=1e-4)
+    raw = json.loads((tmp_path / "there" / "capabilities" / "tiny_arc.json").read_text())
+    assert raw["config"]["model"] == "local-completions"
+    assert "scored by a server with lm-eval's local-completions" in there.notes[1]
+    with pytest.raises(UserError, match=r"tiny_arc: log-likelihoods by another engine \(a server, not in process\)"):
+        compare(tmp_path / "here", tmp_path / "there")
+
+
+def test_a_server_without_log_likelihoods_is_named(llama: Path, tmp_path: Path) -> None:
+    def without(server: CompletionsServer, request: dict[str, Any], reply: dict[str, Any]) -> dict[str, Any]:
+        reply["choices"][0].pop("logprobs")
+        return reply
+
+    with serving(llama) as server:
+        server.change = without
+        engine = EngineOptions(generate_url=server.url, capabilities_on_server=True, generate_check=False)
+        with pytest.raises(UserError, match="gives no log-likelihoods of prompts"):
+            run(options(llama, tmp_path / "run", engine, limit=1))
+
+
 def test_another_model_is_refused_and_nothing_is_left(llama: Path, tmp_path: Path) -> None:
     other = make_checkpoint(tmp_path / "other", seed=2, max_position_embeddings=2048)
     with serving(other) as server, pytest.raises(UserError, match="does not generate as this checkpoint does"):
@@ -113,6 +156,7 @@ def test_the_share_of_differences_is_said() -> None:
         ({"generate_with": "vllm", "generate_url": "http://h/v1"}, "give one of them"),
         ({"generate_model": "name"}, "--generate-model is a model's name on a server: it needs --generate-url"),
         ({"generate_args": "--x"}, "they need --generate-with"),
+        ({"capabilities_on_server": True}, "--capabilities-on-server needs a server"),
         ({"generate_check": False}, "it needs --generate-with or --generate-url"),
         ({"generate_with": "vllm", "generate_args": "--api-key=secret"}, "keys must not be among them"),
         ({"generate_with": "tgi"}, "--generate-with 'tgi': known: sglang, vllm"),
@@ -148,7 +192,8 @@ def test_a_server_without_responses_to_make_is_refused(llama: Path, tmp_path: Pa
 
 def test_a_missing_engine_is_named_with_its_extra(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    for engine, advice in (("vllm", r"pip install 'cst-bench\[vllm\]'"), ("sglang", "an environment of its own")):
+    advised: dict[EngineName, str] = {"vllm": r"pip install 'cst-bench\[vllm\]'", "sglang": "an environment of its own"}
+    for engine, advice in advised.items():
         with pytest.raises(UserError, match=f"there is no program `{engine}`: .*{advice}"):
             LocalServer(engine, ServedFiles(llama, "float32"), "")
     with pytest.raises(UserError, match="there is no program `vllm`"):
