@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from cst_bench.checkpoint.evaluated_model import EvaluatedModel
+from cst_bench.compliance.compliance_task import REFERENCE
 from cst_bench.progress import Progress
 from cst_bench.record import EngineCheck, Manifest
 from cst_bench.runs.divergence import conversations
@@ -35,7 +36,9 @@ def _some_prompts(tasks: Sequence[PlannedCompliance], model: EvaluatedModel) -> 
     """Return token ids of a few prompts, spread evenly over all tasks and configurations."""
     from cst_bench.checkpoint.engine_check import PROMPTS
 
-    asked = [messages for task in tasks for _, _, messages in conversations(task)]
+    asked = [
+        messages for task in tasks for _, name, messages in conversations(task) if name != REFERENCE or task.reference
+    ]
     count = min(PROMPTS, len(asked))
     return [model.chat.prompt_ids(asked[number * len(asked) // count]) for number in range(count)]
 
