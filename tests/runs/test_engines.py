@@ -37,7 +37,8 @@ def responses(folder: Path) -> dict[str, tuple[str, str]]:
     from inspect_ai.log import read_eval_log
 
     part = Manifest.read(folder).status.compliance["tiny_sealed"]
-    log = read_eval_log(str(folder / str(part.log)))
+    (name,) = part.logs
+    log = read_eval_log(str(folder / name))
     return {str(s.id): (s.output.completion, str(s.output.stop_reason)) for s in log.samples or []}
 
 
