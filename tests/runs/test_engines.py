@@ -204,6 +204,14 @@ def test_a_missing_engine_is_named_with_its_extra(llama: Path, tmp_path: Path, m
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
+def test_a_real_server_that_takes_text_only_is_refused(transformers_serve: tuple[str, str], tmp_path: Path) -> None:
+    url, folder = transformers_serve
+    with pytest.raises(UserError, match=r"did not complete a prompt of token ids \(status 422\): use one that takes"):
+        run(options(Path(folder), tmp_path / "run", EngineOptions(generate_url=url)))
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.fixture
 def vllm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A program `vllm` on PATH: the one thing that is not real here. It serves the folder that it is given."""
