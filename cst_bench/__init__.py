@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         calibrate,
         judge_bench,
     )
-    from cst_bench.checkpoint import CheckpointOptions, convert
+    from cst_bench.checkpoint import CheckpointOptions, EngineOptions, convert
     from cst_bench.errors import CstBenchError, GateError, Interrupted, UserError
     from cst_bench.judging import JudgeOptions
     from cst_bench.preferences import (
@@ -65,7 +65,7 @@ _HOMES = {
         "calibrate",
         "judge_bench",
     ),
-    "cst_bench.checkpoint": ("CheckpointOptions", "convert"),
+    "cst_bench.checkpoint": ("CheckpointOptions", "EngineOptions", "convert"),
     "cst_bench.errors": ("CstBenchError", "GateError", "Interrupted", "UserError"),
     "cst_bench.judging": ("JudgeOptions",),
     "cst_bench.preferences": (
@@ -112,6 +112,7 @@ __all__ = [
     "CritiqueOptions",
     "CritiqueResult",
     "CstBenchError",
+    "EngineOptions",
     "FlipOptions",
     "FlipResult",
     "GateError",

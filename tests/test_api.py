@@ -29,7 +29,7 @@ NAMES = {
         "verify",
     ),
     *("RunOptions", "JudgeRunOptions", "ScoreOptions", "CalibrateOptions", "TrainOptions", "CritiqueOptions"),
-    *("FlipOptions", "MixSource", "CheckpointOptions", "JudgeOptions", "JudgeBenchOptions"),
+    *("FlipOptions", "MixSource", "CheckpointOptions", "EngineOptions", "JudgeOptions", "JudgeBenchOptions"),
     *(
         "RunResult",
         "StoredRun",

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from cst_bench.capabilities.likelihoods import CstHFLM
     from cst_bench.capabilities.likelihoods.cst_hf import TokenRequest
     from cst_bench.capabilities.likelihoods.scorer import Scored
+    from cst_bench.capabilities.served import ServedLM
+    from cst_bench.checkpoint.server_engine import ServerEngine
 
 _RANDOM_SEED, _SEED = 0, 1234
 """lm-eval's own default seeds, so that its command line gives the same numbers."""
@@ -41,7 +43,7 @@ Draw = Callable[[Mapping[str, "Task"]], Documents | None]
 
 
 def evaluate_capability(
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | ServerEngine,
     task: CapabilityTask,
     path: Path,
     *,
@@ -54,7 +56,7 @@ def evaluate_capability(
     """Run lm-eval's task of that name, with its own shots, prompts and metric, and no chat template.
 
     Args:
-        checkpoint: Model to score with, used as it is loaded.
+        checkpoint: Model to score with, used as it is loaded; or the connected engine of a server that has it.
         task: Task to run.
         path: The task file.
         data: Local folder that mirrors the task's Hub data set (its README's `configs:` and files), to use instead.
@@ -64,9 +66,17 @@ def evaluate_capability(
         progress: Receiver of progress.
 
     Raises:
-        UserError: the data could not be loaded, or does not have the columns of the task; or code is not trusted.
+        UserError: the data could not be loaded, or does not have the columns of the task; or code is not trusted; or
+            the server gives no log-likelihoods.
+        Interrupted: the server did not answer.
     """
-    model = scoring_model(checkpoint, progress)
+    model: CstHFLM | ServedLM
+    if isinstance(checkpoint, Checkpoint):
+        model = scoring_model(checkpoint, progress)
+    else:
+        from cst_bench.capabilities.served import ServedLM  # it loads lm-eval
+
+        model = ServedLM(checkpoint, progress)
 
     def draw(parts: Mapping[str, Task]) -> Documents | None:
         if documents is None:
@@ -80,7 +90,7 @@ def evaluate_capability(
 
 
 def evaluate_documents(
-    model: CstHFLM,
+    model: CstHFLM | ServedLM,
     task: CapabilityTask,
     path: Path,
     *,
@@ -122,7 +132,7 @@ def evaluate_documents(
 
 
 def _evaluate(
-    model: CstHFLM,
+    model: CstHFLM | ServedLM,
     loaded: Mapping[str, Mapping[str, Task]],
     num_fewshot: int,
     limit: int | None,
@@ -149,7 +159,7 @@ def _evaluate(
     seeds = {"random_seed": _RANDOM_SEED, "numpy_seed": _SEED, "torch_seed": _SEED, "fewshot_seed": _SEED}
     return {
         **results,
-        "config": {"model": "cst-hf", "limit": limit, "documents": documents, "use_cache": None, **seeds},
+        "config": {"model": model.NAME, "limit": limit, "documents": documents, "use_cache": None, **seeds},
     }
 
 

@@ -35,8 +35,8 @@ def status_of(error: BaseException) -> int | None:
     return status if isinstance(status, int) else None
 
 
-def is_transient(model: Model, error: BaseException) -> bool:
-    """Return whether the same call may succeed later, by the provider's own rules and by those common to all."""
+def is_transient(error: BaseException, model: Model | None = None) -> bool:
+    """Return whether the same call may succeed later, by rules common to all and by those of a model's provider."""
     status = status_of(error)
     if status is not None:
         return status in (408, 409, 425, 429) or status >= 500
@@ -44,7 +44,7 @@ def is_transient(model: Model, error: BaseException) -> bool:
         return True
     if "Timeout" in type(error).__name__ or "Connection" in type(error).__name__:
         return True
-    decision = model.api.should_retry(error) if isinstance(error, Exception) else False
+    decision = model.api.should_retry(error) if model is not None and isinstance(error, Exception) else False
     return bool(getattr(decision, "retry", decision)) or isinstance(error, _GARBLED)
 
 

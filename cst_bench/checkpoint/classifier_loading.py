@@ -70,4 +70,4 @@ def _max_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> i
         for name, module in model.named_modules()
         if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None
     ]
-    return min(context_length(model, tokenizer) - max(offsets, default=0), int(tokenizer.model_max_length))
+    return min(context_length(model.config, tokenizer) - max(offsets, default=0), int(tokenizer.model_max_length))

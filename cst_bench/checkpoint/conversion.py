@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from cst_bench.checkpoint.checkpoint_files import TRAINING, CheckpointFiles, find_checkpoint, read_json
-from cst_bench.checkpoint.loading import load_chat, load_weights
+from cst_bench.checkpoint.loading import Checkpoint, load_chat, load_weights
 from cst_bench.checkpoint.options import CheckpointOptions, resolve
 from cst_bench.errors import UserError
 from cst_bench.files import file_digest, write_json
@@ -36,10 +36,7 @@ def convert(options: CheckpointOptions, out: Path) -> Path:
     out.parent.mkdir(parents=True, exist_ok=True)
     work = Path(mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
     try:
-        stops = sorted(checkpoint.chat.stop_ids)
-        checkpoint.model.generation_config.eos_token_id = stops if len(stops) > 1 else stops[0] if stops else None
-        checkpoint.model.save_pretrained(work)
-        checkpoint.tokenizer.save_pretrained(work)
+        save_whole(checkpoint, work)
         _write_training(files, work)
         work.chmod(0o755)  # mkdtemp's is the user's only
         if out.is_dir():
@@ -49,6 +46,14 @@ def convert(options: CheckpointOptions, out: Path) -> Path:
         shutil.rmtree(work, ignore_errors=True)
         raise
     return out
+
+
+def save_whole(checkpoint: Checkpoint, folder: Path) -> None:
+    """Write a loaded model that is one model (no adapter apart) with its tokenizer and stop tokens into a folder."""
+    stops = sorted(checkpoint.chat.stop_ids)
+    checkpoint.model.generation_config.eos_token_id = stops if len(stops) > 1 else stops[0] if stops else None
+    checkpoint.model.save_pretrained(folder)
+    checkpoint.tokenizer.save_pretrained(folder)
 
 
 def _write_training(files: CheckpointFiles, folder: Path) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from cst_bench.checkpoint.chat import Chat
-    from cst_bench.checkpoint.generation import GeneratedTokens
+    from cst_bench.checkpoint.engine import GeneratedTokens
     from cst_bench.checkpoint.loading import Checkpoint
 
 AUTO = "auto"

@@ -107,11 +107,12 @@ def guard_endpoint(model: Model, address: Address | None = None) -> None:
         address = parse_address(given, "the address of the model's endpoint (the provider's …_BASE_URL)")
         if address.login is not None or address.query:
             api.base_url = address.plain
-    api.http_client = _client(address, [str(api.api_key or "")])
+    api.http_client = guarded_client(address, [str(api.api_key or "")])
     api.initialize()
 
 
-def _client(address: Address, keys: Iterable[str]) -> httpx2.AsyncClient:
+def guarded_client(address: Address, keys: Iterable[str]) -> httpx2.AsyncClient:
+    """Return a client for the openai package that asks one endpoint; `keys` are removed from replies."""
     from inspect_ai._util.http_defaults_httpx2 import default_client_kwargs  # its timeouts, pools and proxies
     from openai import DefaultAsyncHttpxClient
 
@@ -162,8 +163,9 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         finally:
             await response.aclose()
         status = response.status_code
-        if status == 200 and request.url.path.endswith("/chat/completions"):
-            status, body = _checked(body)
+        if status == 200 and request.url.path.endswith("/completions"):
+            is_chat = request.url.path.endswith("/chat/completions")
+            status, body = _checked(body, *(("message", dict) if is_chat else ("text", str)))
         return httpx2.Response(status, headers=list(self._headers(response)), content=body, request=request)
 
     async def aclose(self) -> None:
@@ -223,19 +225,24 @@ def _unpacked(body: bytes, encoding: str) -> bytes:
     return content
 
 
-def _checked(body: bytes) -> tuple[int, bytes]:
-    """Return status and body of a chat completion: an error in a reply of status 200 gets its own status, and token
+def _checked(body: bytes, field: str, kind: type) -> tuple[int, bytes]:
+    """Return status and body of a completion: an error in a reply of status 200 gets its own status, and token
     counts that are none are left out, so that no answer is lost by them.
 
+    Args:
+        body: The reply.
+        field: Field of a choice that has the answer.
+        kind: Type of the answer.
+
     Raises:
-        UnreadableReply: it is not a chat completion with an answer.
+        UnreadableReply: it is not a completion with an answer.
     """
     try:
         reply: Any = json.loads(body)
     except (ValueError, RecursionError):
         raise UnreadableReply("a reply that is not JSON") from None
     if not isinstance(reply, dict):
-        raise UnreadableReply("a reply that is not a chat completion")
+        raise UnreadableReply("a reply that is not a completion")
     choices = reply.get("choices")
     if not isinstance(choices, list) or not choices:
         error = reply.get("error")
@@ -243,7 +250,7 @@ def _checked(body: bytes) -> tuple[int, bytes]:
         if isinstance(code, int) and 400 <= code < 600:
             return code, body
         raise UnreadableReply("an error in place of an answer" if error else "a reply without an answer")
-    if not all(isinstance(choice, dict) and isinstance(choice.get("message"), dict) for choice in choices):
+    if not all(isinstance(choice, dict) and isinstance(choice.get(field), kind) for choice in choices):
         raise UnreadableReply("a reply without an answer")
     if "usage" not in reply or _counts_tokens(reply["usage"]):
         return 200, body

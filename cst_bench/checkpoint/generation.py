@@ -7,13 +7,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from cst_bench.checkpoint.attention_kernels import many_lengths
 from cst_bench.checkpoint.decoding import DecodeBatch, cache_argument, decode_static
 from cst_bench.checkpoint.decoding_check import checked_mode, length_limit, note_long_rows
+from cst_bench.checkpoint.engine import GeneratedTokens, ended_response, may_begin, new_row
 from cst_bench.checkpoint.inspection import empty_cache, free_memory, out_of_memory
 from cst_bench.checkpoint.loading import Checkpoint
 from cst_bench.checkpoint.sampling import Sampling, SamplingRow, choose
@@ -22,33 +22,15 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-StopReason = Literal["stop", "max_tokens", "model_length"]
-
 _ROWS = {"cpu": 64, "cuda": 256}
 """Default number of rows decoded together; fewer when memory is short."""
 _MEMORY_SHARE = 0.5
 """Largest share of the free memory for the key-value cache."""
 
-may_begin: ContextVar[Callable[[], bool]] = ContextVar("may_begin", default=lambda: True)
-"""Called by the worker when it takes a request from the queue; a request for which it is false is never answered."""
-
 
 def default_rows(checkpoint: Checkpoint) -> int:
     """Return the most rows that are decoded together, where memory allows."""
     return checkpoint.options.batch_size or _ROWS.get(checkpoint.device.type, _ROWS["cpu"])
-
-
-@dataclass(frozen=True)
-class GeneratedTokens:
-    """Tokens of one response, without the one that ended it, and the reason why it ended."""
-
-    ids: list[int]
-    stop_reason: StopReason
-    prompt_tokens: int
-    generated_tokens: int
-    """Includes the end-of-turn token."""
-    thought_tokens: int = 0
-    """Number of generated tokens of a thought before the answer."""
 
 
 @dataclass
@@ -191,12 +173,8 @@ class Generator:
 
     def _finish(self, row: SamplingRow) -> None:
         job = self._jobs.pop(id(row))
-        ended = row.generated[-1] in self._checkpoint.chat.stop_ids
-        full = row.room < row.sampling.max_tokens + row.sampling.max_think_tokens and len(row.generated) >= row.room
-        reason: StopReason = "stop" if ended else "model_length" if full else "max_tokens"
-        ids = row.generated[:-1] if ended else row.generated
         if job.future.set_running_or_notify_cancel():  # false if the caller has cancelled it
-            job.future.set_result(GeneratedTokens(ids, reason, len(row.prompt), len(row.generated), row.thought_tokens))
+            job.future.set_result(ended_response(row, self._checkpoint.chat.stop_ids))
 
     def _retry_smaller(self, batch: DecodeBatch) -> None:
         """Halve the number of rows after running out of memory; keep what they have generated."""
@@ -220,9 +198,7 @@ class Generator:
 
 def response_row(checkpoint: Checkpoint, prompt: list[int], sampling: Sampling) -> SamplingRow:
     """Return the row of a response that is not begun; its `room` is below 1 if the prompt fills the context."""
-    chat = checkpoint.chat
-    markers = None if chat.think_tokens is None or not sampling.max_think_tokens else chat
-    return SamplingRow(prompt, sampling, checkpoint.context_length - len(prompt), markers)
+    return new_row(checkpoint.chat, checkpoint.context_length, prompt, sampling)
 
 
 def places_to_admit(rows: int) -> int:

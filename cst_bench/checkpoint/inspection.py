@@ -92,10 +92,10 @@ def irreplaceable_attention(model: PreTrainedModel) -> str | None:
     return None
 
 
-def context_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+def context_length(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
     """Return the most tokens of an input: the config's positions, or else the tokenizer's limit, at most 2^20."""
-    config = model.config.get_text_config()
-    lengths = [getattr(config, name, None) for name in ("max_position_embeddings", "n_positions", "n_ctx")]
+    text = config.get_text_config()
+    lengths = [getattr(text, name, None) for name in ("max_position_embeddings", "n_positions", "n_ctx")]
     return int(min([length for length in lengths if length] or [min(tokenizer.model_max_length, 2**20)]))
 
 

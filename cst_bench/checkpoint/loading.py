@@ -56,9 +56,7 @@ class Checkpoint:
     @property
     def max_think_tokens(self) -> int:
         """Return the most tokens of a thought; 0 if it is not known to think."""
-        if self.chat.think_tokens is None:
-            return 0
-        return self.options.max_think_tokens or DEFAULT_MAX_THINK_TOKENS
+        return think_budget(self.options, self.chat)
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -120,7 +118,12 @@ def load_weights(files: CheckpointFiles, chat: Chat) -> Checkpoint:
             model = _with_adapter(model, files.adapter, merge=files.identity.merged is not None)
     _check_embeddings(files, model, chat.tokenizer)
     model.eval()
-    return Checkpoint(files.label, options, model, chat, files.identity, context_length(model, chat.tokenizer))
+    return Checkpoint(files.label, options, model, chat, files.identity, context_length(model.config, chat.tokenizer))
+
+
+def think_budget(options: CheckpointOptions, chat: Chat) -> int:
+    """Return the most tokens of a thought; 0 if the checkpoint is not known to think."""
+    return 0 if chat.think_tokens is None else options.max_think_tokens or DEFAULT_MAX_THINK_TOKENS
 
 
 def load_config(files: CheckpointFiles) -> PreTrainedConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args
@@ -10,10 +11,16 @@ from cst_bench.checkpoint.gguf_file import SUFFIX
 from cst_bench.checkpoint.thoughts import as_think_tokens
 from cst_bench.content import content_root
 from cst_bench.errors import UserError, did_you_mean
+from cst_bench.record import EngineSettings
 
 EMBEDDED = "tiny"
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 SystemAs = Literal["system", "user-prefix"]
+_SECRET_ARGUMENTS = ("--api-key", "--api_key", "--admin-api-key", "--hf-token", "--hf_token")
+"""Arguments of servers that hold secrets."""
+EngineName = Literal["vllm", "sglang"]
+ENGINES = get_args(EngineName)
+"""Engines that can be started."""
 _FOR_INSPECT_MODELS = ("name", "think_tokens", "max_think_tokens")
 """Options that apply where Inspect's provider loads the weights and renders the chat template."""
 
@@ -60,6 +67,68 @@ class CheckpointOptions:
         if self.max_think_tokens is not None and self.max_think_tokens < 1:
             raise UserError(f"max_think_tokens must be at least 1, not {self.max_think_tokens}")
         as_think_tokens(self.think_tokens)
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """Options on the server that generates a checkpoint's responses, named as on the command line; none: in process."""
+
+    generate_with: EngineName | None = None
+    """Engine to start with the checkpoint's files on this machine."""
+    generate_url: str | None = None
+    """OpenAI-compatible server that runs already."""
+    generate_model: str | None = None
+    """Name of the checkpoint on that server; None if it serves one model only."""
+    generate_args: str = ""
+    """More arguments of the engine that is started, as in a shell."""
+    generate_check: bool = True
+    """Compare the server's greedy responses with those in process first, for which the weights must fit here."""
+    capabilities_on_server: bool = False
+    """Score the capabilities on the server, too, with lm-eval's `local-completions`; in process otherwise."""
+
+    def __post_init__(self) -> None:
+        if self.generate_with is not None and self.generate_with not in ENGINES:
+            raise UserError(f"--generate-with {self.generate_with!r}: {did_you_mean(self.generate_with, ENGINES)}")
+        if self.generate_with is not None and self.generate_url is not None:
+            raise UserError("--generate-with starts a server, and --generate-url names one that runs: give one of them")
+        if self.generate_model is not None and self.generate_url is None:
+            raise UserError("--generate-model is a model's name on a server: it needs --generate-url")
+        if self.generate_args and self.generate_with is None:
+            raise UserError("--generate-args are those of a server that is started: they need --generate-with")
+        try:
+            shlex.split(self.generate_args)
+        except ValueError as error:
+            raise UserError(f"--generate-args: {error}: {self.generate_args}") from None
+        if any(word.startswith(_SECRET_ARGUMENTS) for word in shlex.split(self.generate_args)):
+            raise UserError(
+                "--generate-args are stored in the run, so keys must not be among them: a server that is started here "
+                "needs none, and a token for the Hub is read from HF_TOKEN"
+            )
+        if not self.generate_check and not self.on_server:
+            raise UserError("--no-generate-check is about a server: it needs --generate-with or --generate-url")
+        if self.capabilities_on_server and not self.on_server:
+            raise UserError("--capabilities-on-server needs a server: --generate-with or --generate-url")
+
+    @property
+    def on_server(self) -> bool:
+        """Return whether a server generates the responses."""
+        return self.generate_with is not None or self.generate_url is not None
+
+    @property
+    def settings(self) -> EngineSettings | None:
+        """Return what decides results, for the manifest; None for generation in process.
+
+        The address of a server is not a part of it: the same server may have another port tomorrow.
+        """
+        if not self.on_server:
+            return None
+        return EngineSettings(
+            kind=self.generate_with or "server",
+            model=self.generate_model,
+            arguments=tuple(shlex.split(self.generate_args)),
+            checked=self.generate_check,
+            capabilities=self.capabilities_on_server,
+        )
 
 
 @dataclass(frozen=True)
@@ -140,6 +209,24 @@ def require_applicable(options: CheckpointOptions, source: CheckpointSource) -> 
         f"renders the chat template; of the checkpoint options only {applicable} apply to it. "
         f"For the others, give a local folder or a Hub id{hub_hint(source.name)}"
     )
+
+
+def require_served(options: CheckpointOptions, source: CheckpointSource, engine: EngineOptions) -> None:
+    """Check that a server can generate this checkpoint's responses, if one is to.
+
+    Raises:
+        UserError: the checkpoint has no files that a server could have, or is loaded in a form that none has.
+    """
+    if not engine.on_server:
+        return
+    option = "--generate-url" if engine.generate_url is not None else "--generate-with"
+    if source.kind == "inspect":
+        raise UserError(
+            f"{option}: not possible for the Inspect model {source.name}, whose provider generates the responses: "
+            f"give the local folder or the Hub id that the server has{hub_hint(source.name)}"
+        )
+    if options.load_in_4bit:
+        raise UserError(f"{option}: not possible with --load-in-4bit, since a server loads the weights in its own way")
 
 
 def _flag(name: str) -> str:

@@ -25,10 +25,11 @@ from inspect_ai.model import (
 )
 from inspect_ai.tool import ToolChoice, ToolInfo
 
-from cst_bench.checkpoint.chat import Message
+from cst_bench.checkpoint.chat import Chat, Message
 from cst_bench.checkpoint.checkpoint_files import find_checkpoint
+from cst_bench.checkpoint.engine import GeneratedTokens, Responder
 from cst_bench.checkpoint.gate import require, run_gate
-from cst_bench.checkpoint.generation import GeneratedTokens, Generator
+from cst_bench.checkpoint.generation import Generator
 from cst_bench.checkpoint.loading import Checkpoint, load_chat, load_weights
 from cst_bench.checkpoint.options import CheckpointOptions
 from cst_bench.checkpoint.sampling import Sampling
@@ -49,7 +50,7 @@ _UNSUPPORTED = (
 
 
 class CstModelAPI(ModelAPI):
-    """Model provider over a loaded checkpoint, or over the one that the model name refers to."""
+    """Model provider over a responder, or over the checkpoint that the model name refers to."""
 
     def __init__(
         self,
@@ -57,23 +58,22 @@ class CstModelAPI(ModelAPI):
         base_url: str | None = None,
         api_key: str | None = None,
         config: GenerateConfig = GenerateConfig(),  # noqa: B008  (Inspect's own signature)
-        checkpoint: Checkpoint | None = None,
+        responder: Responder | None = None,
         **options: Any,
     ) -> None:
-        """Load the checkpoint if none is passed; `options` are fields of `CheckpointOptions` (`-M key=value`).
+        """Load the checkpoint if no responder is passed; `options` are fields of `CheckpointOptions` (`-M key=value`).
 
         Raises:
             UserError: an option is unknown, or the checkpoint could not be loaded.
             GateError: its chat template fails the gate.
         """
         super().__init__(model_name, base_url, api_key, [], config)
-        if checkpoint is None:
+        if responder is None:
             files = find_checkpoint(_checkpoint_options(model_name, options))
             chat = load_chat(files)
             require(run_gate(chat), files.label)
-            checkpoint = load_weights(files, chat)
-        self._checkpoint = checkpoint
-        self._generator = Generator(checkpoint)
+            responder = _in_process(load_weights(files, chat))
+        self._responder = responder
         self._seeds = random.Random()  # the system's random numbers can take longer than a decoding step
 
     async def generate(
@@ -87,20 +87,24 @@ class CstModelAPI(ModelAPI):
         unsupported = [name for name in _UNSUPPORTED if getattr(config, name) is not None]
         if tools or unsupported:
             raise UserError(f"the cst provider does not support {'tools' if tools else unsupported[0]}")
-        prompt = self._checkpoint.chat.prompt_ids([_message(message) for message in input])
+        prompt = self._chat.prompt_ids([_message(message) for message in input])
         sampling = Sampling(
             max_tokens=config.max_tokens or _DEFAULT_MAX_TOKENS,
             temperature=config.temperature or 0.0,
             top_p=1.0 if config.top_p is None else config.top_p,
             top_k=config.top_k,
             seed=self._seeds.getrandbits(31) if config.seed is None else config.seed,  # or all epochs would be equal
-            max_think_tokens=self._checkpoint.max_think_tokens,
+            max_think_tokens=self._responder.max_think_tokens,
         )
-        opened = self._checkpoint.chat.opens_thought(prompt)
-        return self._output(await asyncio.wrap_future(self._generator.submit(prompt, sampling)), opened)
+        opened = self._chat.opens_thought(prompt)
+        return self._output(await asyncio.wrap_future(self._responder.engine.submit(prompt, sampling)), opened)
+
+    @property
+    def _chat(self) -> Chat:
+        return self._responder.chat
 
     def _output(self, response: GeneratedTokens, opened: bool) -> ModelOutput:
-        content = message_content(self._checkpoint.chat.response(response.ids, opened=opened))
+        content = message_content(self._chat.response(response.ids, opened=opened))
         message = ChatMessageAssistant(content=content, model=self.model_name, source="generate")
         return ModelOutput(
             model=self.model_name,
@@ -119,31 +123,40 @@ class CstModelAPI(ModelAPI):
 
     def max_connections(self) -> int:
         """Return the size of two batches, so that rows are waiting when places become free."""
-        return 2 * self._generator.rows
+        return 2 * self._responder.engine.rows
 
     def connection_key(self) -> str:
-        """Return a key that gives each loaded checkpoint its own pool of connections."""
-        return f"{self.model_name}-{id(self._checkpoint)}"
+        """Return a key that gives each responder its own pool of connections."""
+        return f"{self.model_name}-{id(self._responder)}"
 
     async def count_text_tokens(self, text: str) -> int:
         """Count tokens with the checkpoint's tokenizer."""
-        return len(self._checkpoint.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return len(self._chat.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     async def tokenize(self, text: str) -> list[int]:
         """Tokenize with the checkpoint's tokenizer, without special tokens."""
-        ids: list[int] = self._checkpoint.tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids: list[int] = self._chat.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
 
     def close(self) -> None:
-        """Stop the worker thread."""
-        self._generator.close()
+        """Stop the engine."""
+        self._responder.engine.close()
 
 
 def inspect_model(checkpoint: Checkpoint) -> Model:
     """Wrap a loaded checkpoint as an Inspect model; the caller closes it."""
-    model = get_model(f"cst/{checkpoint.label}", memoize=False, checkpoint=checkpoint)
+    return responder_model(checkpoint.label, _in_process(checkpoint))
+
+
+def responder_model(label: str, responder: Responder) -> Model:
+    """Wrap a responder as an Inspect model; the caller closes it."""
+    model = get_model(f"cst/{label}", memoize=False, responder=responder)
     model.model_args.clear()  # they would be written to the log, loaded model included
     return model
+
+
+def _in_process(checkpoint: Checkpoint) -> Responder:
+    return Responder(checkpoint.chat, Generator(checkpoint), checkpoint.max_think_tokens)
 
 
 def _checkpoint_options(model_name: str, options: dict[str, Any]) -> CheckpointOptions:

@@ -12,6 +12,7 @@ from cst_bench.cli.shared_options import (
     card_options,
     checkpoint_options,
     data_dir_option,
+    generate_options,
     json_option,
     judge_options,
     out_folder_option,
@@ -24,7 +25,7 @@ from cst_bench.cli.shared_options import (
 )
 
 if TYPE_CHECKING:
-    from cst_bench.checkpoint import CheckpointOptions
+    from cst_bench.checkpoint import CheckpointOptions, EngineOptions
     from cst_bench.judging import JudgeOptions
 
 EPILOG = """\b
@@ -36,6 +37,8 @@ Examples:
   cst-bench run hf/google/gemma-2-2b-it --system-as user-prefix --task harmful_behaviors
   cst-bench run ./my-model --suite paper --samples 5 --temperature 0.7 --wordings all
   cst-bench run ./model.gguf --suite paper --data-dir ./data
+  cst-bench run ./my-model --suite paper --generate-with vllm
+  cst-bench run ./my-model --suite paper --generate-url http://localhost:8000/v1
   cst-bench run openai/gpt-4o --task truthy --data truthy=truthy-dpo.parquet
   cst-bench run ./my-model --suite paper --judge-model openai/llama3 --judge-base-url http://localhost:11434/v1
 
@@ -46,6 +49,7 @@ interrupted run."""
 
 @click.command(epilog=EPILOG)
 @checkpoint_options
+@generate_options
 @suite_option
 @task_option
 @click.option(
@@ -120,6 +124,7 @@ interrupted run."""
 def command(
     *,
     checkpoint: CheckpointOptions,
+    engine: EngineOptions,
     suite: str | None,
     tasks: tuple[str, ...],
     judges: tuple[str, ...],
@@ -149,6 +154,7 @@ def command(
     quiet_libraries()
     options = RunOptions(
         checkpoint=checkpoint,
+        engine=engine,
         suite=suite,
         tasks=tasks,
         judges=judges,

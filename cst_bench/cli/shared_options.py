@@ -19,7 +19,7 @@ from cst_bench.errors import UserError
 
 if TYPE_CHECKING:
     from cst_bench.checkpoint import CheckpointOptions
-    from cst_bench.checkpoint.options import SystemAs
+    from cst_bench.checkpoint.options import EngineName, SystemAs
 
 Verb: TypeAlias = Callable[..., int | None]
 """Callback of a command; returns its exit status, None for 0."""
@@ -339,6 +339,79 @@ def checkpoint_options(verb: Verb) -> Verb:
                 help="Most tokens of a thought, in addition to those that the task gives an answer.",
             ),
         )
+    )
+
+
+def generate_options(verb: Verb) -> Verb:
+    """Add the options on a server that generates the responses; the verb receives them as `engine: EngineOptions`."""
+
+    @_named_as(verb)
+    def with_engine(
+        *,
+        generate_with: EngineName | None,
+        generate_url: str | None,
+        generate_model: str | None,
+        generate_args: str,
+        generate_check: bool,
+        capabilities_on_server: bool,
+        **others: object,
+    ) -> int | None:
+        from cst_bench.checkpoint import EngineOptions
+
+        options = EngineOptions(
+            generate_with=generate_with,
+            generate_url=generate_url,
+            generate_model=generate_model,
+            generate_args=generate_args,
+            generate_check=generate_check,
+            capabilities_on_server=capabilities_on_server,
+        )
+        return verb(engine=options, **others)
+
+    return _add(
+        with_engine,
+        click.option(
+            "--generate-with",
+            type=click.Choice(["vllm", "sglang"]),
+            show_default="in process",
+            help="Generate the responses with a server of this engine, started on this machine with CHECKPOINT's files "
+            "and stopped before the capabilities.",
+        ),
+        click.option(
+            "--generate-url",
+            metavar="URL",
+            help="Generate the responses on a server that runs already with CHECKPOINT's files: vLLM, SGLang, or "
+            "another whose completions endpoint takes and returns token ids. Its key, if it needs one, is read from "
+            "CST_BENCH_GENERATE_API_KEY.",
+        ),
+        click.option(
+            "--generate-model",
+            metavar="NAME",
+            show_default="the only one",
+            help="Name of CHECKPOINT on the server of --generate-url.",
+        ),
+        click.option(
+            "--generate-args",
+            default="",
+            metavar="ARGS",
+            show_default=False,
+            help="More arguments of the engine that --generate-with starts, such as '--tensor-parallel-size 4'.",
+        ),
+        click.option(
+            "--no-generate-check",
+            "generate_check",
+            flag_value=False,
+            default=True,
+            show_default=False,
+            help="Do not compare the server's greedy responses with those in process, for a model that does not fit "
+            "here; the report says so.",
+        ),
+        click.option(
+            "--capabilities-on-server",
+            is_flag=True,
+            help="Score the capabilities on the server, too, with lm-eval's local-completions, for a model that does "
+            "not fit here.",
+        ),
     )
 
 

@@ -6,7 +6,7 @@ from functools import partial
 
 from inspect_ai.hooks import Hooks, SampleEnd, SampleStart, hooks
 
-from cst_bench.checkpoint.generation import may_begin
+from cst_bench.checkpoint.engine import may_begin
 from cst_bench.interruption import in_flight
 
 

@@ -184,7 +184,7 @@ class ModelCalls:
                 end_call()
                 cause = cause_of(error)
                 seconds = asked_to_wait(cause)
-                if not is_transient(self._model, cause):
+                if not is_transient(cause, self._model):
                     raise
                 if seconds is None:
                     if retries == self._options.retries:

@@ -88,6 +88,26 @@ class DivergenceSettings(Record):
     """Compliance tasks whose prompts are answered."""
 
 
+class EngineSettings(Record):
+    """The server that generates the responses of a run."""
+
+    kind: Literal["vllm", "sglang", "server"]
+    """Engine that the run starts, or `server` for one that runs already."""
+    model: str | None = None
+    """Name of the checkpoint on a server, where that was given."""
+    arguments: tuple[str, ...] = ()
+    """More arguments of the engine."""
+    checked: bool = True
+    """Whether greedy responses are compared with those in process first."""
+    capabilities: bool = False
+    """Whether the capabilities are scored there, too."""
+
+    @property
+    def title(self) -> str:
+        """Return the name in reports and messages."""
+        return {"vllm": "vLLM", "sglang": "SGLang", "server": "a server"}[self.kind]
+
+
 class RunSettings(Record):
     """Everything that decides the results of a run. Runs with other settings are never mixed in one folder."""
 
@@ -97,6 +117,8 @@ class RunSettings(Record):
     """Device that the model ran on."""
     suite: SuiteRecord
     """Suite of the run."""
+    engine: EngineSettings | None = None
+    """Server that generates the responses; None if they are generated in process, or by an API model."""
     average: tuple[str, ...] = ()
     """Configurations of the compliance average."""
     compliance: dict[str, ComplianceSettings]
@@ -171,11 +193,39 @@ class DivergencePart(Record):
     """Time of the last call."""
 
 
+class EngineCheck(Record):
+    """Greedy responses of a server beside those of the checkpoint in process."""
+
+    prompts: int
+    """Number of prompts."""
+    equal: int
+    """Prompts with equal responses."""
+    equal_first: int
+    """Prompts with responses that begin with the same token."""
+    tokens: int
+    """Tokens of the responses in process, with those that end them."""
+    equal_tokens: int
+    """Tokens before the first difference of each response."""
+
+
+class EnginePart(Record):
+    """The server of a run, as it was found."""
+
+    model: str
+    """Name of the checkpoint there."""
+    context_length: int | None = None
+    """Most tokens of prompt and response that it takes, if that is less than the checkpoint does."""
+    check: EngineCheck | None = None
+    """None if its responses were not compared with those in process."""
+
+
 class Status(Record):
     """How far a run is."""
 
     run: Literal["running", "finished"] = "running"
     """How far the run is."""
+    engine: EnginePart | None = None
+    """Server that generated the responses; None if there is none."""
     compliance: dict[str, CompliancePart] = Field(default_factory=dict)
     """Compliance task → its progress."""
     capabilities: dict[str, CapabilityPart] = Field(default_factory=dict)

@@ -42,6 +42,9 @@ def _compliance(run: StoredRun, other: StoredRun, task: str) -> Iterator[str]:
         yield f"another wording ({ours.wording}, not {theirs.wording})"
     if ours.generation != theirs.generation:
         yield "other generation settings"
+    engines = [_engine(stored) for stored in (run, other)]
+    if engines[0] != engines[1]:
+        yield f"responses by another engine ({engines[0]}, not {engines[1]})"
     if _prompts(run, task) != _prompts(other, task):
         counts = len(run.prompts(task)), len(other.prompts(task))
         yield f"other prompts ({counts[0]}, not {counts[1]})" if len(set(counts)) > 1 else "other prompts"
@@ -54,6 +57,17 @@ def _compliance(run: StoredRun, other: StoredRun, task: str) -> Iterator[str]:
         yield f"another check for degenerate responses (version {versions[0]}, not {versions[1]})"
 
 
+def _engine(run: StoredRun) -> str:
+    """Return what generated a run's responses. Two servers are told apart by what they are, not by their addresses."""
+    engine = run.settings.engine
+    return "in process" if engine is None else " ".join([engine.title, *engine.arguments])
+
+
+def _scored_there(run: StoredRun) -> bool:
+    engine = run.settings.engine
+    return engine is not None and engine.capabilities
+
+
 def _judge(judge: JudgeRecord) -> str:
     """Return what identifies a judge. For the labels of a file that is who labelled: each file has its own hash."""
     return judge.name if judge.kind == "labels" else judge.sha256
@@ -62,6 +76,9 @@ def _judge(judge: JudgeRecord) -> str:
 def _capability(run: StoredRun, other: StoredRun, task: str) -> Iterator[str]:
     if not same_documents(run, other, task):
         yield "other documents or shots"
+    engines = [_engine(stored) if _scored_there(stored) else "in process" for stored in (run, other)]
+    if engines[0] != engines[1]:
+        yield f"log-likelihoods by another engine ({engines[0]}, not {engines[1]})"
     metrics = [stored.scores.capabilities[task].metric for stored in (run, other)]
     if metrics[0] != metrics[1]:
         yield f"another metric ({metrics[0]}, not {metrics[1]})"

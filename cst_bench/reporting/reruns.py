@@ -27,7 +27,11 @@ def rerun_note(run: StoredRun, other: StoredRun, differences: Sequence[Differenc
         without 0.
     """
     ours, theirs = (
-        (side.settings.checkpoint.model_dump(exclude={"label", "training", "base"}), side.settings.seed)
+        (
+            side.settings.checkpoint.model_dump(exclude={"label", "training", "base"}),
+            side.settings.seed,
+            side.settings.engine,
+        )
         for side in (run, other)
     )
     same_api = run.settings.checkpoint.label == other.settings.checkpoint.label

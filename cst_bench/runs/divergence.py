@@ -116,7 +116,7 @@ def _measure(
 ) -> None:
     started = time.monotonic()
     name = task.spec.name
-    asked = list(_conversations(task))
+    asked = list(conversations(task))
     lines = _lines(folder, name)
     sampling = Sampling(task.generation.max_tokens, max_think_tokens=checkpoint.max_think_tokens)
     with progress.stage(f"{task.spec.title}: KL divergence", 2 * len(asked)) as count:  # to answer, and to compare
@@ -144,8 +144,8 @@ def _measure(
     folder.set_divergence(name, part)
 
 
-def _conversations(task: PlannedCompliance) -> Iterator[tuple[str, str, list[Message]]]:
-    """Yield prompt id, configuration and messages, grouped by prompt."""
+def conversations(task: PlannedCompliance) -> Iterator[tuple[str, str, list[Message]]]:
+    """Yield prompt id, configuration and messages of a task under its first wording, grouped by prompt."""
     for prompt in task.prompts.prompts:
         for name in task.spec.configurations:
             system = task.spec.system_prompt(name, task.wordings[0], prompt.systems)

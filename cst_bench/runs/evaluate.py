@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 from cst_bench import capabilities
 from cst_bench.checkpoint.evaluated_model import EvaluatedModel
 from cst_bench.compliance.logs import require_log_path
+from cst_bench.errors import UserError
 from cst_bench.files import slug
 from cst_bench.judging.card import read_card
 from cst_bench.progress import Progress, Silent
 from cst_bench.record import CapabilityPart, Manifest, Scores, Usage
 from cst_bench.reporting import StoredRun, read_run
 from cst_bench.runs.divergence import KlBase, measure_divergences, plan_divergence
+from cst_bench.runs.engine import open_engine
 from cst_bench.runs.finishing import attach_cards, finish, judge_all
 from cst_bench.runs.run_folder import RunFolder, open_folder
 from cst_bench.runs.run_plan import Plan, PlannedCapability, PlannedCompliance, RunOptions, make_plan
@@ -69,10 +71,13 @@ def run(options: RunOptions, progress: Progress | None = None) -> RunResult:
     plan = make_plan(options)
     if options.judge_card is not None:
         read_card(options.judge_card)  # a faulty one is refused before any model time
-    model = EvaluatedModel(options.checkpoint, progress)
+    if options.engine.on_server and not plan.compliance:
+        raise UserError("--generate-with and --generate-url generate responses, which no task of this run asks for")
+    model = EvaluatedModel(options.checkpoint, progress, options.engine)
     path = options.out or Path("runs") / f"{slug(model.label)}-{slug(plan.suite.name)}"
     kl_base = None if options.kl_base is None else plan_divergence(options.kl_base, model, plan)
-    settings = plan.settings(model.identity, options.checkpoint.device, None if kl_base is None else kl_base.settings)
+    divergence = None if kl_base is None else kl_base.settings
+    settings = plan.settings(model.identity, options.checkpoint.device, divergence, options.engine.settings)
     if plan.compliance:
         require_log_path(path)
     if (path / Manifest.FILE_NAME).is_file() and open_folder(path, settings).finished:
@@ -84,15 +89,18 @@ def run(options: RunOptions, progress: Progress | None = None) -> RunResult:
             if folder.finished:
                 return RunResult(read_run(path), True)
             model.pass_gate()
+            model.limit_threads()
+            if _needs_server(folder, plan):
+                open_engine(folder, plan.compliance, model, progress)
         except BaseException:
+            model.close()
             if not existed:
                 _remove_empty(path)
             raise
-        model.limit_threads()
         for note in plan.notes:
             progress.note(note)
         try:
-            if not isinstance(progress, Silent):
+            if not isinstance(progress, Silent) and not model.on_server:
                 _note_estimate(folder, plan, model, progress)
             return _fill(folder, plan, model, kl_base, options, progress)
         finally:
@@ -110,6 +118,8 @@ def _fill(
     """Do everything that needs the checkpoint first, so that a judge that fails costs none of it."""
     for task in plan.compliance:
         _generate(folder, task, model, progress)
+    if not _scores_on_server(folder):
+        model.close_engine()
     reasons = {
         name: reason
         for name, reason in (
@@ -117,12 +127,29 @@ def _fill(
         )
         if reason is not None
     }
+    model.close_engine()
     if kl_base is not None:
         measure_divergences(folder, kl_base, model, progress)
     judges = {task.spec.name: task.judge.judge for task in plan.compliance}
     outcomes = judge_all(folder, judges, progress)
     attach_cards(folder, options.judge_card, progress)
     return RunResult(finish(folder, outcomes, show_text=options.show_text, reasons=reasons), False)
+
+
+def _scores_on_server(folder: RunFolder) -> bool:
+    """Return whether a server scores the capabilities of a run."""
+    engine = folder.settings.engine
+    return engine is not None and engine.capabilities
+
+
+def _needs_server(folder: RunFolder, plan: Plan) -> bool:
+    """Return whether a server has something left to do."""
+    if folder.settings.engine is None:
+        return False
+    scored = (capabilities.load(folder.path / "capabilities", task.spec.name) for task in plan.capabilities)
+    return not all(folder.has_responses(task.spec.name) for task in plan.compliance) or (
+        _scores_on_server(folder) and any(result is None for result in scored)
+    )
 
 
 def _note_estimate(folder: RunFolder, plan: Plan, model: EvaluatedModel, progress: Progress) -> None:
@@ -185,7 +212,8 @@ def _capability(
     name = task.spec.name
     if capabilities.load(target, name) is not None:
         return None
-    if model.checkpoint is None:
+    scorer = model.engine if _scores_on_server(folder) else model.checkpoint
+    if scorer is None:
         folder.set_capability(name, CapabilityPart(state="unavailable", reason=NO_LIKELIHOODS))
         return NO_LIKELIHOODS
     started = time.monotonic()
@@ -199,7 +227,7 @@ def _capability(
             done = now
 
         result = capabilities.evaluate_capability(
-            model.checkpoint,
+            scorer,
             task.spec,
             task.path,
             data=task.data,

@@ -18,6 +18,7 @@ from cst_bench.progress import Progress
 from cst_bench.record import Judging, Outcomes, Scores, Spent
 from cst_bench.reporting import StoredRun, write_run_report
 from cst_bench.runs.divergence import read_divergences
+from cst_bench.runs.engine import engine_notes
 from cst_bench.runs.label_file import read_run_labels
 from cst_bench.runs.receipt_writing import write_receipt
 from cst_bench.runs.run_folder import RunFolder, finished_manifest
@@ -112,7 +113,7 @@ def finish(
         results,
         labels,
         divergences,
-    )
+    ).model_copy(update={"notes": tuple(engine_notes(folder.manifest))})
     documents = {
         name: (result, capabilities.document_scores(folder.path / "capabilities", name))
         for name, result in results.items()

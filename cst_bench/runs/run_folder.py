@@ -16,6 +16,7 @@ from cst_bench.record import (
     CapabilityPart,
     CompliancePart,
     DivergencePart,
+    EnginePart,
     Environment,
     JudgeRecord,
     Manifest,
@@ -89,6 +90,10 @@ class RunFolder:
     def set_capability(self, task: str, part: CapabilityPart) -> None:
         """Replace the progress of a capability task, on disk at once."""
         self._set_status(capabilities={**self.manifest.status.capabilities, task: part})
+
+    def set_engine(self, part: EnginePart) -> None:
+        """Replace what is known of the server that generates the responses, on disk at once."""
+        self._set_status(engine=part)
 
     def set_divergence(self, task: str, part: DivergencePart) -> None:
         """Replace the progress of the KL divergence on a task's prompts, on disk at once."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cst_bench import content
 from cst_bench.capabilities import SOFTMAX_DTYPE, CapabilityTask, load_capability, require_no_code
-from cst_bench.checkpoint import CheckpointOptions
+from cst_bench.checkpoint import CheckpointOptions, EngineOptions
 from cst_bench.compliance.compliance_task import (
     ALL_WORDINGS,
     ComplianceTask,
@@ -27,6 +27,7 @@ from cst_bench.record import (
     CheckpointIdentity,
     ComplianceSettings,
     DivergenceSettings,
+    EngineSettings,
     GenerationRecord,
     RunSettings,
     SuiteRecord,
@@ -76,6 +77,8 @@ class RunOptions:
     """Run Python functions that the lm-eval definitions of a user's task file name."""
     reference: bool = True
     """Answer each prompt with no system prompt, too: described in reports, never scored."""
+    engine: EngineOptions = field(default_factory=EngineOptions)
+    """Server that generates the responses; in process by default."""
     seed: int = 0
     kl_base: str | None = None
     """Base that the KL divergence is measured from: a checkpoint, or `auto` for the one that the checkpoint was trained
@@ -162,16 +165,25 @@ class Plan:
         return [task.judge.note for task in self.compliance if task.judge.note is not None]
 
     def settings(
-        self, checkpoint: CheckpointIdentity, device: str | None, divergence: DivergenceSettings | None = None
+        self,
+        checkpoint: CheckpointIdentity,
+        device: str | None,
+        divergence: DivergenceSettings | None = None,
+        engine: EngineSettings | None = None,
     ) -> RunSettings:
         """Return everything that decides the results of this plan with a checkpoint."""
+        capabilities = {task.spec.name: task.settings for task in self.capabilities}
+        if engine is not None and engine.capabilities:  # whose softmax is the server's
+            unknown = {"softmax_dtype": None}
+            capabilities = {name: task.model_copy(update=unknown) for name, task in capabilities.items()}
         return RunSettings(
             checkpoint=checkpoint,
             device=device,
+            engine=engine,
             suite=SuiteRecord(name=self.suite.name, version=self.suite.version, title=self.suite.title),
             average=tuple(self.suite.average),
             compliance={task.spec.name: task.settings for task in self.compliance},
-            capabilities={task.spec.name: task.settings for task in self.capabilities},
+            capabilities=capabilities,
             divergence=divergence,
             split=self.split,
             limit=self.limit,

@@ -19,7 +19,8 @@ from cst_bench.checkpoint.chat import Chat
 from cst_bench.checkpoint.decoding import DecodeBatch, cache_argument
 from cst_bench.checkpoint.decoding_check import checked_mode
 from cst_bench.checkpoint.decoding_modes import CheckedModes, Mode
-from cst_bench.checkpoint.generation import GeneratedTokens, Generator
+from cst_bench.checkpoint.engine import GeneratedTokens
+from cst_bench.checkpoint.generation import Generator
 from cst_bench.checkpoint.sampling import Sampling, SamplingRow
 from cst_bench.record import CheckpointIdentity
 from tests.checkpoint.test_generation import GREEDY, by_transformers

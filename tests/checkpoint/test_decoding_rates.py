@@ -25,7 +25,8 @@ from cst_bench.checkpoint.decoding_rates import (
     simulate_batch,
     step_model,
 )
-from cst_bench.checkpoint.generation import GeneratedTokens, Generator, response_row
+from cst_bench.checkpoint.engine import GeneratedTokens
+from cst_bench.checkpoint.generation import Generator, response_row
 from cst_bench.checkpoint.sampling import Sampling, SamplingRow
 from tests.checkpoints import PROMPTS
 

@@ -11,7 +11,8 @@ import torch
 from cst_bench.checkpoint import CheckpointOptions, find_checkpoint, load_chat, load_checkpoint
 from cst_bench.checkpoint.chat import conversation
 from cst_bench.checkpoint.divergence import find_kl_base, require_same_vocabulary, token_divergences
-from cst_bench.checkpoint.generation import GeneratedTokens, Generator
+from cst_bench.checkpoint.engine import GeneratedTokens
+from cst_bench.checkpoint.generation import Generator
 from cst_bench.checkpoint.loading import Checkpoint
 from cst_bench.checkpoint.sampling import Sampling
 from cst_bench.errors import UserError

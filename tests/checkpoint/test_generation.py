@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from cst_bench.checkpoint import Checkpoint, CheckpointOptions, load_checkpoint
 from cst_bench.checkpoint.chat import conversation
 from cst_bench.checkpoint.decoding import DecodeBatch, can_compact
-from cst_bench.checkpoint.generation import GeneratedTokens, Generator, may_begin
+from cst_bench.checkpoint.engine import GeneratedTokens, may_begin
+from cst_bench.checkpoint.generation import Generator
 from cst_bench.checkpoint.sampling import Sampling, SamplingRow, choose
 from cst_bench.errors import UserError
 from tests.checkpoints import PROMPTS, make_checkpoint

@@ -16,7 +16,7 @@ from cst_bench.calibration.fitting import FitOptions
 from cst_bench.calibration.judge_comparison import JudgeBenchOptions
 from cst_bench.calibration.robustness import attack
 from cst_bench.checkpoint import CheckpointOptions
-from cst_bench.checkpoint.options import DTYPES, SystemAs
+from cst_bench.checkpoint.options import DTYPES, ENGINES, EngineOptions, SystemAs
 from cst_bench.cli import cli
 from cst_bench.cli.judge.judge_again import command as judge_run_verb
 from cst_bench.cli.shared_options import parse_assignments, parse_counts, parse_paths
@@ -35,7 +35,7 @@ from cst_bench.runs.labelling import choose
 from cst_bench.tuning import TrainOptions
 from tests.cli.invoke import invoke
 
-GROUPS = {"CheckpointOptions", "JudgeOptions"}
+GROUPS = {"CheckpointOptions", "EngineOptions", "JudgeOptions"}
 """Types of the objects that a verb receives for a group of options."""
 HEAVY = ("torch", "transformers", "trl", "inspect_ai", "lm_eval", "datasets", "sklearn", "scipy", "numpy", "pydantic")
 
@@ -100,9 +100,13 @@ def test_parameters_of_click_are_those_of_the_callback(name: str) -> None:
     if "system_as" in taken:
         assert taken.pop("system_as") == "SystemAs"
         del expected["system_as"]
+    if "generate_with" in taken:
+        assert taken.pop("generate_with") == "EngineName | None"
+        del expected["generate_with"]
     assert taken == expected
     assert ("checkpoint" in received) == ("load_in_4bit" in expected)
     assert ("judge_options" in received) == ("judge_model" in expected)
+    assert ("engine" in received) == ("generate_url" in expected)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +114,7 @@ def test_parameters_of_click_are_those_of_the_callback(name: str) -> None:
     [
         ("run", RunOptions),
         ("run", CheckpointOptions),
+        ("run", EngineOptions),
         ("score", ScoreOptions),
         ("judge RUN", JudgeRunOptions),
         ("judge calibrate", CalibrateOptions),
@@ -148,6 +153,7 @@ def test_the_default_checkpoint_is_the_library_s() -> None:
     ("name", "option", "known"),
     [
         ("run", "dtype", DTYPES),
+        ("run", "generate_with", ENGINES),
         ("run", "system_as", get_args(SystemAs)),
         ("run", "judge_reasoning_effort", REASONING_EFFORTS),
         ("report", "formats", FORMATS),

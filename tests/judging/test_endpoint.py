@@ -59,7 +59,7 @@ REASONS = {
     "error in a 200": "an error in place of an answer",
     "error with a code in a 200": "status 503",
     "null choices": "a reply without an answer",
-    "a text": "a reply that is not a chat completion",
+    "a text": "a reply that is not a completion",
     "deep": "a reply that is not JSON",
     "cut": "the connection broke",
 }

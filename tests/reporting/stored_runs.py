@@ -21,6 +21,7 @@ from cst_bench.record import (
     ComplianceSettings,
     ConfusionCounts,
     DivergenceSettings,
+    EngineSettings,
     GenerationRecord,
     JudgeRecord,
     Judging,
@@ -91,6 +92,7 @@ def make_run(
     lengths: Mapping[str, Sequence[int]] | None = None,
     divergences: Mapping[str, Sequence[float]] | None = None,
     kl_base: str = "org/base",
+    engine: EngineSettings | None = None,
 ) -> Path:
     """Write the run.json, scores.json and outcomes.json of a finished run, and return its folder.
 
@@ -116,12 +118,14 @@ def make_run(
         lengths: Configuration → words of each response, which has twice as many tokens.
         divergences: Configuration → KL divergence per token of each prompt; that of its first token is tenfold.
         kl_base: Label of the base that they are from.
+        engine: Server that generated the responses; in process if None.
     """
     draw = random.Random(f"{label}/{seed}")
     capability_rates = dict.fromkeys(CAPABILITIES, 0.6) if capabilities is None else dict(capabilities)
     settings = RunSettings(
         checkpoint=_checkpoint(label, method, base, base_sha, seed),
         device="cpu",
+        engine=engine,
         suite=SuiteRecord(name=suite, version=1, title=f"Suite {suite}"),
         average=tuple(average),
         compliance={

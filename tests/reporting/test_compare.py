@@ -19,7 +19,7 @@ from statsmodels.stats.multitest import multipletests
 
 from cst_bench.cli.compare import EPILOG
 from cst_bench.errors import UserError
-from cst_bench.record import ConfigurationLabels, ConfusionCounts
+from cst_bench.record import ConfigurationLabels, ConfusionCounts, EngineSettings
 from cst_bench.reporting.comparison.comparison import Comparison, compare_runs
 from cst_bench.reporting.comparison.gates import OPERATORS, QUANTITIES, GateCondition, judge_gate, parse_gate
 from cst_bench.reporting.comparison.junit import junit_xml
@@ -155,6 +155,10 @@ def test_gates_in_help_and_errors_hold_their_error_rate() -> None:
             "truthy: another check for degenerate responses (version 2, not none)",
         ),
         ({"documents": 50}, "mmlu: other documents or shots"),
+        (
+            {"engine": EngineSettings(kind="vllm", arguments=("--quantization", "fp8"))},
+            "truthy: responses by another engine (vLLM --quantization fp8, not in process)",
+        ),
     ],
 )
 def test_what_is_not_alike_is_refused_unless_told(tmp_path: Path, changes: dict[str, Any], said: str) -> None:

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,7 +14,6 @@ from cst_bench.errors import UserError
 from cst_bench.judging import Case, JudgeOptions, ask, describe_judge, load_judge
 from cst_bench.record import Manifest, Scores
 from cst_bench.runs import JudgeRunOptions, RunOptions, judge_run, run
-from tests.checkpoints import make_checkpoint
 from tests.cli.invoke import in_process
 from tests.judging.servers import JudgeServer, by_response, completion, error, fenced, send, serving
 
@@ -201,50 +193,6 @@ def test_a_dead_judge_loses_no_response_and_the_run_is_finished_without_its_chec
     assert log.stat().st_mtime_ns >= written
     assert files_with(tmp_path, KEY) == []
     assert KEY not in first.err + first.out
-
-
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        port: int = server.getsockname()[1]
-        return port
-
-
-@pytest.fixture
-def transformers_serve(tmp_path: Path) -> Iterator[tuple[str, str]]:
-    """`transformers serve` with a random checkpoint: the address, and the model's name there."""
-    folder = make_checkpoint(tmp_path / "judge-model")
-    port = free_port()
-    command = [str(Path(sys.executable).with_name("transformers")), "serve", str(folder)]
-    log = (tmp_path / "serve.log").open("w")
-    process = subprocess.Popen(
-        [*command, "--device", "cpu", "--host", "127.0.0.1", "--port", str(port)],
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-    )
-    try:
-        wait_for(port, process, tmp_path / "serve.log")
-        yield f"http://127.0.0.1:{port}/v1", str(folder)
-    finally:
-        process.terminate()
-        process.wait()
-        log.close()
-
-
-def wait_for(port: int, process: subprocess.Popen[Any], log: Path) -> None:
-    import urllib.error
-    import urllib.request
-
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        assert process.poll() is None, log.read_text()[-2000:]
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.3)
-    raise AssertionError(log.read_text()[-2000:])
 
 
 @pytest.mark.slow

@@ -49,6 +49,7 @@ class CstHFLM(HFLM):  # type: ignore[misc]
     softmax of both is in fp32 or the model's wider dtype; that of `hf` is in the dtype of the logits.
     """
 
+    NAME = "cst-hf"
     batch_size_per_gpu: int | str
     logits_cache: bool
     softmax_dtype: torch.dtype

@@ -160,7 +160,7 @@ class PackedDPOTrainer(TokenizedDPOTrainer):
         """Return TRL's batch of one pair, with more padding: where shapes are the same, so is the rounding."""
         batch = self._prepare_inputs(self._packing_collator()([row]))
         invariant = batch_invariant_length(base_model(model).config)
-        longest = min(context_length(model, self.processing_class), invariant or sys.maxsize)
+        longest = min(context_length(model.config, self.processing_class), invariant or sys.maxsize)
         more = max(0, min(_MORE_PADDING, longest - batch["input_ids"].shape[1]))
         names = ("input_ids", "attention_mask", "completion_mask")
         return {**{name: torch.nn.functional.pad(batch[name], (0, more)) for name in names}, "cst_pack": None}
