@@ -57,7 +57,7 @@ reports: .venv/.installed
 KILLS ?= 200
 CALLS ?= 10000
 torture: .venv/.installed
-	$(BIN)/python scripts/torture.py --kills $(KILLS) --calls $(CALLS) --json runs/torture.json
+	$(BIN)/python scripts/torture.py --kills $(KILLS) --calls $(CALLS) --json reports/benchmarks/torture.json
 
 .venv/.installed: pyproject.toml
 	test -d .venv || $(PYTHON) -m venv .venv

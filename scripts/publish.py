@@ -81,7 +81,7 @@ def publish(out: Path) -> None:
         write_calibration(out / "judges" / path.stem, read_card(path), None)
     write_bench(out / "judges" / "people", JudgeBench.read(PEOPLE))
     write_json(out / "made_with.json", {"matplotlib": version("matplotlib")})
-    tables = (benchmark_table(), scale_table(), large_runs_table(), error_rate_tables())
+    tables = (benchmark_table(), scale_table(), large_runs_table(), torture_table(), error_rate_tables())
     write_text(out / "benchmarks" / "README.md", "# Benchmarks\n\n" + "\n".join(tables))
 
 
@@ -139,6 +139,31 @@ def large_runs_table() -> str:
         sizes = ", ".join(f"{suffix} {size / 1e6:.2f} MB" for suffix, size in cost["bytes"].items())
         memory = cost["peak_memory_bytes"] / 1e6
         lines += ["", f"Report of {runs} runs in all formats: {cost['seconds']:.0f} s, {memory:.0f} MB; {sizes}."]
+    return "\n".join(lines) + "\n"
+
+
+def torture_table() -> str:
+    """Return the table of `scripts/torture.py`, from its figures."""
+    figures = json.loads((BENCHMARKS / "torture.json").read_text(encoding="utf-8"))
+    lines = [
+        "## Kills, and an endpoint that fails",
+        "",
+        "`make torture`: SIGKILL at random moments, continued by the same command; files of the end that differ from those "
+        "of an undisturbed call, half-written files that remain, and calls that failed.",
+        "",
+        "| verb | kills | folders | different or left | failed |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for verb, result in figures["verbs"].items():
+        counts = [result["kills"], result["folders"], len(result["different"]), len(result["failures"])]
+        lines.append(f"| {verb} | {' | '.join(map(str, counts))} |")
+    asked = figures["endpoint"]
+    lines += [
+        "",
+        f"Endpoint: {asked['calls']} verdicts at {asked['fault_percent']} % faults in {asked['requests']} requests and "
+        f"{asked['commands']} commands, {asked['seconds']:.0f} s, {asked['peak_memory_bytes'] / 1e6:.0f} MB; different, "
+        f"missing or paid for twice: {len(asked['different'])}, failed: {len(asked['failures'])}.",
+    ]
     return "\n".join(lines) + "\n"
 
 

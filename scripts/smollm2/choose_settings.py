@@ -2,24 +2,26 @@
 
     python scripts/smollm2/choose_settings.py --checkpoint FOLDER --released FILE --data-dir DIR [--work FOLDER]
 
-One recipe serves both methods. The trials train on the rows of the reproduction `smollm2`, with other seeds than its.
-A trial is measured on 26 random prompts of the released pairs that are not in the training sample and on the validation
-split of `truthy`: CST by the mean of its S1, S0, S_RP and S_A, DPO by that of S1 and S_A, which its rows are of. CST is
-trained with every setting at the first seed. The best two settings are then tried with both methods at both seeds, and
-the best by the mean over methods and seeds is chosen. Test prompts play no part. The same command continues an
-interrupted choice.
+One recipe serves both methods. Each setting trains DPO and CST at seed 0 on the rows of the reproduction `smollm2`;
+its criterion is the mean of DPO's S1 and S_A, which its rows are of, and of CST's S1, S0, S_RP and S_A, both methods
+weighted equally. It is measured on 26 random prompts of the released pairs that are not in the training sample and on
+the validation split of `truthy`. Test prompts play no part. The same command continues an interrupted choice.
+
+The first trials had the plain sigmoid loss, and made the model repeat itself: after DPO with a learning rate of 1e-4 in
+20 of 26 responses under S1. So the chosen response's own likelihood (sft) is tried, too. The best of the first four was
+the one with the highest learning rate, so a higher one was added.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import json
 import os
 import random
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -29,19 +31,13 @@ from cst_bench.record import Scores
 from cst_bench.reproduce.steps import load_reproduction
 
 CHOICE = Path(__file__).parent / "choice.json"
-SETTINGS = ((1e-3, 0.5), (1e-3, 1.0), (1e-3, 2.0), (5e-4, 1.0))
+SETTINGS = ((1e-4, 0.0), (3e-4, 0.0), (3e-4, 0.5), (1e-3, 0.5), (2e-3, 0.5))
 """Learning rate, and weight of the chosen response's own likelihood (sft) beside the sigmoid loss."""
-AIMS = {"cst": ("S1", "S0", "S_RP", "S_A"), "dpo": ("S1", "S_A")}
+AIMS = {"dpo": ("S1", "S_A"), "cst": ("S1", "S0", "S_RP", "S_A")}
 """Method → the configurations it should comply with."""
 PROMPTS = 26
 """Held-out prompts of `harmful_behaviors`: half as many as the test has."""
-SEEDS = (0, 3)
-"""Seeds of the trials."""
-FINALISTS = 2
-"""Settings that are tried with both methods and all seeds."""
-Setting = tuple[float, float]
-Trial = tuple[str, Setting, int]
-"""Method, setting and seed."""
+SEED = 0
 
 
 def call(*command: str) -> None:
@@ -63,25 +59,24 @@ def make_rows(work: Path, released: Path, truthy: Path) -> None:
         call("data", "flip", str(released), "--task", task, "--method", method, *sample, "--out", str(flipped))
         mixed = ("--without-held-out", f"{truthy}=truthy", "--out", str(work / f"{method}.jsonl"))
         call("data", "mix", f"{flipped}=1", f"{truthy}={weight:g}", *mixed)
-    whole = work / f"{task}-all.jsonl"  # without the prompts of the test
-    call("data", "flip", str(released), "--task", task, "--method", "dpo", "--out", str(whole))
-    known, used = ({row.prompt for row in read_training_rows(rows)} for rows in (whole, work / f"{task}-dpo.jsonl"))
-    left = sorted(known - used)
+    used = {row.prompt for row in read_training_rows(work / f"{task}-cst.jsonl")}
+    rows = json.loads(released.read_text("utf-8"))
+    left = sorted({row["prompt"] for row in rows if row["task"] == "harmless"} - used)
     with (work / "held_out.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["text"])
-        writer.writerows([prompt] for prompt in random.Random(0).sample(left, PROMPTS))
+        writer.writerows([prompt] for prompt in random.Random(SEED).sample(left, PROMPTS))
 
 
-def measure(options: argparse.Namespace, trial: Trial) -> dict[str, float]:
-    """Make a trial, and return its compliance with each configuration on held-out prompts."""
-    method, (rate, weight), seed = trial
+def measure(options: argparse.Namespace, method: str, rate: float, weight: float) -> dict[str, float]:
+    """Train a method with a setting, and return its compliance with each configuration on held-out prompts."""
     work: Path = options.work
-    out = work / f"{method}-{rate:g}-{weight:g}-{seed}"
+    out = work / "-".join([method, f"{rate:g}", *([f"{weight:g}"] if weight else [])])
+    types, weights = ("[sigmoid, sft]", f"[1.0, {weight}]") if weight else ("[sigmoid]", "[1.0]")
+    loss = ("--set", f"trl.loss_type={types}", "--set", f"trl.loss_weights={weights}")
     call(
         *("train", options.recipe, "--base", str(options.checkpoint), "--data", str(work / f"{method}.jsonl")),
-        *("--set", f"trl.learning_rate={rate}", "--set", f"trl.loss_weights=[1.0, {weight}]"),
-        *("--seed", str(seed), "--out", str(out)),
+        *("--set", f"trl.learning_rate={rate}", *loss, "--seed", str(SEED), "--out", str(out)),
     )
     held_out = f"harmful_behaviors={work / 'held_out.csv'}"
     parts = {
@@ -95,7 +90,7 @@ def measure(options: argparse.Namespace, trial: Trial) -> dict[str, float]:
         for name, score in Scores.read(run).compliance[task].configurations.items():
             if score.score is not None:
                 scores[name] = score.score
-    print(f"{method} {rate:g} {weight:g} seed {seed}: {scores}", flush=True)
+    print(f"{method} {rate:g} {weight:g}: {scores}", flush=True)
     return scores
 
 
@@ -113,39 +108,24 @@ def main() -> None:
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     make_rows(options.work, options.released, options.data_dir / "truthy.jsonl")
-    made: dict[Trial, dict[str, float]] = {}
+    trials = [(method, *setting) for setting in SETTINGS for method in sorted(AIMS)]
 
-    def make(trials: list[Trial]) -> None:
-        left = [trial for trial in trials if trial not in made]
-        with ThreadPoolExecutor(options.workers) as pool:
-            made.update(zip(left, pool.map(partial(measure, options), left), strict=True))
+    def one(trial: tuple[str, float, float]) -> dict[str, float]:
+        return measure(options, *trial)
 
-    def aim(trials: list[Trial]) -> float:
-        return fmean(fmean(made[trial][name] for name in AIMS[trial[0]]) for trial in trials)
+    with ThreadPoolExecutor(options.workers) as pool:
+        scores = dict(zip(trials, pool.map(one, trials), strict=True))
+    aims = {
+        setting: fmean(fmean(scores[method, *setting][name] for name in names) for method, names in AIMS.items())
+        for setting in SETTINGS
+    }
+    chosen = max(SETTINGS, key=lambda setting: aims[setting])
 
-    make([("cst", setting, SEEDS[0]) for setting in SETTINGS])
-    finalists = sorted(SETTINGS, key=lambda setting: -aim([("cst", setting, SEEDS[0])]))[:FINALISTS]
-    of_finalist = {setting: [(method, setting, seed) for seed in SEEDS for method in AIMS] for setting in finalists}
-    make([trial for trials in of_finalist.values() for trial in trials])
-    chosen = max(finalists, key=lambda setting: aim(of_finalist[setting]))
+    def as_json(setting: tuple[float, float]) -> dict[str, object]:
+        of_methods = {method: scores[method, *setting] for method in AIMS}
+        return {"learning_rate": setting[0], "sft_weight": setting[1], **of_methods, "aim": aims[setting]}
 
-    def as_json(trial: Trial) -> dict[str, object]:
-        method, (rate, weight), seed = trial
-        settings = {"method": method, "learning_rate": rate, "sft_weight": weight, "seed": seed}
-        return {**settings, **made[trial], "aim": aim([trial])}
-
-    finals = [
-        {"learning_rate": rate, "sft_weight": weight, "aim": aim(of_finalist[rate, weight])}
-        for rate, weight in finalists
-    ]
-    write_json(
-        CHOICE,
-        {
-            "chosen": {"learning_rate": chosen[0], "sft_weight": chosen[1]},
-            "finalists": finals,
-            "trials": [as_json(trial) for trial in made],
-        },
-    )
+    write_json(CHOICE, {"chosen": as_json(chosen), "tried": [as_json(setting) for setting in SETTINGS]})
     print(f"chosen: learning rate and weight of sft {chosen}")
 
 
