@@ -148,8 +148,8 @@ def torture_table() -> str:
     lines = [
         "## Kills, and an endpoint that fails",
         "",
-        "`make torture`: SIGKILL at random moments, continued by the same command; files of the end that differ from those "
-        "of an undisturbed call, half-written files that remain, and calls that failed.",
+        "`make torture`: SIGKILL at random moments, continued by the same command; files of the end that differ from "
+        "those of an undisturbed call, half-written files that remain, and calls that failed.",
         "",
         "| verb | kills | folders | different or left | failed |",
         "|---|---:|---:|---:|---:|",
@@ -161,8 +161,8 @@ def torture_table() -> str:
     lines += [
         "",
         f"Endpoint: {asked['calls']} verdicts at {asked['fault_percent']} % faults in {asked['requests']} requests and "
-        f"{asked['commands']} commands, {asked['seconds']:.0f} s, {asked['peak_memory_bytes'] / 1e6:.0f} MB; different, "
-        f"missing or paid for twice: {len(asked['different'])}, failed: {len(asked['failures'])}.",
+        f"{asked['commands']} commands, {asked['seconds']:.0f} s, {asked['peak_memory_bytes'] / 1e6:.0f} MB; "
+        f"different, missing or paid for twice: {len(asked['different'])}, failed: {len(asked['failures'])}.",
     ]
     return "\n".join(lines) + "\n"
 
