@@ -54,10 +54,12 @@ reports: .venv/.installed
 
 # SIGKILL at KILLS random moments over all long verbs, each continued by the same command: do they end with the same bytes?
 # Then CALLS verdicts of a judge's endpoint that fails 30 % of the requests: does each come once, paid for once?
+# JSON=reports/benchmarks/torture.json is the file that scripts/publish.py makes its table of.
 KILLS ?= 200
 CALLS ?= 10000
+JSON ?= runs/torture.json
 torture: .venv/.installed
-	$(BIN)/python scripts/torture.py --kills $(KILLS) --calls $(CALLS) --json reports/benchmarks/torture.json
+	$(BIN)/python scripts/torture.py --kills $(KILLS) --calls $(CALLS) --json $(JSON)
 
 .venv/.installed: pyproject.toml
 	test -d .venv || $(PYTHON) -m venv .venv

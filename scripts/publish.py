@@ -158,6 +158,8 @@ def torture_table() -> str:
         counts = [result["kills"], result["folders"], len(result["different"]), len(result["failures"])]
         lines.append(f"| {verb} | {' | '.join(map(str, counts))} |")
     asked = figures["endpoint"]
+    if asked is None:
+        return "\n".join(lines) + "\n"
     lines += [
         "",
         f"Endpoint: {asked['calls']} verdicts at {asked['fault_percent']} % faults in {asked['requests']} requests and "

@@ -35,7 +35,7 @@ CALLS = 4
 """Most kills of one folder before a call is left alone."""
 FAULT_PERCENT = 30
 """Share of the requests to the endpoint that a fault answers."""
-TIMES = ("seconds", "created", "date")
+TIMES = ("seconds", "per_second", "made")
 """Keys of a judge's card that hold when it was made and how long that took."""
 
 
@@ -101,7 +101,7 @@ CASES: Mapping[str, Case] = {
         before=[_MADE_RUN],
     ),
     "reproduce": Case(
-        ("reproduce", "tiny", "--limit", "4", "--seed", "11", "--workers", "1", "--out", "{out}"),
+        ("reproduce", "tiny", "--limit", "16", "--seed", "11", "--workers", "1", "--out", "{out}"),
         ("tables.json", "report.md"),
     ),
 }

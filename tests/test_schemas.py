@@ -101,6 +101,13 @@ def test_files_of_a_run_are_accepted(kind: str, record: type[Manifest | Scores |
     assert faults(kind, value) == ["'schema' is a required property"]
 
 
+def test_stored_runs_of_this_and_earlier_versions_are_accepted() -> None:
+    stored = sorted((content.content_root() / "reports").glob("*/runs/*/run.json"))
+    assert stored
+    for path in stored:
+        assert faults("manifest", json.loads(path.read_text("utf-8"))) == [], path
+
+
 def test_unknown_kind_names_the_nearest() -> None:
     with pytest.raises(UserError, match="unknown kind of file 'tsk': did you mean task"):
         json_schema("tsk")

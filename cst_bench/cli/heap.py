@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+from contextlib import suppress
 from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
@@ -23,8 +24,9 @@ def ask_for_large_pages() -> None:
     Each page that a process first touches costs the kernel about a microsecond, besides clearing it: a tensor of a
     gigabyte is 262,144 of 4 KiB. Call it before PyTorch is imported; who sets THP_MEM_ALLOC_ENABLE keeps that setting.
     """
-    if _LARGE_PAGES.is_file() and "[madvise]" in _LARGE_PAGES.read_text(encoding="utf-8"):
-        os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    with suppress(OSError):
+        if "[madvise]" in _LARGE_PAGES.read_text(encoding="utf-8"):
+            os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 def keep_freed_memory() -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,9 +111,12 @@ def compliance(
 
 
 def log_parts(spec: ComplianceTask, prompts: PromptSet, settings: ResponseSettings) -> list[PromptSet]:
-    """Return the prompts in the parts whose responses get a log each."""
+    """Return the prompts in the parts whose responses get a log each; several in the order in which one is read."""
     most = settings.samples * (len(spec.configurations) * len(settings.wordings) + settings.reference)
-    return prompts.parts(max(1, LOG_RESPONSES // most))
+    size = max(1, LOG_RESPONSES // most)
+    if len(prompts.prompts) <= size:
+        return [prompts]
+    return replace(prompts, prompts=sorted(prompts.prompts, key=lambda prompt: prompt.id)).parts(size)
 
 
 def count_responses(spec: ComplianceTask, prompts: PromptSet, settings: ResponseSettings) -> int:

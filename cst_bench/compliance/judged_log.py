@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cst_bench.compliance.compliance_scores import Outcome
 from cst_bench.compliance.stored_samples import (
+    JUDGED_SUFFIX,
     SampleKey,
     chunks,
     explained_log,
@@ -44,7 +45,7 @@ def judge_log(
     for cases in chunks(((sample.id, sample.epoch), case_of(sample)) for sample in read_samples(location)):
         answers = ask(judge, [case for _, case in cases], count)
         verdicts |= {key: verdict for (key, _), verdict in zip(cases, answers, strict=True)}
-    temporary = location.with_suffix(".tmp.eval")
+    temporary = location.with_suffix(JUDGED_SUFFIX)
     try:
         outcomes = run_to_end(lambda: _write_scored(location, temporary, judge, verdicts))
         temporary.replace(location)

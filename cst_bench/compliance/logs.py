@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cst_bench.compliance.call_failures import CallFailures, call_failures
-from cst_bench.compliance.stored_samples import explained_log, read_samples
+from cst_bench.compliance.stored_samples import JUDGED_SUFFIX, explained_log, read_samples
 from cst_bench.errors import Interrupted, UserError
 from cst_bench.files import DISK_FULL, read_text
 from cst_bench.interruption import finishing_first
@@ -32,6 +32,15 @@ _ATTEMPT_TIMEOUT = 600
 """Seconds after which a request to an API is sent again."""
 
 
+class ResponsesFailed(Interrupted):
+    """Some responses failed, and the others are kept; the same call retries them."""
+
+    def __init__(self, message: str, *, gave_up: bool) -> None:
+        """Keep whether the rest were not asked for, since too many had failed in a row."""
+        super().__init__(message)
+        self.gave_up = gave_up
+
+
 def generate(task: Task, model: Model, folder: Path, count: Callable[[int], None]) -> Path:
     """Generate all responses of a task into an Inspect log in `folder`, and return its path.
 
@@ -40,7 +49,7 @@ def generate(task: Task, model: Model, folder: Path, count: Callable[[int], None
     At the first signal to stop, the responses in flight are finished and logged, at the second they are not.
 
     Raises:
-        Interrupted: some samples failed (the API was down, say); the same call retries them.
+        ResponsesFailed: some samples failed (the API was down, say); the same call retries them.
         KeyboardInterrupt: a signal came; the same call generates the rest.
         OSError: the disk is full.
     """
@@ -68,6 +77,7 @@ def generate(task: Task, model: Model, folder: Path, count: Callable[[int], None
                 log_format="eval",
                 retry_attempts=0,
                 retry_immediate=False,
+                retry_cleanup=False,  # it would keep the log with the newest time stamp, which may be another
                 continue_on_fail=True,
                 log_buffer=_flush_after(len(task.dataset) * (task.epochs or 1)),
                 log_realtime=False,
@@ -84,7 +94,7 @@ def generate(task: Task, model: Model, folder: Path, count: Callable[[int], None
         raise KeyboardInterrupt  # which Inspect takes to cancel its samples, and keeps
     if not success:
         _raise_disk_full(logs[0], folder)
-        raise Interrupted(_failure(logs[0], failures))
+        raise ResponsesFailed(_failure(logs[0], failures), gave_up=failures.gave_up)
     location = Path(logs[0].location.removeprefix("file://")).resolve()
     for unfinished in folder.glob("*.eval"):  # logs of killed calls; the last log has all their samples
         if unfinished.resolve() != location:
@@ -109,9 +119,13 @@ def finished_responses(folder: Path) -> int:
 def _keep_fullest(folder: Path) -> int:
     """Remove all logs but the one with the most finished samples, and return their number.
 
+    What a killed judging left half written is removed, too.
+
     A call that continues copies the samples of the log before it, and takes that with the newest time stamp for it: if
     the clock went back between two killed calls, that would be the log of the earlier one.
     """
+    for unfinished in folder.glob(f"*{JUDGED_SUFFIX}"):
+        unfinished.unlink()
     logs = _finished_by_log(folder)
     fullest = max(logs, key=lambda path: logs[path], default=None)
     for path in logs.keys() - {fullest}:
@@ -133,7 +147,8 @@ def _finished_by_log(folder: Path) -> dict[Path, int]:
     except UserError as error:
         raise UserError(f"{error}: delete it and repeat the command, which makes it again") from None
     finished = {}
-    for path in sorted(folder.glob("*.eval"), key=lambda path: path.stat().st_mtime, reverse=True):
+    logs = [path for path in folder.glob("*.eval") if not path.name.endswith(JUDGED_SUFFIX)]
+    for path in sorted(logs, key=lambda path: path.stat().st_mtime, reverse=True):
         with explained_log(path):
             read_eval_log(str(path), header_only=True)
             summaries = read_eval_log_sample_summaries(str(path))

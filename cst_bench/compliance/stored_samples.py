@@ -20,6 +20,8 @@ CHUNK = 500
 """Number of samples that are in memory at once."""
 MAX_PART_BYTES = 1 << 30
 """Most bytes of a part of a log, unpacked: above it, an archive is taken to be made to exhaust memory."""
+JUDGED_SUFFIX = ".tmp.eval"
+"""End of the name of a log that is just being judged."""
 SampleKey = tuple[str | int, int]
 """A sample's id and epoch."""
 Item = TypeVar("Item")

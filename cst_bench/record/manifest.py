@@ -146,6 +146,8 @@ class CompliancePart(Record):
     """How far the task is."""
     logs: tuple[str, ...] = ()
     """Inspect logs with the responses, relative to the run folder."""
+    log: str | None = Field(default=None, exclude=True)
+    """The only log, in runs of versions that wrote one for each task."""
     seconds: float | None = None
     """Time of generation."""
     responses: int | None = None
@@ -162,11 +164,9 @@ class CompliancePart(Record):
     @model_validator(mode="before")
     @classmethod
     def _with_one_log(cls, content: Any) -> Any:
-        """Accept the `log` of versions that wrote one for each task."""
-        if not isinstance(content, dict) or "log" not in content or "logs" in content:
+        if not isinstance(content, dict) or content.get("log") is None:
             return content
-        rest = {name: value for name, value in content.items() if name != "log"}
-        return rest if content["log"] is None else {**rest, "logs": [content["log"]]}
+        return {**content, "log": None, "logs": [content["log"]]}
 
 
 class CapabilityPart(Record):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
@@ -29,15 +30,16 @@ class Example:
     response: str
 
 
-def examples(log: Path, *, show_text: bool) -> list[Example]:
-    """Return the responses to the first prompts of a judged log, under every configuration."""
+def examples(logs: Sequence[Path], *, show_text: bool) -> list[Example]:
+    """Return the responses to the first prompts of a task's judged logs, under every configuration."""
     from inspect_ai.log import read_eval_log
 
-    header = read_eval_log(str(log), header_only=True)
+    header = read_eval_log(str(logs[0]), header_only=True)
     configurations = [*(header.eval.metadata or {})["configurations"], REFERENCE]
     shown: list[Example] = []
     # samples are in the order of their ids, which begin with the prompt's
-    by_prompt = groupby(read_samples(log), key=lambda sample: sample.metadata["prompt_id"])
+    once = (sample for log in logs for sample in read_samples(log) if sample.epoch == 1)
+    by_prompt = groupby(once, key=lambda sample: sample.metadata["prompt_id"])
     for _, samples in islice(by_prompt, PROMPTS):
         first: dict[str, EvalSample] = {}
         for sample in samples:

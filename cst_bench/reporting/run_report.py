@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -145,26 +145,26 @@ def make_run_report(run: StoredRun) -> RunReport:
     return RunReport(run, make_leaderboard([run]))
 
 
-def run_markdown(run: StoredRun, logs: Mapping[str, Path] | None = None, *, show_text: bool = False) -> str:
+def run_markdown(run: StoredRun, logs: Mapping[str, Sequence[Path]] | None = None, *, show_text: bool = False) -> str:
     """Return the report of one run as Markdown.
 
     The same run gives the same text: it holds no time and no path.
 
     Args:
         run: The run.
-        logs: Compliance task → judged Inspect log, for the examples.
+        logs: Compliance task → judged Inspect logs, for the examples.
         show_text: Show prompts and responses in the examples.
     """
     template = markdown_templates().get_template("run.md.j2")
     return template.render(
         report=make_run_report(run),
         facts=run_facts(run, run.label, spent=False).facts,
-        examples={task: examples(log, show_text=show_text) for task, log in (logs or {}).items()},
+        examples={task: examples(of_task, show_text=show_text) for task, of_task in (logs or {}).items()},
         show_text=show_text,
     )
 
 
-def write_run_report(run: StoredRun, logs: Mapping[str, Path], *, show_text: bool) -> Path:
+def write_run_report(run: StoredRun, logs: Mapping[str, Sequence[Path]], *, show_text: bool) -> Path:
     """Write `report.md` into a run folder, and return its path."""
     path = run.folder / "report.md"
     write_text(path, run_markdown(run, logs, show_text=show_text))

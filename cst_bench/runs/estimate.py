@@ -282,7 +282,7 @@ def _left(task: PlannedCompliance, seed: int, model: EvaluatedModel, folder: Run
         return _Responses(task, settings, dataset, total, total)
     if folder.has_responses(name):
         return _Responses(task, settings, dataset, 0, 0 if folder.compliance(name).state == "judged" else total)
-    left = total - finished_responses(folder.path / "compliance" / name)
+    left = max(0, total - finished_responses(folder.path / "compliance" / name))
     return _Responses(task, settings, dataset, left, total)
 
 

@@ -173,7 +173,7 @@ def _generate(folder: RunFolder, task: PlannedCompliance, model: EvaluatedModel,
     if folder.has_responses(name):
         return
     from cst_bench.compliance.inspect_task import build_task, count_responses, log_parts
-    from cst_bench.compliance.logs import generate, usage
+    from cst_bench.compliance.logs import ResponsesFailed, generate, usage
     from cst_bench.runs.estimate import response_settings
 
     settings = response_settings(task, folder.settings.seed or 0, model)
@@ -182,13 +182,21 @@ def _generate(folder: RunFolder, task: PlannedCompliance, model: EvaluatedModel,
     inspect_model = model.inspect_model()
     started = time.monotonic()
     with progress.stage(f"{task.spec.title}: responses", responses) as count:
-        logs = []
+        logs: list[Path] = []
+        failed: list[ResponsesFailed] = []
         for number, part in enumerate(parts, 1):
             place = folder.path / "compliance" / name
             if len(parts) > 1:
                 place /= f"part-{number:0{len(str(len(parts)))}}"
             built = build_task(task.spec, part, task.judge.judge, settings)
-            logs.append(generate(built, inspect_model, place, count))
+            try:
+                logs.append(generate(built, inspect_model, place, count))
+            except ResponsesFailed as error:
+                if error.gave_up:
+                    raise
+                failed.append(error)
+    if failed:
+        raise failed[0]
     fallback = model.decoding_fallback
     reported = {part.fallback for part in folder.manifest.status.compliance.values()}
     folder.set_compliance(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cst_bench import capabilities
@@ -119,13 +119,13 @@ def finish(
         for name, result in results.items()
         if not isinstance(result, str)
     }
-    logs = {name: folder.logs(name)[0] for name in folder.settings.compliance}
+    logs = {name: folder.logs(name) for name in folder.settings.compliance}
     made = make_outcomes(outcomes, documents, labels, divergences)
     return write_results(folder, scores, made, logs, show_text=show_text)
 
 
 def write_results(
-    folder: RunFolder, scores: Scores, outcomes: Outcomes, logs: Mapping[str, Path], *, show_text: bool
+    folder: RunFolder, scores: Scores, outcomes: Outcomes, logs: Mapping[str, Sequence[Path]], *, show_text: bool
 ) -> StoredRun:
     """Write `outcomes.json`, `scores.json`, `report.md`, the receipt, and last `run.json`; return the run.
 
