@@ -275,13 +275,21 @@ class LlmJudge:
         cases: Sequence[Case],
         count: Callable[[int], None],
     ) -> list[Verdict | None]:
-        """Return a verdict for each case, None where the model could not be reached."""
-        limit = asyncio.Semaphore(self._connections)
+        """Return a verdict for each case, None where the model could not be reached.
+
+        Each case is a task of its own, since Inspect records a task's calls with all of their texts, and there are no
+        more tasks at a time than connections.
+        """
+        verdicts: list[Verdict | None] = [None] * len(cases)
+        equal: dict[Hashable, list[int]] = {}
+        for index, case in enumerate(cases):
+            equal.setdefault(tuple(self._pieces(case).values()), []).append(index)
+        left = iter(equal.values())
 
         async def verdict_on(case: Case) -> Verdict | None:
             try:
-                # equal cases one by one, so that all but the first find its answer in the cache, if it has got one
-                async with self._lock(case), limit:
+                # equal cases, those of other calls included, one by one: all but the first find its answer in the cache
+                async with self._lock(case):
                     verdict = await self._verdict(calls, cache, secret, case)
             except ModelUnreachable:
                 return None
@@ -290,12 +298,18 @@ class LlmJudge:
             count(1)
             return verdict
 
-        tasks = [asyncio.ensure_future(verdict_on(case)) for case in cases]
+        async def work() -> None:
+            for indices in left:
+                for index in indices:
+                    verdicts[index] = await asyncio.create_task(verdict_on(cases[index]))
+
+        workers = [asyncio.ensure_future(work()) for _ in range(min(self._connections, len(equal)))]
         try:
-            return await asyncio.gather(*tasks)
+            await asyncio.gather(*workers)
         finally:
-            for task in tasks:
-                task.cancel()
+            for worker in workers:
+                worker.cancel()
+        return verdicts
 
     def _lock(self, case: Case) -> asyncio.Lock:
         """Return the lock that a case shares with all cases that are shown to the model alike."""
