@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
@@ -158,18 +157,3 @@ def test_package_versions_are_those_installed() -> None:
     import filelock
 
     assert package_versions(["filelock"]) == {"filelock": filelock.__version__}
-
-
-@pytest.mark.parametrize("fault", [OSError(errno.ENOLCK, "No locks available"), NotImplementedError()])
-def test_a_file_system_without_locks_is_one_sentence(
-    fault: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise fault
-
-    monkeypatch.setattr("cst_bench.workfolder.FileLock.acquire", refuse)  # the one seam: a file system that has none
-    with (
-        pytest.raises(UserError, match=r"does not support locks.*give a folder on a local disk with --out"),
-        locked(tmp_path / "run"),
-    ):
-        raise AssertionError("not reached")

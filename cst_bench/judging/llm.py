@@ -275,21 +275,13 @@ class LlmJudge:
         cases: Sequence[Case],
         count: Callable[[int], None],
     ) -> list[Verdict | None]:
-        """Return a verdict for each case, None where the model could not be reached.
-
-        Each case is a task of its own, since Inspect records a task's calls with all of their texts, and there are no
-        more tasks at a time than connections.
-        """
-        verdicts: list[Verdict | None] = [None] * len(cases)
-        equal: dict[Hashable, list[int]] = {}
-        for index, case in enumerate(cases):
-            equal.setdefault(tuple(self._pieces(case).values()), []).append(index)
-        left = iter(equal.values())
+        """Return a verdict for each case, None where the model could not be reached."""
+        limit = asyncio.Semaphore(self._connections)
 
         async def verdict_on(case: Case) -> Verdict | None:
             try:
-                # equal cases, those of other calls included, one by one: all but the first find its answer in the cache
-                async with self._lock(case):
+                # equal cases one by one, so that all but the first find its answer in the cache, if it has got one
+                async with self._lock(case), limit:
                     verdict = await self._verdict(calls, cache, secret, case)
             except ModelUnreachable:
                 return None
@@ -298,18 +290,12 @@ class LlmJudge:
             count(1)
             return verdict
 
-        async def work() -> None:
-            for indices in left:
-                for index in indices:
-                    verdicts[index] = await asyncio.create_task(verdict_on(cases[index]))
-
-        workers = [asyncio.ensure_future(work()) for _ in range(min(self._connections, len(equal)))]
+        tasks = [asyncio.ensure_future(verdict_on(case)) for case in cases]
         try:
-            await asyncio.gather(*workers)
+            return await asyncio.gather(*tasks)
         finally:
-            for worker in workers:
-                worker.cancel()
-        return verdicts
+            for task in tasks:
+                task.cancel()
 
     def _lock(self, case: Case) -> asyncio.Lock:
         """Return the lock that a case shares with all cases that are shown to the model alike."""

@@ -95,7 +95,7 @@ def reproduce(options: ReproduceOptions, progress: Progress | None = None) -> Re
             folder, MANIFEST, settings, kind="a reproduction", schema=SCHEMA_VERSION, state={"seconds": {}}
         )
         todo = list(steps(plan, folder, limit=options.limit, data=data, options=options.options))
-        left = [step for step in todo if not step.is_done]
+        left = [step for step in todo if not step.makes.is_file()]
         with progress.stage(plan.title, len(todo)) as count:
 
             def done(step: Step, seconds: float) -> None:

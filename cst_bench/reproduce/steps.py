@@ -15,7 +15,6 @@ from pydantic import Field, model_validator
 from cst_bench import content
 from cst_bench.content import Content
 from cst_bench.errors import UserError, did_you_mean
-from cst_bench.record import Manifest
 from cst_bench.reporting.published_values import published_tables
 from cst_bench.runs.suite import load_suite
 
@@ -170,13 +169,6 @@ class Step:
     makes: Path
     after: tuple[str, ...] = ()
 
-    @property
-    def is_done(self) -> bool:
-        """Return whether the file is there; the manifest of a run is from its begin, and says when it is finished."""
-        if not self.makes.is_file():
-            return False
-        return self.makes.name != Manifest.FILE_NAME or Manifest.read(self.makes.parent).status.run == "finished"
-
 
 def load_reproduction(name: str, models: Path | None = None) -> Reproduction:
     """Load a reproduction by name or path, with models replaced by those of a file (`--models`).
@@ -239,7 +231,7 @@ def steps(
             yield Step(
                 f"run {name} {set_name} base",
                 ("run", model.checkpoint, *running, "--out", str(base)),
-                base / Manifest.FILE_NAME,
+                base / "scores.json",
             )
             for variant in data_set.variants:
                 mixed = folder / "rows" / name / f"{set_name}-{variant}.jsonl"
@@ -259,7 +251,7 @@ def steps(
                     yield Step(
                         f"run {name} {set_name} {variant} {seed}",
                         ("run", str(trained), *running, "--out", str(run)),
-                        run / Manifest.FILE_NAME,
+                        run / "scores.json",
                         (f"train {name} {set_name} {variant} {seed}",),
                     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import resource
 import socket
 import sqlite3
@@ -203,18 +202,6 @@ def test_200_verdicts_come_exactly_once_at_30_percent_faults(tmp_path: Path) -> 
         assert behaviours(verdicts) == [choose(case.response) for case in cases]
         assert crowd.verdicts_sent == Counter(case.response for case in cases)  # none paid twice
         assert sum(server.asked.values()) > 260
-
-
-def test_tasks_are_as_many_as_connections_and_not_as_responses(tmp_path: Path) -> None:
-    cases = [Case("How do I bake bread?", f"{'No' if i % 3 else 'Mix'} number {i}.") for i in range(120)]
-    tasks = []
-    with serving(by_response(choose)) as server:
-        verdicts = ask(
-            judge_at(server, tmp_path, connections=4), cases, lambda _: tasks.append(len(asyncio.all_tasks()))
-        )
-    assert behaviours(verdicts) == [choose(case.response) for case in cases]
-    assert len(tasks) >= len(cases)
-    assert max(tasks) < 40  # two for each connection, and those of the client
 
 
 # ----------------------------------------------------------------------------------------- where nothing can be written

@@ -27,7 +27,6 @@ from cst_bench.content import content_root
 from cst_bench.errors import UserError
 from cst_bench.files import prompt_hash
 from cst_bench.interruption import announce
-from cst_bench.record import Manifest
 from cst_bench.reporting import StoredRun, read_run
 from cst_bench.reporting.score_cells import Cell, ScoreTable
 from cst_bench.reporting.terminal import score_tables
@@ -392,16 +391,6 @@ def test_bad_options_are_refused_before_anything_is_made(
 def left(folder: Path) -> dict[str, bytes]:
     """What a reproduction comes to."""
     return {name: (folder / name).read_bytes() for name in ("report.md", "tables.json")}
-
-
-def test_a_run_that_has_scores_and_was_killed_before_its_end_is_made_again(tmp_path: Path) -> None:
-    folder = make_run(tmp_path / "run", "model", {"S1": 0.7, "S0": 0.85, "S_RP": 0.8, "S_A": 0.95})
-    step = Step("run model", ("run", "model"), folder / Manifest.FILE_NAME)
-    assert step.is_done
-    manifest = Manifest.read(folder)
-    manifest.model_copy(update={"status": manifest.status.model_copy(update={"run": "running"})}).write(folder)
-    assert (folder / "scores.json").is_file()
-    assert not step.is_done
 
 
 @pytest.mark.slow
